@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { KubeObject, Resource } from "./object.ts";
+
+/** The fields of Kubernetes' own kinds that Gingham reads. Source: Kubernetes API reference, core/v1. */
+
+export interface Node extends KubeObject {
+  readonly spec?: { readonly podCIDRs?: readonly string[] };
+  readonly status?: { readonly addresses?: readonly { readonly type: string; readonly address: string }[] };
+}
+
+export interface Pod extends KubeObject {
+  readonly spec?: { readonly nodeName?: string; readonly serviceAccountName?: string; readonly hostNetwork?: boolean };
+  readonly status?: {
+    readonly phase?: string;
+    readonly reason?: string;
+    readonly podIP?: string;
+    readonly podIPs?: readonly { readonly ip: string }[];
+  };
+}
+
+export interface Namespace extends KubeObject {
+  readonly status?: { readonly phase?: string };
+}
+
+export const NODES: Resource<Node> = { group: "", version: "v1", kind: "Node", plural: "nodes", namespaced: false };
+export const PODS: Resource<Pod> = { group: "", version: "v1", kind: "Pod", plural: "pods", namespaced: true };
+export const NAMESPACES: Resource<Namespace> = {
+  group: "",
+  version: "v1",
+  kind: "Namespace",
+  plural: "namespaces",
+  namespaced: false,
+};

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/** The part of Kubernetes' ObjectMeta that Gingham reads or writes; other fields pass through untouched. */
+export interface ObjectMeta {
+  readonly name: string;
+  readonly namespace?: string;
+  readonly uid?: string;
+  readonly resourceVersion?: string;
+  readonly generation?: number;
+  readonly creationTimestamp?: string;
+  readonly deletionTimestamp?: string;
+  readonly labels?: Readonly<Record<string, string>>;
+  readonly annotations?: Readonly<Record<string, string>>;
+  readonly finalizers?: readonly string[];
+}
+
+/** What every API object has. */
+export interface KubeObject {
+  readonly apiVersion: string;
+  readonly kind: string;
+  readonly metadata: ObjectMeta;
+}
+
+/** Where a kind is served: everything a generic client needs to build a URL. `group` is "" for the core group. */
+export interface Resource<T extends KubeObject> {
+  readonly group: string;
+  readonly version: string;
+  readonly kind: string;
+  readonly plural: string;
+  readonly namespaced: boolean;
+  /** Never set: carries the object's type, so that `client.get(NODES, …)` is typed. */
+  readonly __object?: T;
+}

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { CIDR } from "../net/cidr.ts";
+import type { Family, IP } from "../net/ip.ts";
+
+/** One ADD's need. Both-or-nothing: either every family asked for gets its address, or the request fails. */
+export interface AssignRequest {
+  /** `<network>.<containerID>`; the object's name is this in lower case. */
+  readonly handleID: string;
+  /** The owner's attributes, written to `secondary`: node, namespace, pod, timestamp. */
+  readonly attributes: Readonly<Record<string, string>>;
+  /** One address of each, in this order. */
+  readonly families: readonly Family[];
+  /** Pool names or CIDRs to which the choice is limited; absent: every pool that suits. */
+  readonly pools?: readonly string[];
+}
+
+/** One address that a handle holds. Address, handle and sequence number together are the right to release it. */
+export interface Allocation {
+  readonly ip: IP;
+  readonly handleID: string;
+  /** The block that the address is out of. */
+  readonly block: CIDR;
+  /** The block's `sequenceNumberForAllocation` of this ordinal. */
+  readonly sequenceNumber: bigint;
+}

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+import { defineConfig, type ViteUserConfig } from "vitest/config";
+
+const execArgv = ["--disable-warning=ExperimentalWarning"];
+
+/**
+ * Two kinds of test: `unit` (beside the source, needs nothing) and the levels under test/, which need root or a user
+ * namespace. Levels run one file at a time, since they change the network of one machine.
+ */
+const config: ViteUserConfig = defineConfig({
+  test: {
+    projects: [
+      {
+        test: {
+          name: "unit",
+          include: ["src/**/*.test.ts", "test/arch/**/*.test.ts", "scripts/**/*.test.ts"],
+          execArgv,
+        },
+      },
+      ...["netns", "conformance", "e2e"].map((name) => ({
+        test: {
+          name,
+          include: [`test/${name}/**/*.test.ts`],
+          execArgv,
+          pool: "forks" as const,
+          fileParallelism: false,
+          testTimeout: 60_000,
+          hookTimeout: 120_000,
+        },
+      })),
+    ],
+  },
+});
+
+export default config;
