@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+// Installs what a command of package.json needs, and says so. Runs on whatever Node the machine has (18 or later), before
+// anything is installed, so it is plain JavaScript with built-in modules only.
+//
+//   node scripts/setup.mjs build|check|test|lab|bench|all
+import { spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { accessSync, constants, existsSync, readFileSync, writeFileSync } from "node:fs";
+import { delimiter, dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const CNI_PLUGINS = "/usr/lib/cni";
+
+/** Debian package for each thing needed. A `file` is looked for as it is, a `program` on PATH and in the sbin folders. */
+const NEEDS = {
+  compiler: { program: "musl-gcc", packages: ["gcc", "musl-tools"] },
+  readelf: { program: "readelf", packages: ["binutils"] },
+  ip: { program: "ip", packages: ["iproute2"] },
+  unshare: { program: "unshare", packages: ["util-linux"] },
+  mount: { program: "mount", packages: ["mount"] },
+  nft: { program: "nft", packages: ["nftables"] },
+  iptables: { program: "iptables", packages: ["iptables"] },
+  kubectl: { program: "kubectl", packages: ["kubernetes-client"] },
+  fping: { program: "fping", packages: ["fping"] },
+  ping: { program: "ping", packages: ["iputils-ping"] },
+  plugins: { file: `${CNI_PLUGINS}/portmap`, packages: ["containernetworking-plugins"] },
+  iperf3: { program: "iperf3", packages: ["iperf3"] },
+  conntrack: { program: "conntrack", packages: ["conntrack"] },
+  containerd: { program: "containerd", packages: ["containerd"] },
+  runc: { program: "runc", packages: ["runc"] },
+  busybox: { program: "busybox", packages: ["busybox-static"] },
+  pgrep: { program: "pgrep", packages: ["procps"] },
+};
+
+const BUILD = ["compiler"];
+const LAB = [...BUILD, "ip", "unshare", "mount", "nft", "iptables", "kubectl", "fping", "plugins"];
+const BENCH = [...LAB, "iperf3"];
+const TEST = [...LAB, "ping", "readelf", "iperf3", "conntrack", "containerd", "runc", "busybox", "pgrep"];
+const PROFILES = { check: [], build: BUILD, lab: LAB, bench: BENCH, test: TEST, all: TEST };
+
+function say(text) {
+  process.stderr.write(`setup: ${text}\n`);
+}
+
+function fail(text) {
+  say(text);
+  process.exit(1);
+}
+
+function isExecutable(path) {
+  try {
+    accessSync(path, constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function isPresent(need) {
+  if (need.file !== undefined) return isExecutable(need.file);
+  const folders = [...(process.env.PATH ?? "").split(delimiter), "/usr/sbin", "/sbin", "/usr/local/sbin"];
+  return folders.some((folder) => isExecutable(join(folder, need.program)));
+}
+
+function run(command, args, what) {
+  say(`${what}: ${command} ${args.join(" ")}`);
+  const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
+  // The tools' own chatter goes to stderr, so that a command's stdout stays its own.
+  const { status, error } = spawnSync(command, args, { cwd: root, env, stdio: ["ignore", 2, 2] });
+  if (error !== undefined) say(`${command}: ${error.message}`);
+  return status === 0;
+}
+
+function setUpDebianPackages(profile) {
+  const missing = PROFILES[profile].map((name) => NEEDS[name]).filter((need) => !isPresent(need));
+  if (missing.length === 0) return;
+  const packages = [...new Set(missing.flatMap((need) => need.packages))];
+  const line = `apt-get install -y --no-install-recommends ${packages.join(" ")}`;
+  const names = missing.map((need) => need.program ?? need.file).join(", ");
+  if (process.getuid?.() !== 0) fail(`missing: ${names}. Run this as root, then try again:\n\n    sudo ${line}\n`);
+  if (!isPresent({ program: "apt-get" })) {
+    fail(`missing: ${names}. This machine has no apt-get; install what corresponds to Debian's: ${packages.join(" ")}`);
+  }
+  const [command, ...args] = line.split(" ");
+  // A machine fresh from its image has no package lists, or old ones: refresh first, and let the install decide.
+  run("apt-get", ["update", "-q"], "Debian package lists");
+  if (!run(command, ["-q", ...args], `Debian packages for ${names}`)) {
+    fail(`apt-get could not install ${packages.join(" ")}; mend that, then try again`);
+  }
+  const still = missing.filter((need) => !isPresent(need)).map((need) => need.program ?? need.file);
+  if (still.length > 0) fail(`installed ${packages.join(" ")}, but still missing: ${still.join(", ")}`);
+}
+
+function setUpNpmPackages() {
+  const lock = createHash("sha256")
+    .update(readFileSync(join(root, "package-lock.json")))
+    .digest("hex");
+  const stamp = join(root, "node_modules", ".gingham-lock");
+  if (existsSync(stamp) && readFileSync(stamp, "utf8") === lock) return;
+  // Not `npm ci`: it refuses a lock file that lacks the optional binaries of other platforms (a mirror may not carry
+  // them all). `npm install --no-save` takes the locked versions and leaves the lock file as it is. npm warns that some
+  // packages want a newer Node than the machine's: they get one, from the package node-linux-*.
+  if (!run("npm", ["install", "--no-save", "--no-fund", "--no-audit", "--loglevel=error"], "npm packages")) {
+    fail("npm install failed; its messages are above");
+  }
+  writeFileSync(stamp, lock);
+}
+
+function checkNode() {
+  const node = join(root, "node_modules", ".bin", "node");
+  const want = readFileSync(join(root, ".node-version"), "utf8").trim();
+  const { stdout, stderr } = spawnSync(node, ["--version"], { encoding: "utf8" });
+  if (stdout?.trim() === `v${want}`) return;
+  fail(
+    `${node} does not run as Node ${want}: ${(stdout || stderr || "no such file").trim()}. ` +
+      "On Debian it needs: apt-get install -y libstdc++6 libatomic1",
+  );
+}
+
+const profile = process.argv[2] ?? "all";
+if (!(profile in PROFILES))
+  fail(`unknown profile ${JSON.stringify(profile)}; one of ${Object.keys(PROFILES).join(", ")}`);
+if (process.platform !== "linux") fail(`Gingham needs Linux; this is ${process.platform}`);
+setUpDebianPackages(profile);
+setUpNpmPackages();
+checkNode();
