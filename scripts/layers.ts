@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/**
+ * The layers of docs/DESIGN.md, as data. A file may import its own layer and those named beside it; ROOTS may import
+ * anything. `import type` counts like any import: a type is a dependency for the reader, too.
+ */
+export const LAYERS = {
+  base: ["base"],
+  ports: ["ports", "base"],
+  core: ["core", "ports", "base"],
+  shell: ["shell", "core", "ports", "base"],
+  /** IO. Adapters do not import the shell, and one adapter folder does not import another, except `library` ones. */
+  adapter: ["core", "ports", "base"],
+  root: ["root", "adapter", "shell", "core", "ports", "base"],
+} as const satisfies Record<string, readonly string[]>;
+
+export type Layer = keyof typeof LAYERS;
+
+/** First match wins. Patterns are prefixes of the path under src/, or regular expressions. */
+const RULES: readonly (readonly [string | RegExp, Layer])[] = [
+  ["main/", "root"],
+  ["net/", "base"],
+  ["lib/", "base"],
+  ["crds/", "base"],
+  ["netlink/wire/", "base"],
+  [/(^|\/)(ports|types)\.ts$/, "ports"],
+  ["kube/api.ts", "ports"],
+  ["kube/", "adapter"],
+  ["netlink/", "adapter"],
+  ["apiserver/", "adapter"],
+  ["lab/", "adapter"],
+  [/^ipam\/(kube|memory)-store\.ts$/, "adapter"],
+  [/^ipam\/(allocator|group-commit)/, "shell"],
+  ["ipam/", "core"],
+  [/^cni\/(server|record-store|http)/, "adapter"],
+  ["cni/commands/", "shell"],
+  [/^cni\/(reconcile|standalone|executor|locks)/, "shell"],
+  ["cni/", "core"],
+  [/^felix\/(http|metrics)/, "adapter"],
+  ["felix/drivers/", "shell"],
+  [/^felix\/(felix|apply-loop|health)/, "shell"],
+  ["felix/", "core"],
+];
+
+/** Adapters that other adapters stand on: the one way to the API server. */
+const LIBRARIES: readonly string[] = ["kube/"];
+
+/** @throws RangeError for a file that no rule covers, so that a new folder gets its place on purpose. */
+export function layerOf(path: string): Layer {
+  for (const [pattern, layer] of RULES) {
+    if (typeof pattern === "string" ? path.startsWith(pattern) : pattern.test(path)) return layer;
+  }
+  throw new RangeError(`No layer for src/${path}: add a rule to scripts/layers.ts`);
+}
+
+/** Whether the file at `from` may import the one at `to`; both are paths under src/. */
+export function mayImport(from: string, to: string): boolean {
+  const [source, target] = [layerOf(from), layerOf(to)];
+  if ((LAYERS[source] as readonly Layer[]).includes(target)) return true;
+  if (source !== "adapter" || target !== "adapter") return false;
+  const folder = (path: string): string => path.slice(0, path.indexOf("/") + 1);
+  return folder(from) === folder(to) || LIBRARIES.includes(folder(to));
+}
