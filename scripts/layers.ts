@@ -4,17 +4,17 @@
  * The layers of docs/DESIGN.md, as data. A file may import its own layer and those named beside it; ROOTS may import
  * anything. `import type` counts like any import: a type is a dependency for the reader, too.
  */
-export const LAYERS = {
+export type Layer = "base" | "ports" | "core" | "shell" | "adapter" | "root";
+
+export const LAYERS: Readonly<Record<Layer, readonly Layer[]>> = {
   base: ["base"],
   ports: ["ports", "base"],
   core: ["core", "ports", "base"],
   shell: ["shell", "core", "ports", "base"],
-  /** IO. Adapters do not import the shell, and one adapter folder does not import another, except `library` ones. */
+  // IO. Adapters do not import the shell, and one adapter folder does not import another, except LIBRARIES.
   adapter: ["core", "ports", "base"],
   root: ["root", "adapter", "shell", "core", "ports", "base"],
-} as const satisfies Record<string, readonly string[]>;
-
-export type Layer = keyof typeof LAYERS;
+};
 
 /** First match wins. Patterns are prefixes of the path under src/, or regular expressions. */
 const RULES: readonly (readonly [string | RegExp, Layer])[] = [
@@ -56,7 +56,7 @@ export function layerOf(path: string): Layer {
 /** Whether the file at `from` may import the one at `to`; both are paths under src/. */
 export function mayImport(from: string, to: string): boolean {
   const [source, target] = [layerOf(from), layerOf(to)];
-  if ((LAYERS[source] as readonly Layer[]).includes(target)) return true;
+  if (LAYERS[source].includes(target)) return true;
   if (source !== "adapter" || target !== "adapter") return false;
   const folder = (path: string): string => path.slice(0, path.indexOf("/") + 1);
   return folder(from) === folder(to) || LIBRARIES.includes(folder(to));
