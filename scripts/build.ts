@@ -1,49 +1,78 @@
 // SPDX-License-Identifier: Apache-2.0
-// Builds dist/: one bundle for each entry point of src/main, and the launcher.
+// Builds dist/: a bundle for each entry point of src/main, the standalone plugin as a single executable, the launcher.
 import { spawnSync } from "node:child_process";
-import { mkdirSync, readdirSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { existsSync, globSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { build } from "esbuild";
+import { type BuildOptions, build } from "esbuild";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const dist = join(root, "dist");
 mkdirSync(dist, { recursive: true });
 
-await build({
-  entryPoints: readdirSync(join(root, "src/main"))
-    .filter((file) => file.endsWith(".ts") && !file.endsWith(".test.ts"))
-    .map((file) => join(root, "src/main", file)),
-  outdir: dist,
-  outExtension: { ".js": ".mjs" },
+const common: BuildOptions = {
   bundle: true,
   platform: "node",
-  format: "esm",
   target: "node26",
-  sourcemap: "linked",
   legalComments: "none",
   logLevel: "warning",
+  outdir: dist,
+};
+
+function run(command: string, args: readonly string[]): void {
+  const { status, error, stdout, stderr } = spawnSync(command, args, { cwd: dist, encoding: "utf8" });
+  if (status === 0) return;
+  process.stderr.write(`build: ${command} ${args.join(" ")} failed: ${error?.message ?? `${stdout}${stderr}`}\n`);
+  process.exit(1);
+}
+
+/** Runs a slow step only when what it is made from changed. */
+function unlessUnchanged(output: string, inputs: readonly string[], step: () => void): void {
+  const hash = createHash("sha256");
+  for (const input of [...inputs, process.execPath])
+    hash.update(input === process.execPath ? process.version : readFileSync(input));
+  const digest = hash.digest("hex");
+  const stamp = join(dist, `.${output}.sha256`);
+  if (existsSync(join(dist, output)) && existsSync(stamp) && readFileSync(stamp, "utf8") === digest) return;
+  step();
+  writeFileSync(stamp, digest);
+}
+
+const mains = globSync("src/main/*.ts", { cwd: root }).filter((file) => !file.endsWith(".test.ts"));
+await build({
+  ...common,
+  entryPoints: mains.filter((file) => !file.endsWith("standalone.ts")).map((file) => join(root, file)),
+  format: "esm",
+  outExtension: { ".js": ".mjs" },
+  sourcemap: "linked",
   // Bundled CommonJS packages call require() for Node's own modules, which an ES module does not have.
   banner: {
     js: 'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);',
   },
 });
 
-const launcher = [
-  "-Os",
-  "-static",
-  "-s",
-  "-Wall",
-  "-Wextra",
-  "-Werror",
-  "-o",
-  join(dist, "gingham"),
-  join(root, "launcher/gingham.c"),
-];
-const { status, error } = spawnSync("musl-gcc", launcher, { stdio: "inherit" });
-if (error !== undefined || status !== 0) {
-  process.stderr.write(
-    `build: musl-gcc ${launcher.join(" ")} failed${error === undefined ? "" : `: ${error.message}`}\n`,
-  );
-  process.exitCode = 1;
-}
+// A single executable's code cache needs CommonJS, and CommonJS has no import.meta.
+await build({
+  ...common,
+  entryPoints: [join(root, "src/main/standalone.ts")],
+  format: "cjs",
+  outExtension: { ".js": ".cjs" },
+  logOverride: { "empty-import-meta": "silent" },
+});
+unlessUnchanged("gingham-standalone", [join(dist, "standalone.cjs")], () => {
+  const sea = {
+    main: "standalone.cjs",
+    output: "gingham-standalone",
+    disableExperimentalSEAWarning: true,
+    useCodeCache: true,
+    execArgv: ["--disable-warning=ExperimentalWarning"],
+  };
+  writeFileSync(join(dist, "standalone.sea.json"), JSON.stringify(sea));
+  run(process.execPath, ["--build-sea", "standalone.sea.json"]);
+});
+
+const launcher = join(root, "launcher/gingham.c");
+unlessUnchanged("gingham", [launcher], () => {
+  run("musl-gcc", ["-Os", "-static", "-s", "-Wall", "-Wextra", "-Werror", "-o", join(dist, "gingham"), launcher]);
+});
