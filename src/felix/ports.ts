@@ -37,21 +37,37 @@ export interface RouteResult {
   readonly error?: Error;
 }
 
+/** One RTM_NEWROUTE (present) or RTM_DELROUTE (not present) of the main table, whoever caused it. */
+export interface RouteEvent {
+  readonly present: boolean;
+  readonly route: KernelRoute;
+}
+
+/** What a kernel notification says. */
+export interface KernelChange {
+  readonly kind: "route" | "link" | "addr" | "overrun";
+  /**
+   * For `route`: what changed, in the kernel's order. Absent when the adapter does not tell; Felix then lists all
+   * routes again, so an adapter that tells saves that work after each change (Felix's own ones included).
+   */
+  readonly routes?: readonly RouteEvent[];
+}
+
 /** What Felix asks of the kernel. Implemented by `netlink/ops/route-dataplane`, in a worker thread. */
 export interface RouteDataplane {
   /** All routes of the main table of one family, retried while the kernel says that the dump was interrupted. */
   listRoutes(family: Family): Promise<readonly KernelRoute[]>;
   listLinks(): Promise<readonly KernelLink[]>;
   listAddrs(): Promise<readonly KernelAddr[]>;
-  /** Creates or replaces each route (NLM_F_CREATE | NLM_F_REPLACE). */
+  /** Creates or replaces each route (NLM_F_CREATE | NLM_F_REPLACE). Shape: results in the order of the routes. */
   replaceRoutes(routes: readonly KernelRoute[]): Promise<readonly RouteResult[]>;
-  /** Deletes each route; one that is gone already is a success. */
+  /** Deletes each route; one that is gone already is a success. Shape: results in the order of the routes. */
   deleteRoutes(routes: readonly KernelRoute[]): Promise<readonly RouteResult[]>;
   /**
    * Calls back, soon after, when routes or links changed in the kernel; `overrun` when events were lost and only a
    * full resync helps. Returns how to stop.
    */
-  watch(onChange: (change: { readonly kind: "route" | "link" | "addr" | "overrun" }) => void): () => void;
+  watch(onChange: (change: KernelChange) => void): () => void;
 }
 
 /** A pod interface of this node: what the attachment records say. */
