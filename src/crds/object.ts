@@ -28,6 +28,11 @@ export interface Resource<T extends KubeObject> {
   readonly kind: string;
   readonly plural: string;
   readonly namespaced: boolean;
+  /**
+   * Checks an object and gives it its type (64-bit integers as bigint, defaults of absent fields). Clients apply it to
+   * all they read. Absent for Kubernetes' own kinds, whose server has checked them. @throws InvalidObjectError
+   */
+  readonly parse?: (raw: unknown) => T;
   /** Never set: carries the object's type, so that `client.get(NODES, …)` is typed. */
   readonly __object?: T;
 }
