@@ -31,3 +31,22 @@ export const NAMESPACES: Resource<Namespace> = {
   plural: "namespaces",
   namespaced: false,
 };
+
+/** Who leads, and until when. Times are RFC 3339 with microseconds. Source: coordination.k8s.io/v1. */
+export interface Lease extends KubeObject {
+  readonly spec?: {
+    readonly holderIdentity?: string;
+    readonly leaseDurationSeconds?: number;
+    readonly acquireTime?: string;
+    readonly renewTime?: string;
+    readonly leaseTransitions?: number;
+  };
+}
+
+export const LEASES: Resource<Lease> = {
+  group: "coordination.k8s.io",
+  version: "v1",
+  kind: "Lease",
+  plural: "leases",
+  namespaced: true,
+};
