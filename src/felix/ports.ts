@@ -51,6 +51,12 @@ export interface KernelChange {
    * routes again, so an adapter that tells saves that work after each change (Felix's own ones included).
    */
   readonly routes?: readonly RouteEvent[];
+  /**
+   * For `link` and `addr`: the device that it happened to. It matters since the kernel drops the IPv4 routes of a link
+   * that goes down, or loses its last address, without a word. Absent when the adapter does not tell; Felix then lists
+   * all routes again.
+   */
+  readonly ifIndex?: number;
 }
 
 /** What Felix asks of the kernel. Implemented by `netlink/ops/route-dataplane`, in a worker thread. */
