@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+import { dlopen, getInt32 } from "node:ffi";
+import { NetlinkError } from "./errors.ts";
+
+/**
+ * The system calls that Node lacks, out of the libc that the process runs on. This is the one file that imports
+ * `node:ffi`, which is experimental: whatever changes there, changes here. Reading and writing need nothing of it, since
+ * `fs.readSync` and `fs.writeSync` work on any descriptor.
+ *
+ * Hazard: errno belongs to the thread and to the last call, so it is read in the very next call and nowhere else.
+ */
+const { functions: libc } = dlopen(null, {
+  __errno_location: { arguments: [], return: "pointer" },
+  socket: { arguments: ["i32", "i32", "i32"], return: "i32" },
+  bind: { arguments: ["i32", "buffer", "u32"], return: "i32" },
+  getsockname: { arguments: ["i32", "buffer", "buffer"], return: "i32" },
+  setsockopt: { arguments: ["i32", "i32", "i32", "buffer", "u32"], return: "i32" },
+  setns: { arguments: ["i32", "i32"], return: "i32" },
+  ioctl: { arguments: ["i32", "u64"], return: "i32" },
+});
+
+/** bits/socket.h, asm-generic/socket.h, linux/sched.h, linux/nsfs.h. */
+export const AF_NETLINK = 16;
+export const SOCK_RAW = 3;
+export const SOCK_NONBLOCK = 0o4000;
+export const SOCK_CLOEXEC = 0o2000000;
+export const SOL_SOCKET = 1;
+export const SO_RCVBUF = 8;
+export const SO_RCVTIMEO = 20;
+export const SO_RCVBUFFORCE = 33;
+export const SOL_NETLINK = 270;
+export const CLONE_NEWNET = 0x40000000;
+const NS_GET_NSTYPE = 0xb703n;
+
+/** @throws NetlinkError */
+export function socket(domain: number, type: number, protocol: number): number {
+  const fd = libc.socket(domain, type, protocol);
+  return fd < 0 ? fail("socket") : fd;
+}
+
+/** @throws NetlinkError */
+export function bind(fd: number, address: Uint8Array): void {
+  if (libc.bind(fd, address, address.length) < 0) fail("bind");
+}
+
+/** Fills `address`. @throws NetlinkError */
+export function getsockname(fd: number, address: Uint8Array): void {
+  const length = Int32Array.of(address.length);
+  if (libc.getsockname(fd, address, length) < 0) fail("getsockname");
+}
+
+/** @throws NetlinkError */
+export function setsockopt(fd: number, level: number, option: number, value: Uint8Array): void {
+  if (libc.setsockopt(fd, level, option, value, value.length) < 0) fail(`setsockopt(${level}, ${option})`);
+}
+
+/** Moves the calling thread, and it alone, into the network namespace behind the descriptor. @throws NetlinkError */
+export function setns(fd: number): void {
+  if (libc.setns(fd, CLONE_NEWNET) < 0) fail("setns");
+}
+
+/** CLONE_NEW* of a namespace file's kind. @throws NetlinkError ENOTTY when the descriptor is no namespace file */
+export function namespaceType(fd: number): number {
+  const type = libc.ioctl(fd, NS_GET_NSTYPE);
+  return type < 0 ? fail("ioctl(NS_GET_NSTYPE)") : type;
+}
+
+function fail(op: string): never {
+  const errno = getInt32(libc.__errno_location());
+  throw new NetlinkError({ op, errno });
+}

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+import { existsSync, writeFileSync } from "node:fs";
+import type { Family } from "../net/ip.ts";
+import { errnoName, errnoOf, SysctlError } from "./errors.ts";
+
+const ROOT = "/proc/sys/net";
+
+/**
+ * Writes one kernel setting of the calling thread's network namespace: /proc/sys/net shows each thread its own.
+ *
+ * The path comes in parts, since an interface name may hold the dot that `sysctl` would split at. Writing the file is
+ * the check: the kernel refuses in write(2), where `sysctl -w` can return 0 on failure.
+ *
+ * @throws SysctlError which names the file
+ */
+export function writeSysctl(path: readonly string[], value: string | number): void {
+  const file = `${ROOT}/${path.join("/")}`;
+  try {
+    writeFileSync(file, String(value), { flag: "r+" });
+  } catch (cause) {
+    const hint = existsSync(file) ? "is /proc/sys mounted read-only?" : "is the protocol or interface missing?";
+    throw new SysctlError(file, `Cannot write ${value} to ${file}: ${errnoName(errnoOf(cause))}, ${hint}`, { cause });
+  }
+}
+
+/** False where the kernel was booted or built without IPv6. */
+export function hasIPv6(): boolean {
+  return existsSync(`${ROOT}/ipv6/conf`);
+}
+
+/**
+ * Lets the node forward packets, for all interfaces of the thread's namespace. Writing 1 where 1 stands costs nothing.
+ *
+ * @throws SysctlError
+ */
+export function enableForwarding(families: readonly Family[] = hasIPv6() ? [4, 6] : [4]): void {
+  if (families.includes(4)) writeSysctl(["ipv4", "ip_forward"], 1);
+  if (families.includes(6)) writeSysctl(["ipv6", "conf", "all", "forwarding"], 1);
+}
