@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+import { CLUSTER_INFORMATIONS, type ClusterInformation } from "../crds/cluster-information.ts";
+import { NODES, type Node, PODS, type Pod } from "../crds/core.ts";
+import { IP_POOLS, type IPPool } from "../crds/ip-pool.ts";
+import { DEFAULT_IPAM_CONFIG, IPAM_CONFIGS, type IPAMConfig } from "../crds/ipam-config.ts";
+import {
+  KUBE_CONTROLLERS_CONFIGURATIONS,
+  type KubeControllersConfiguration,
+} from "../crds/kube-controllers-configuration.ts";
+import type { KubeObject, Resource } from "../crds/object.ts";
+
+/** The objects that a fresh cluster needs before its first pod. Pure. */
+
+export const POOL_CIDR = "192.168.0.0/16";
+export const POD_NAMESPACE = "default";
+/** Network name of the configuration list: the first half of every handle. As in the clusters that users know. */
+export const NETWORK_NAME = "k8s-pod-network";
+
+export function renderIPPool(blockSize: number): IPPool {
+  return {
+    ...head(IP_POOLS, "default-ipv4-ippool"),
+    spec: {
+      cidr: POOL_CIDR,
+      blockSize,
+      ipipMode: "Never",
+      vxlanMode: "Never",
+      natOutgoing: true,
+      nodeSelector: "all()",
+      allowedUses: ["Workload", "Tunnel"],
+    },
+  };
+}
+
+export function renderClusterInformation(clusterGUID: string): ClusterInformation {
+  return {
+    ...head(CLUSTER_INFORMATIONS, "default"),
+    spec: { clusterGUID, clusterType: "k8s,gingham,lab", calicoVersion: "", datastoreReady: true },
+  };
+}
+
+export function renderIPAMConfig(): IPAMConfig {
+  return { ...head(IPAM_CONFIGS, "default"), spec: DEFAULT_IPAM_CONFIG };
+}
+
+export function renderKubeControllersConfiguration(): KubeControllersConfiguration {
+  return {
+    ...head(KUBE_CONTROLLERS_CONFIGURATIONS, "default"),
+    spec: { controllers: { node: { leakGracePeriod: "15m0s", reconcilerPeriod: "5m0s" } } },
+  };
+}
+
+export function renderNode(name: string, ip: string): Node {
+  return {
+    ...head(NODES, name),
+    metadata: { name, labels: { "kubernetes.io/hostname": name, "kubernetes.io/os": "linux" } },
+    status: {
+      addresses: [
+        { type: "InternalIP", address: ip },
+        { type: "Hostname", address: name },
+      ],
+    },
+  };
+}
+
+export interface PodObjectRequest {
+  readonly name: string;
+  readonly node: string;
+  readonly hostPort?: { readonly hostPort: number; readonly containerPort: number };
+  readonly annotations?: Readonly<Record<string, string>>;
+}
+
+export function renderPod(request: PodObjectRequest): Pod {
+  const { name, node, hostPort, annotations } = request;
+  const container = {
+    name: "main",
+    image: "gingham.example/lab",
+    ...(hostPort === undefined ? {} : { ports: [{ ...hostPort, protocol: "TCP" }] }),
+  };
+  // Pod's type has only what Gingham reads; the schema also wants the containers.
+  const spec: Pod["spec"] & { containers: readonly object[] } = { nodeName: node, containers: [container] };
+  return {
+    ...head(PODS, name),
+    metadata: {
+      name,
+      namespace: POD_NAMESPACE,
+      labels: { app: "lab" },
+      ...(annotations === undefined ? {} : { annotations }),
+    },
+    spec,
+  };
+}
+
+/** The configuration list that a runtime executes. 1.0.0 is the newest that Debian's plugins know. */
+export function renderConflist(): string {
+  const conflist = {
+    name: NETWORK_NAME,
+    cniVersion: "1.0.0",
+    plugins: [
+      { type: "gingham" },
+      { type: "portmap", snat: true, capabilities: { portMappings: true } },
+      { type: "bandwidth", capabilities: { bandwidth: true } },
+    ],
+  };
+  return `${JSON.stringify(conflist, undefined, 2)}\n`;
+}
+
+function head<T extends KubeObject>(resource: Resource<T>, name: string): KubeObject {
+  const { group, version, kind } = resource;
+  return { apiVersion: group === "" ? version : `${group}/${version}`, kind, metadata: { name } };
+}

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+import { expect, test } from "vitest";
+import { UsageError } from "./errors.ts";
+import { DEFAULT_OPTIONS, parseLabArgs } from "./options.ts";
+
+test("parseLabArgs() without arguments runs the default laboratory", () => {
+  expect(parseLabArgs([])).toEqual({ kind: "run", options: DEFAULT_OPTIONS });
+});
+
+test("parseLabArgs() takes every option, with a blank or an equals sign", () => {
+  expect(parseLabArgs(["--once", "--nodes", "5", "--pods=20", "--block-size", "28", "--keep-on-failure"])).toEqual({
+    kind: "run",
+    options: { nodes: 5, pods: 20, blockSize: 28, once: true, keepOnFailure: true },
+  });
+});
+
+test("parseLabArgs() hands everything after shell and kubectl through", () => {
+  expect(parseLabArgs(["shell", "node-1", "ip", "route", "--help"])).toEqual({
+    kind: "shell",
+    target: "node-1",
+    command: ["ip", "route", "--help"],
+  });
+  expect(parseLabArgs(["kubectl", "get", "ipamblocks", "-o", "yaml"])).toEqual({
+    kind: "kubectl",
+    args: ["get", "ipamblocks", "-o", "yaml"],
+  });
+});
+
+test.each([
+  [["--nodes", "0"], /--nodes must be a whole number from 1 to 32, got "0"/],
+  [["--nodes", "three"], /"three"/],
+  [["--pods", "1"], /from 2 to 1000/],
+  [["--block-size", "33"], /from 20 to 32/],
+  [["shell"], /shell needs a node or a pod/],
+  [["--frobnicate"], /--help/],
+  [["frobnicate"], /--help/],
+])("parseLabArgs(%j) says what is wrong", (argv, message) => {
+  expect(() => parseLabArgs(argv)).toThrow(UsageError);
+  expect(() => parseLabArgs(argv)).toThrow(message);
+});
