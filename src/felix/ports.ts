@@ -37,26 +37,9 @@ export interface RouteResult {
   readonly error?: Error;
 }
 
-/** One RTM_NEWROUTE (present) or RTM_DELROUTE (not present) of the main table, whoever caused it. */
-export interface RouteEvent {
-  readonly present: boolean;
-  readonly route: KernelRoute;
-}
-
-/** What a kernel notification says. */
+/** What a kernel notification is about; `overrun`: events were lost, and only a full resync helps. */
 export interface KernelChange {
   readonly kind: "route" | "link" | "addr" | "overrun";
-  /**
-   * For `route`: what changed, in the kernel's order. Absent when the adapter does not tell; Felix then lists all
-   * routes again, so an adapter that tells saves that work after each change (Felix's own ones included).
-   */
-  readonly routes?: readonly RouteEvent[];
-  /**
-   * For `link` and `addr`: the device that it happened to. It matters since the kernel drops the IPv4 routes of a link
-   * that goes down, or loses its last address, without a word. Absent when the adapter does not tell; Felix then lists
-   * all routes again.
-   */
-  readonly ifIndex?: number;
 }
 
 /** What Felix asks of the kernel. Implemented by `netlink/ops/route-dataplane`, in a worker thread. */
@@ -67,18 +50,25 @@ export interface RouteDataplane {
   listAddrs(): Promise<readonly KernelAddr[]>;
   /** Creates or replaces each route (NLM_F_CREATE | NLM_F_REPLACE). Shape: results in the order of the routes. */
   replaceRoutes(routes: readonly KernelRoute[]): Promise<readonly RouteResult[]>;
-  /** Deletes each route; one that is gone already is a success. Shape: results in the order of the routes. */
+  /**
+   * Deletes each route, where type, protocol, device and gateway agree, too; one that is gone already, or is another's
+   * by now, is a success. Shape: results in the order of the routes.
+   */
   deleteRoutes(routes: readonly KernelRoute[]): Promise<readonly RouteResult[]>;
   /**
-   * Calls back, soon after, when routes or links changed in the kernel; `overrun` when events were lost and only a
-   * full resync helps. Returns how to stop.
+   * Calls back, soon after, when routes or links changed in the kernel; without what, so lost, doubled and reordered
+   * notifications do no harm. Each `route` costs Felix a listing, so the adapter leaves out what cannot matter: new
+   * routes of protocol 80 (the echo of our own writes), other tables, and fe80::/10. Returns how to stop.
    */
   watch(onChange: (change: KernelChange) => void): () => void;
 }
 
 /** A pod interface of this node: what the attachment records say. */
 export interface WorkloadEndpoint {
+  /** Identity of the attachment. */
+  readonly key: string;
   readonly hostIface: string;
+  /** 0 until the kernel has made the link: whatever the kernel has for its addresses is left alone meanwhile. */
   readonly hostIfIndex: number;
   readonly ips: readonly IP[];
 }

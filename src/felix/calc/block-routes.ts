@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { BlockAffinity } from "../../crds/block-affinity.ts";
+import { type CIDR, cidrFamily, cidrSize, formatCIDR, parseCIDR } from "../../net/cidr.ts";
+import { formatIP, type IP } from "../../net/ip.ts";
+import type { WorkloadEndpoint } from "../ports.ts";
+import type { Note } from "./findings.ts";
+import { addressOf, type NodeAddresses } from "./node-addresses.ts";
+import type { Pool } from "./pools.ts";
+
+/** Where packets to a destination go, before anything is said in the kernel's terms. */
+export interface Route {
+  readonly dst: CIDR;
+  readonly target:
+    | { readonly kind: "workload"; readonly hostIface: string; readonly hostIfIndex: number }
+    | { readonly kind: "blackhole" }
+    | { readonly kind: "remote"; readonly node: string; readonly gateway: IP };
+}
+
+/** A confirmed BlockAffinity of a node. */
+export interface BlockClaim {
+  /** Name of the object. */
+  readonly affinity: string;
+  readonly node: string;
+  readonly block: CIDR;
+  /** RFC 3339, so that text order is time order; "" when unknown. */
+  readonly createdAt: string;
+}
+
+/**
+ * Everything that is said about one destination. A place for borrowed addresses (an ordinal whose `secondary.node` is
+ * not the block's owner) is here, as a third list, once blocks are watched.
+ */
+export interface Destination {
+  readonly dst: CIDR;
+  /** Shape: any order. */
+  readonly claims: Iterable<BlockClaim>;
+  /** Local pod interfaces with this address. Shape: any order. */
+  readonly endpoints: Iterable<WorkloadEndpoint>;
+}
+
+/** The state around one destination. */
+export interface Surroundings {
+  readonly localNode: string;
+  node(name: string): NodeAddresses | undefined;
+  poolOf(block: CIDR): Pool | undefined;
+  /** Whether the address is the own address of any node. */
+  isHostAddress(ip: IP): boolean;
+  /** A claimed block of another size that holds this one. */
+  coveringBlock(block: CIDR): CIDR | undefined;
+}
+
+export interface Resolution {
+  readonly route?: Route;
+  readonly notes: readonly Note[];
+}
+
+const NOTHING: Resolution = { notes: [] };
+
+/**
+ * Reads an affinity as a claim; undefined for one that routes nothing: not confirmed, about to be deleted, or no
+ * node's (virtual).
+ *
+ * Source: calico-interop 1.3, BlockAffinity.spec.
+ * @throws SyntaxError when the CIDR is malformed
+ */
+export function claimOf(object: BlockAffinity): BlockClaim | undefined {
+  const { cidr, deleted, node, state, type } = object.spec;
+  if (deleted === "true" || (state !== "" && state !== "confirmed")) return undefined;
+  if (type !== undefined && type !== "" && type !== "host") return undefined;
+  return {
+    affinity: object.metadata.name,
+    node,
+    block: parseCIDR(cidr),
+    createdAt: object.metadata.creationTimestamp ?? "",
+  };
+}
+
+/**
+ * Decides the one route of a destination. Depends only on its arguments' content, never on their order, so every node
+ * comes to the same answer.
+ *
+ * On equal prefixes a local pod comes before a block. Source: calico-interop 4.2.
+ */
+export function resolveDestination(destination: Destination, around: Surroundings): Resolution {
+  const workload = resolveWorkload(destination, around);
+  const block = resolveBlock(destination, around);
+  if (workload === NOTHING) return block;
+  if (block === NOTHING) return workload;
+  const route = workload.route ?? block.route;
+  return { ...(route === undefined ? {} : { route }), notes: [...workload.notes, ...block.notes] };
+}
+
+function resolveWorkload({ dst, endpoints }: Destination, around: Surroundings): Resolution {
+  const [first, ...others] = endpoints;
+  if (first === undefined) return NOTHING;
+  const names = [first, ...others].map((e) => e.hostIface).toSorted();
+  if (around.isHostAddress(dst.network)) {
+    const detail = `Pod interface ${names.join(" and ")} has the address of a node; it gets no route`;
+    return { notes: [{ code: "WorkloadIsHostAddress", subject: formatIP(dst.network), detail }] };
+  }
+  const winner = others.reduce((a, b) => (isYounger(b, a) ? b : a), first);
+  const notes: Note[] = [];
+  if (others.length > 0) {
+    const detail = `Pod interfaces ${names.join(" and ")} have the same address; routed to ${winner.hostIface}`;
+    notes.push({ code: "DuplicateWorkloadAddress", subject: formatIP(dst.network), detail });
+  }
+  const { hostIface, hostIfIndex } = winner;
+  return { route: { dst, target: { kind: "workload", hostIface, hostIfIndex } }, notes };
+}
+
+function resolveBlock({ dst, claims }: Destination, around: Surroundings): Resolution {
+  const [first, ...others] = claims;
+  if (first === undefined) return NOTHING;
+  const winner = others.reduce((a, b) => (isNewer(b, a) ? b : a), first);
+  const pool = around.poolOf(dst);
+  // Addresses of Services are announced, not routed to a node.
+  if (pool?.loadBalancerOnly === true) return NOTHING;
+
+  const notes: Note[] = [];
+  const nodes = [...new Set([first, ...others].map((claim) => claim.node))].toSorted();
+  if (nodes.length > 1) {
+    const detail = `Block is claimed by ${nodes.join(" and ")}; routed to ${winner.node}, whose claim is the newest`;
+    notes.push({ code: "DuplicateBlockClaim", subject: formatCIDR(dst), detail });
+  }
+  const covering = around.coveringBlock(dst);
+  if (covering !== undefined) {
+    const detail = `Block lies inside the claimed block ${formatCIDR(covering)}; the smaller one is routed to ${winner.node}`;
+    notes.push({ code: "OverlappingBlocks", subject: formatCIDR(dst), detail });
+  }
+  if (pool === undefined) {
+    // Its pods may still run, so the deletion of a pool must not cut them off.
+    const detail = "Block is in no IPPool; routed without encapsulation";
+    notes.push({ code: "BlockOutsidePools", subject: formatCIDR(dst), detail });
+  }
+  const route = targetOf(dst, winner, pool, around, notes);
+  return { ...(route === undefined ? {} : { route }), notes };
+}
+
+/** Adds a note when there is no route and somebody may miss it. */
+function targetOf(
+  dst: CIDR,
+  claim: BlockClaim,
+  pool: Pool | undefined,
+  around: Surroundings,
+  notes: Note[],
+): Route | undefined {
+  const isOneAddress = cidrSize(dst) === 1;
+  if (isOneAddress && around.isHostAddress(dst.network)) {
+    const detail = "Block is the address of a node; it gets no route";
+    notes.push({ code: "BlockIsHostAddress", subject: formatCIDR(dst), detail });
+    return undefined;
+  }
+  // Without the blackhole, packets to a free address of the block would go out by the default route and come back.
+  if (claim.node === around.localNode) return isOneAddress ? undefined : { dst, target: { kind: "blackhole" } };
+
+  const family = cidrFamily(dst);
+  const node = around.node(claim.node);
+  if (node === undefined) {
+    const detail = "No Node object of this name; its blocks get no route";
+    notes.push({ code: "UnknownNode", subject: claim.node, detail });
+    return undefined;
+  }
+  const address = addressOf(node, family);
+  if (address === undefined) {
+    const detail = `Node has no IPv${family} address; its IPv${family} blocks get no route`;
+    notes.push({ code: "NodeWithoutAddress", subject: `${claim.node} IPv${family}`, detail });
+    return undefined;
+  }
+  if (pool !== undefined && pool.encapsulation !== "none") {
+    const detail = `IPPool asks for ${pool.encapsulation}, which is not supported yet; its remote blocks get no route`;
+    notes.push({ code: "EncapsulationUnsupported", subject: pool.name, detail });
+    return undefined;
+  }
+  return { dst, target: { kind: "remote", node: claim.node, gateway: address.ip } };
+}
+
+/** Whether interface a is the newer one: the other one, with the same address, is being torn down. */
+function isYounger(a: WorkloadEndpoint, b: WorkloadEndpoint): boolean {
+  const [ageA, ageB] = [a, b].map(({ hostIfIndex }) => (hostIfIndex === 0 ? Number.POSITIVE_INFINITY : hostIfIndex));
+  return ageA === ageB ? a.key < b.key : (ageA ?? 0) > (ageB ?? 0);
+}
+
+/**
+ * Whether claim a wins over b. A released block's old affinity may linger while the new owner's is confirmed, so the
+ * newest is most likely the truth; names break the tie, so that all nodes agree.
+ */
+function isNewer(a: BlockClaim, b: BlockClaim): boolean {
+  if (a.createdAt !== b.createdAt) return a.createdAt > b.createdAt;
+  return a.node === b.node ? a.affinity < b.affinity : a.node < b.node;
+}
+
+export function sameRoute(a: Route | undefined, b: Route | undefined): boolean {
+  if (a === undefined || b === undefined) return a === b;
+  const [s, t] = [a.target, b.target];
+  if (a.dst.network !== b.dst.network || a.dst.prefixLength !== b.dst.prefixLength) return false;
+  switch (s.kind) {
+    case "workload":
+      return t.kind === "workload" && s.hostIface === t.hostIface && s.hostIfIndex === t.hostIfIndex;
+    case "remote":
+      return t.kind === "remote" && s.node === t.node && s.gateway === t.gateway;
+    case "blackhole":
+      return t.kind === "blackhole";
+    default:
+      return s satisfies never;
+  }
+}

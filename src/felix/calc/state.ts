@@ -1,0 +1,318 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { BlockAffinity } from "../../crds/block-affinity.ts";
+import type { Node } from "../../crds/core.ts";
+import type { IPPool } from "../../crds/ip-pool.ts";
+import { describeError } from "../../lib/errors.ts";
+import { type CIDR, cidrCovers, cidrFamily, cidrOf, formatCIDR, hostCIDR } from "../../net/cidr.ts";
+import type { Family, IP } from "../../net/ip.ts";
+import type { WorkloadEndpoint } from "../ports.ts";
+import { type BlockClaim, claimOf, type Route, resolveDestination, sameRoute } from "./block-routes.ts";
+import { collectFindings, type Finding, type Note } from "./findings.ts";
+import {
+  LOCAL_METHODS,
+  type NodeAddresses,
+  REMOTE_METHODS,
+  resolveNodeAddresses,
+  sameAddresses,
+} from "./node-addresses.ts";
+import { type Pool, poolOf, poolOfBlock } from "./pools.ts";
+
+/** What must be known before the first write to the kernel. */
+export type Input = "nodes" | "affinities" | "pools" | "endpoints";
+
+/** Routes that changed since the last flush, by destination (canonical CIDR). */
+export interface RouteDelta {
+  readonly updated: ReadonlyMap<string, Route>;
+  readonly removed: ReadonlySet<string>;
+}
+
+interface DestinationState {
+  readonly dst: CIDR;
+  /** By name of the affinity. */
+  readonly claims: Map<string, BlockClaim>;
+  /** By the attachment's key. */
+  readonly endpoints: Map<string, WorkloadEndpoint>;
+}
+
+/**
+ * Gathers what the informers and the attachment records say, and knows the route of every destination.
+ *
+ * Invariants: after `flush`, `routes` is what `resolveDestination` says of each destination from the present content
+ * alone: the order, repetition and grouping of the updates that led there never show. Updates are cheap and only mark
+ * destinations as dirty; `flush` resolves just these, so one changed resource costs the same with ten blocks or ten
+ * thousand. Hazards: a node's address concerns all its blocks, and its /32 as such; a block of one size concerns the
+ * smaller blocks inside it; a pool concerns all blocks inside. Each `set…` and `delete…` marks these.
+ */
+export class CalcState {
+  readonly #localNode: string;
+  readonly #waitingFor = new Set<Input>(["nodes", "affinities", "pools", "endpoints"]);
+  readonly #nodes = new Map<string, NodeAddresses>();
+  /** Own addresses of nodes, with the number of nodes that have each. */
+  readonly #hostAddresses = new Map<IP, number>();
+  readonly #pools = new Map<string, Pool>();
+  readonly #destinations = new Map<string, DestinationState>();
+  readonly #claimsByAffinity = new Map<string, BlockClaim>();
+  readonly #blocksByNode = new Map<string, Set<string>>();
+  /** How many claimed blocks there are of each prefix length, by family: nearly always a single length. */
+  readonly #lengths: Readonly<Record<Family, Map<number, number>>> = { 4: new Map(), 6: new Map() };
+  readonly #endpoints = new Map<string, WorkloadEndpoint>();
+  readonly #malformed = new Map<string, string>();
+
+  readonly #dirty = new Set<string>();
+  readonly #routes = new Map<string, Route>();
+  readonly #notes = new Map<string, readonly Note[]>();
+  #findings: readonly Finding[] | undefined;
+
+  constructor(localNode: string) {
+    this.#localNode = localNode;
+  }
+
+  /** Inputs that are not complete yet. The kernel is left alone while there are any. */
+  get waitingFor(): readonly Input[] {
+    return [...this.#waitingFor];
+  }
+
+  get inSync(): boolean {
+    return this.#waitingFor.size === 0;
+  }
+
+  get routes(): ReadonlyMap<string, Route> {
+    return this.#routes;
+  }
+
+  /** This node's addresses, once its Node is known. */
+  get localAddresses(): NodeAddresses | undefined {
+    return this.#nodes.get(this.#localNode);
+  }
+
+  get counts(): { readonly nodes: number; readonly blocks: number; readonly endpoints: number } {
+    return { nodes: this.#nodes.size, blocks: this.#claimsByAffinity.size, endpoints: this.#endpoints.size };
+  }
+
+  /** Whether any pool is of the family, so that its forwarding has to be on. */
+  hasPoolOf(family: Family): boolean {
+    return [...this.#pools.values()].some((pool) => cidrFamily(pool.cidr) === family);
+  }
+
+  markSynced(input: Input): void {
+    this.#waitingFor.delete(input);
+  }
+
+  setNode(object: Node): void {
+    const { name } = object.metadata;
+    this.#replaceNode(name, resolveNodeAddresses(object, name === this.#localNode ? LOCAL_METHODS : REMOTE_METHODS));
+  }
+
+  deleteNode(name: string): void {
+    this.#replaceNode(name, undefined);
+  }
+
+  setAffinity(object: BlockAffinity): void {
+    const { name } = object.metadata;
+    const claim = this.#read(`BlockAffinity ${name}`, () => claimOf(object));
+    const previous = this.#claimsByAffinity.get(name);
+    if (claim !== undefined && previous !== undefined && sameClaim(claim, previous)) return;
+    this.#deleteClaim(name);
+    if (claim !== undefined) this.#addClaim(claim);
+  }
+
+  deleteAffinity(name: string): void {
+    this.#forgetMalformed(`BlockAffinity ${name}`);
+    this.#deleteClaim(name);
+  }
+
+  setPool(object: IPPool): void {
+    const { name } = object.metadata;
+    this.#replacePool(
+      name,
+      this.#read(`IPPool ${name}`, () => poolOf(object)),
+    );
+  }
+
+  deletePool(name: string): void {
+    this.#forgetMalformed(`IPPool ${name}`);
+    this.#replacePool(name, undefined);
+  }
+
+  setEndpoint(endpoint: WorkloadEndpoint): void {
+    this.deleteEndpoint(endpoint.key);
+    this.#endpoints.set(endpoint.key, endpoint);
+    for (const ip of endpoint.ips) this.#destination(hostCIDR(ip)).endpoints.set(endpoint.key, endpoint);
+  }
+
+  deleteEndpoint(key: string): void {
+    const previous = this.#endpoints.get(key);
+    if (previous === undefined) return;
+    this.#endpoints.delete(key);
+    for (const ip of previous.ips) this.#destination(hostCIDR(ip)).endpoints.delete(key);
+  }
+
+  /** Resolves what is dirty, and returns what changed by it. */
+  flush(): RouteDelta {
+    const updated = new Map<string, Route>();
+    const removed = new Set<string>();
+    const around = {
+      localNode: this.#localNode,
+      node: (name: string) => this.#nodes.get(name),
+      poolOf: (block: CIDR) => poolOfBlock(this.#pools.values(), block),
+      isHostAddress: (ip: IP) => this.#hostAddresses.has(ip),
+      coveringBlock: (block: CIDR) => this.#coveringBlock(block),
+    };
+    for (const key of this.#dirty) {
+      const destination = this.#destinations.get(key);
+      if (destination === undefined) continue;
+      const { route, notes } = resolveDestination(
+        { dst: destination.dst, claims: destination.claims.values(), endpoints: destination.endpoints.values() },
+        around,
+      );
+      if (destination.claims.size + destination.endpoints.size === 0) this.#destinations.delete(key);
+      this.#setNotes(key, notes);
+      if (sameRoute(route, this.#routes.get(key))) continue;
+      if (route === undefined) {
+        this.#routes.delete(key);
+        removed.add(key);
+      } else {
+        this.#routes.set(key, route);
+        updated.set(key, route);
+      }
+    }
+    this.#dirty.clear();
+    return { updated, removed };
+  }
+
+  /** What a person should know about the present state. Shape: sorted by code and subject. */
+  findings(): readonly Finding[] {
+    this.#findings ??= collectFindings(this.#notes, this.#malformed);
+    return this.#findings;
+  }
+
+  #replaceNode(name: string, next: NodeAddresses | undefined): void {
+    const previous = this.#nodes.get(name);
+    if (next === undefined) this.#nodes.delete(name);
+    else this.#nodes.set(name, next);
+    if (sameAddresses(previous, next)) return;
+    for (const [addresses, step] of [
+      [previous, -1],
+      [next, 1],
+    ] as const) {
+      for (const address of [addresses?.ipv4, addresses?.ipv6]) {
+        if (address !== undefined) this.#countHostAddress(address.ip, step);
+      }
+    }
+    for (const key of this.#blocksByNode.get(name) ?? []) this.#dirty.add(key);
+    if (next === undefined || next.malformed.length === 0) this.#forgetMalformed(`Node ${name}`);
+    else this.#setMalformed(`Node ${name}`, `ignored addresses: ${next.malformed.join(", ")}`);
+  }
+
+  #countHostAddress(ip: IP, step: 1 | -1): void {
+    const count = (this.#hostAddresses.get(ip) ?? 0) + step;
+    if (count === 0) this.#hostAddresses.delete(ip);
+    else this.#hostAddresses.set(ip, count);
+    this.#dirty.add(formatCIDR(hostCIDR(ip)));
+  }
+
+  #addClaim(claim: BlockClaim): void {
+    const key = formatCIDR(claim.block);
+    const { claims } = this.#destination(claim.block);
+    claims.set(claim.affinity, claim);
+    this.#claimsByAffinity.set(claim.affinity, claim);
+    const blocks = this.#blocksByNode.get(claim.node) ?? new Set();
+    this.#blocksByNode.set(claim.node, blocks.add(key));
+    if (claims.size === 1) this.#countLength(claim.block, 1);
+  }
+
+  #deleteClaim(affinity: string): void {
+    const claim = this.#claimsByAffinity.get(affinity);
+    if (claim === undefined) return;
+    this.#claimsByAffinity.delete(affinity);
+    const key = formatCIDR(claim.block);
+    const { claims } = this.#destination(claim.block);
+    claims.delete(affinity);
+    if (claims.size === 0) this.#countLength(claim.block, -1);
+    if ([...claims.values()].some((other) => other.node === claim.node)) return;
+    const blocks = this.#blocksByNode.get(claim.node);
+    blocks?.delete(key);
+    if (blocks?.size === 0) this.#blocksByNode.delete(claim.node);
+  }
+
+  #countLength(block: CIDR, step: 1 | -1): void {
+    const lengths = this.#lengths[cidrFamily(block)];
+    const count = (lengths.get(block.prefixLength) ?? 0) + step;
+    if (count === 0) lengths.delete(block.prefixLength);
+    else lengths.set(block.prefixLength, count);
+    const hasSmaller = [...lengths.keys()].some((length) => length > block.prefixLength);
+    if (hasSmaller) this.#markInside(block);
+  }
+
+  #coveringBlock(block: CIDR): CIDR | undefined {
+    for (const length of this.#lengths[cidrFamily(block)].keys()) {
+      if (length >= block.prefixLength) continue;
+      const other = this.#destinations.get(formatCIDR(cidrOf(block.network, length)));
+      if (other !== undefined && other.claims.size > 0) return other.dst;
+    }
+    return undefined;
+  }
+
+  #replacePool(name: string, next: Pool | undefined): void {
+    const previous = this.#pools.get(name);
+    if (next === undefined) this.#pools.delete(name);
+    else this.#pools.set(name, next);
+    if (previous !== undefined) this.#markInside(previous.cidr);
+    if (next !== undefined) this.#markInside(next.cidr);
+  }
+
+  /** Pools and blocks of mixed sizes change rarely, so a scan is cheaper than keeping a tree. */
+  #markInside(cidr: CIDR): void {
+    for (const [key, { dst, claims }] of this.#destinations) {
+      if (claims.size > 0 && cidrCovers(cidr, dst)) this.#dirty.add(key);
+    }
+  }
+
+  /** The state of a destination that is about to change. */
+  #destination(dst: CIDR): DestinationState {
+    const key = formatCIDR(dst);
+    this.#dirty.add(key);
+    let destination = this.#destinations.get(key);
+    if (destination === undefined) {
+      destination = { dst, claims: new Map(), endpoints: new Map() };
+      this.#destinations.set(key, destination);
+    }
+    return destination;
+  }
+
+  #setNotes(key: string, notes: readonly Note[]): void {
+    if (notes.length === 0 && !this.#notes.has(key)) return;
+    if (notes.length === 0) this.#notes.delete(key);
+    else this.#notes.set(key, notes);
+    this.#findings = undefined;
+  }
+
+  #read<T>(subject: string, parse: () => T): T | undefined {
+    try {
+      const value = parse();
+      this.#forgetMalformed(subject);
+      return value;
+    } catch (error) {
+      this.#setMalformed(subject, `ignored: ${describeError(error)}`);
+      return undefined;
+    }
+  }
+
+  #setMalformed(subject: string, message: string): void {
+    this.#malformed.set(subject, message);
+    this.#findings = undefined;
+  }
+
+  #forgetMalformed(subject: string): void {
+    if (this.#malformed.delete(subject)) this.#findings = undefined;
+  }
+}
+
+function sameClaim(a: BlockClaim, b: BlockClaim): boolean {
+  return (
+    a.node === b.node &&
+    a.createdAt === b.createdAt &&
+    a.block.network === b.block.network &&
+    a.block.prefixLength === b.block.prefixLength
+  );
+}

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+import { type CIDR, cidrContains, cidrOf } from "../net/cidr.ts";
+import { type Family, familyOf, type IP } from "../net/ip.ts";
+import { routeKey, sameKernelRoute } from "./kernel-route.ts";
+import { ROUTE_PROTOCOL } from "./ownership.ts";
+import type { KernelAddr, KernelChange, KernelLink, KernelRoute, RouteDataplane, RouteResult } from "./ports.ts";
+
+/**
+ * The main table as maps, with the few habits of the kernel that Felix depends on. It passes
+ * `route-dataplane.contract.ts`, which the real one passes, too.
+ *
+ * `put` and `remove` are what others do to the table. `writes` and `deletes` are what was asked through the port.
+ */
+export class FakeRouteDataplane implements RouteDataplane {
+  readonly writes: KernelRoute[] = [];
+  readonly deletes: KernelRoute[] = [];
+  listings = 0;
+  /** Makes a write or deletion fail. */
+  refuse: ((route: KernelRoute) => Error | undefined) | undefined;
+  /** Runs inside each call, before it looks at anything: a place to fail or to change the world. */
+  onCall: ((call: "listRoutes" | "listLinks" | "listAddrs" | "replaceRoutes" | "deleteRoutes") => void) | undefined;
+  readonly #routes = new Map<string, KernelRoute>();
+  readonly #links = new Map<number, KernelLink>();
+  #addrs: KernelAddr[] = [];
+  #nextIfIndex = 2;
+  readonly #watchers = new Set<(change: KernelChange) => void>();
+
+  get routes(): readonly KernelRoute[] {
+    return [...this.#routes.values()];
+  }
+
+  get watchers(): number {
+    return this.#watchers.size;
+  }
+
+  addLink(name: string, address?: { readonly ip: IP; readonly prefixLength: number }, index?: number): number {
+    const ifIndex = index ?? this.#nextIfIndex;
+    this.#nextIfIndex = Math.max(this.#nextIfIndex, ifIndex) + 1;
+    this.#links.set(ifIndex, { ifIndex, name, up: true, mtuBytes: 1500 });
+    this.#tell("link");
+    if (address !== undefined) this.addAddr(ifIndex, address.ip, address.prefixLength);
+    return ifIndex;
+  }
+
+  /** The kernel drops the routes of a link that goes down, those of IPv4 without a word. */
+  setUp(ifIndex: number, up: boolean): void {
+    const link = this.#links.get(ifIndex);
+    if (link === undefined) throw new RangeError(`No link with index ${ifIndex}`);
+    this.#links.set(ifIndex, { ...link, up });
+    if (!up) this.#dropRoutesOf(ifIndex);
+    this.#tell("link");
+  }
+
+  deleteLink(ifIndex: number): void {
+    this.#links.delete(ifIndex);
+    this.#addrs = this.#addrs.filter((addr) => addr.ifIndex !== ifIndex);
+    this.#dropRoutesOf(ifIndex);
+    this.#tell("link");
+  }
+
+  addAddr(ifIndex: number, ip: IP, prefixLength: number): void {
+    this.#addrs.push({ ifIndex, ip, prefixLength });
+    this.#tell("addr");
+  }
+
+  deleteAddr(ifIndex: number, ip: IP): void {
+    this.#addrs = this.#addrs.filter((addr) => addr.ifIndex !== ifIndex || addr.ip !== ip);
+    this.#tell("addr");
+  }
+
+  put(route: KernelRoute): void {
+    this.#routes.set(routeKey(route), route);
+    if (route.protocol !== ROUTE_PROTOCOL) this.#tell("route");
+  }
+
+  remove(dst: CIDR, metric = 0): void {
+    const key = routeKey({ dst, metric });
+    const route = this.#routes.get(key);
+    if (route === undefined) throw new RangeError(`No route ${key}`);
+    this.#routes.delete(key);
+    this.#tell("route");
+  }
+
+  overrun(): void {
+    this.#tell("overrun");
+  }
+
+  async listRoutes(family: Family): Promise<readonly KernelRoute[]> {
+    this.onCall?.("listRoutes");
+    this.listings++;
+    return [...this.#routes.values()].filter((route) => familyOf(route.dst.network) === family);
+  }
+
+  async listLinks(): Promise<readonly KernelLink[]> {
+    this.onCall?.("listLinks");
+    return [...this.#links.values()];
+  }
+
+  async listAddrs(): Promise<readonly KernelAddr[]> {
+    this.onCall?.("listAddrs");
+    return [...this.#addrs];
+  }
+
+  async replaceRoutes(routes: readonly KernelRoute[]): Promise<readonly RouteResult[]> {
+    this.onCall?.("replaceRoutes");
+    return routes.map((route) => {
+      this.writes.push(route);
+      const error = this.#reasonToRefuse(route);
+      if (error !== undefined) return { route, error };
+      this.put(route);
+      return { route };
+    });
+  }
+
+  async deleteRoutes(routes: readonly KernelRoute[]): Promise<readonly RouteResult[]> {
+    this.onCall?.("deleteRoutes");
+    return routes.map((route) => {
+      this.deletes.push(route);
+      const error = this.refuse?.(route);
+      if (error !== undefined) return { route, error };
+      const actual = this.#routes.get(routeKey(route));
+      if (actual !== undefined && sameKernelRoute(actual, route)) this.remove(route.dst, route.metric);
+      return { route };
+    });
+  }
+
+  watch(onChange: (change: KernelChange) => void): () => void {
+    this.#watchers.add(onChange);
+    return () => this.#watchers.delete(onChange);
+  }
+
+  #reasonToRefuse(route: KernelRoute): Error | undefined {
+    const refused = this.refuse?.(route);
+    if (refused !== undefined || route.type === "blackhole") return refused;
+    const link = this.#links.get(route.ifIndex ?? 0);
+    if (link === undefined) return new Error("RTM_NEWROUTE failed with ENODEV");
+    if (!link.up) return new Error("RTM_NEWROUTE failed with ENETDOWN");
+    const { gateway } = route;
+    if (gateway === undefined || route.onlink) return undefined;
+    const isOnLink = this.#addrs.some(
+      (addr) => addr.ifIndex === link.ifIndex && cidrContains(cidrOf(addr.ip, addr.prefixLength), gateway),
+    );
+    return isOnLink ? undefined : new Error("RTM_NEWROUTE failed with ENETUNREACH: Nexthop has invalid gateway");
+  }
+
+  #dropRoutesOf(ifIndex: number): void {
+    for (const [key, route] of this.#routes) {
+      if (route.ifIndex !== ifIndex) continue;
+      this.#routes.delete(key);
+      if (familyOf(route.dst.network) === 6) this.#tell("route");
+    }
+  }
+
+  #tell(kind: KernelChange["kind"]): void {
+    for (const watcher of this.#watchers) watcher({ kind });
+  }
+}

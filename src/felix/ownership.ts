@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { KernelRoute } from "./ports.ts";
+
+/**
+ * How an agent that remembers nothing knows what in the kernel is its own. One test for each kind of object; an object
+ * that fails it is never deleted.
+ */
+
+/** rtm_protocol of every route that Gingham writes. It shows as `proto 80`. Never change it. */
+export const ROUTE_PROTOCOL = 80;
+
+/** Beginning of the name of every pod interface on the host. Never change it. */
+export const WORKLOAD_IFACE_PREFIX = "cali";
+
+/**
+ * Whose a route of the main table is. `workload`: ours, to a pod; `cluster`: ours, to a block; `foreign`: not ours.
+ *
+ * The protocol alone decides what is ours, so a route that the kernel, Calico (protocol 3) or an administrator put on a
+ * `cali` link is left alone. The link decides which of ours may belong to an ADD that is still under way: those get
+ * a grace before they are removed as unknown. So a link that is not in the list yet counts as a pod's.
+ *
+ * @param linkName the name of a link by its index; undefined when it is not known
+ */
+export function ownerOfRoute(
+  route: KernelRoute,
+  linkName: (ifIndex: number) => string | undefined,
+): "workload" | "cluster" | "foreign" {
+  if (route.protocol !== ROUTE_PROTOCOL) return "foreign";
+  if (route.type === "blackhole" || route.ifIndex === undefined) return "cluster";
+  return (linkName(route.ifIndex) ?? WORKLOAD_IFACE_PREFIX).startsWith(WORKLOAD_IFACE_PREFIX) ? "workload" : "cluster";
+}
