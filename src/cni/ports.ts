@@ -3,6 +3,7 @@ import type { Allocation, AssignRequest } from "../ipam/types.ts";
 import type { CIDR } from "../net/cidr.ts";
 import type { IP } from "../net/ip.ts";
 import type { MAC } from "../net/mac.ts";
+import type { AttachmentID, AttachmentRecord, Executor, PodRef, Vantage } from "./types.ts";
 
 /** Addresses, as the commands need them. Implemented by `ipam/allocator` (behind group commit in the agent). */
 export interface AddressManager {
@@ -78,4 +79,96 @@ export interface PodWiring {
     readonly contIface: string;
     readonly hostIface: string;
   }): Promise<boolean>;
+}
+
+/** What the records of attachments need from storage. Every method that writes returns once the bytes are durable. */
+export interface AttachmentStore {
+  /** The state that the last complete line tells; `broken` when there are bytes that no state can be read from. */
+  read(id: AttachmentID): Promise<StoredRecord>;
+  /** Writes the first line of a new record, over whatever was there. Atomic: after a crash the line is whole or absent. */
+  create(id: AttachmentID, record: AttachmentRecord): Promise<void>;
+  /** Adds a line: the record's new state. */
+  append(id: AttachmentID, record: AttachmentRecord): Promise<void>;
+  /** Idempotent: a missing record is no error. */
+  remove(id: AttachmentID): Promise<void>;
+  /** Every attachment that has a record, in no order. */
+  list(): Promise<readonly AttachmentID[]>;
+}
+
+/** What storage holds for an attachment. */
+export type StoredRecord =
+  | { readonly kind: "absent" }
+  | { readonly kind: "record"; readonly record: AttachmentRecord }
+  | { readonly kind: "broken"; readonly reason: string };
+
+/** A DEL that the launcher wrote down because no agent was there. */
+export interface PendingRelease {
+  /** Name under which `remove` knows it. Names sort by time. */
+  readonly name: string;
+  readonly env: Readonly<Record<string, string>>;
+  readonly stdin: string;
+}
+
+/** The launcher's pending releases. */
+export interface PendingStore {
+  /** Oldest first. A file that cannot be read or decoded is set aside and left out. */
+  list(): Promise<readonly PendingRelease[]>;
+  remove(name: string): Promise<void>;
+  /** Takes a release that can never succeed out of the list, but keeps it for people to look at. */
+  setAside(name: string, reason: string): Promise<void>;
+}
+
+/** What the commands must know of the machine they run on. */
+export interface Host {
+  readonly nodeName: string;
+  /** /proc/sys/kernel/random/boot_id: another value means that every namespace and link of before is gone. */
+  readonly bootID: string;
+  /** This process. */
+  readonly executor: Executor;
+  /** MTU of pods when the network configuration names none. Units: bytes; 0 leaves the kernel's default. */
+  readonly podMTUBytes: number;
+  /** Whether the process that an intent names is still running: its ADD is then under way, not left by a crash. */
+  isAlive(executor: Executor): boolean;
+  /** From where this process sees the given path now. */
+  vantageOf(netnsPath: string): Promise<Vantage>;
+}
+
+/** What of a pod matters to its network. */
+export interface PodInfo {
+  readonly uid: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly annotations: Readonly<Record<string, string>>;
+}
+
+/** What the API server knows of a pod. Implemented over the agent's pod informer. */
+export interface PodSource {
+  /** Undefined when the pod, or a pod of that UID, is not known. */
+  get(pod: PodRef, signal?: AbortSignal): Promise<PodInfo | undefined>;
+}
+
+/** A pod interface that is wanted in the kernel. Shape: a `WorkloadEndpoint` of felix/ports with its attachment's key. */
+export interface Endpoint {
+  readonly key: string;
+  readonly hostIface: string;
+  /** 0 until the kernel has made the link. */
+  readonly hostIfIndex: number;
+  readonly ips: readonly IP[];
+}
+
+/**
+ * Learns what should be in the kernel before it is there, and what should not before it goes, so that nobody takes a
+ * new pod's route for a stranger's. At most one endpoint is up for each host interface and for each key.
+ */
+export interface EndpointListener {
+  /** Called before the wiring (ifindex 0) and again after it. ADD waits for the promise. */
+  endpointUp(endpoint: Endpoint): Promise<void> | void;
+  endpointDown(endpoint: Endpoint): Promise<void> | void;
+}
+
+/** The methods of a pino logger that are used here. */
+export interface Logger {
+  debug(fields: object, message: string): void;
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+  error(fields: object, message: string): void;
 }

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { Allocation } from "../../ipam/types.ts";
+import { isLive, keyOf } from "../attachment.ts";
+import { CancelledError, CNIError, mayHaveTaken } from "../errors.ts";
+import { handleIDOf, hostIfaceOf } from "../iface-name.ts";
+import type { NetConf } from "../netconf.ts";
+import { type AttachmentPlan, planAssign, planResult, planWiring } from "../plan.ts";
+import type { WiredPod, WiringPlan } from "../ports.ts";
+import { giveBack, releaseRecorded, removeFromKernel } from "../release.ts";
+import type { AttachmentID, AttachmentRecord, IntentRecord, PodRef, WholeRecord } from "../types.ts";
+import type { CNI } from "./cni.ts";
+import { workOffPending } from "./pending.ts";
+import { type Stopwatch, startStopwatch } from "./stopwatch.ts";
+import { type Undo, undoOf } from "./undo.ts";
+
+/** A checked ADD. */
+export interface AddRequest {
+  readonly id: AttachmentID;
+  readonly netns: string;
+  readonly pod?: PodRef;
+  readonly conf: NetConf;
+}
+
+/** An attachment that is made, with how long each step took, and whether it was there before. */
+export interface AddOutcome {
+  readonly record: WholeRecord;
+  readonly existed: boolean;
+  readonly stepsMs: Readonly<Record<string, number>>;
+}
+
+/**
+ * Attaches a pod: intent on disk, addresses, wiring, whole record on disk. A second ADD of a live attachment answers
+ * what the first one did.
+ *
+ * Atomic: when it rejects, everything is undone, or the record left behind says what is still to be undone.
+ *
+ * @param signal the caller hung up: the ADD undoes itself
+ * @throws CNIError, IPAMError, WiringError
+ */
+export async function add(cni: CNI, request: AddRequest, signal?: AbortSignal): Promise<AddOutcome> {
+  const watch = startStopwatch(cni.clock);
+  refuseOtherNode(cni, request.conf);
+  const { id } = request;
+  using turn = await cni.locks.acquire(keyOf(id), { yields: true, ...(signal && { signal }) });
+  watch.lap("lock");
+  const looking = lookAtNetns(cni, request.netns);
+  looking.catch(() => {});
+  const earlier = await readEarlier(cni, id);
+  const netns = await looking;
+  if (earlier !== undefined && isLive(earlier, cni.host.bootID, netns.identity)) {
+    return { record: earlier, existed: true, stepsMs: watch.stepsMs() };
+  }
+  if (earlier !== undefined) await releaseRecorded(cni, id, earlier, turn.signal);
+  watch.lap("look");
+
+  const plan = planAttachment(cni, request);
+  // Two sandboxes of one pod share the name of the host's end, and making a link deletes an older one of that name. So
+  // they take turns, and the newer sandbox wins.
+  const cancel = new CancelledError(`ADD of ${keyOf(id)}`, `a newer sandbox of the same pod wants ${plan.hostIface}`);
+  using ifaceTurn = await cni.locks.acquire(`host interface ${plan.hostIface}`, {
+    signal: turn.signal,
+    yields: true,
+    cancel,
+  });
+  const record = await attach(cni, { id, plan, netns }, watch, ifaceTurn.signal);
+  return { record, existed: false, stepsMs: watch.stepsMs() };
+}
+
+/** Namespace and vantage are looked up beside the record; neither has an effect, so an early failure leaves nothing. */
+async function lookAtNetns(cni: CNI, path: string): Promise<IntentRecord["netns"]> {
+  const [identity, vantage] = await Promise.all([cni.wiring.identifyNetns(path), cni.host.vantageOf(path)]);
+  return { path, identity, vantage };
+}
+
+/** The record of an earlier call, after every pending release of the attachment is worked off. */
+async function readEarlier(cni: CNI, id: AttachmentID): Promise<AttachmentRecord | undefined> {
+  await workOffPending(cni, id);
+  const stored = await cni.records.read(id);
+  if (stored.kind === "record") return stored.record;
+  if (stored.kind === "absent") return undefined;
+  throw new CNIError(
+    "IOFailure",
+    `Record of attachment ${keyOf(id)} cannot be read: ${stored.reason}; a DEL of it releases what it holds`,
+  );
+}
+
+interface Attaching {
+  readonly id: AttachmentID;
+  readonly plan: AttachmentPlan;
+  readonly netns: IntentRecord["netns"];
+}
+
+async function attach(cni: CNI, attaching: Attaching, watch: Stopwatch, signal: AbortSignal): Promise<WholeRecord> {
+  const { id, plan } = attaching;
+  const known = lookUpPod(cni, plan.pod, signal);
+  const intent = planIntent(cni, attaching);
+  await using undo = undoOf(cni, id, intent);
+  await cni.records.create(id, intent);
+  watch.lap("intent");
+  signal.throwIfAborted();
+  const allocations = await assign(cni, plan, undo, signal);
+  watch.lap("assign");
+  signal.throwIfAborted();
+  const wiring = planWiring(plan, allocations);
+  const wired = await wire(cni, attaching, wiring, intent, undo);
+  watch.lap("wire");
+  signal.throwIfAborted();
+  const pod = plan.pod && { ...plan.pod, ...known.uid() };
+  const { executor: _, ...shared } = intent;
+  const whole: WholeRecord = {
+    ...shared,
+    state: "whole",
+    ...(pod && { pod }),
+    hostIfIndex: wired.hostIfIndex,
+    allocations,
+    result: planResult(plan, wiring, wired),
+    atMs: cni.clock.nowMs(),
+  };
+  undo.recordTried();
+  await cni.records.append(id, whole);
+  watch.lap("record");
+  undo.commit();
+  return whole;
+}
+
+async function assign(cni: CNI, plan: AttachmentPlan, undo: Undo, signal: AbortSignal): Promise<readonly Allocation[]> {
+  const { handleID } = plan;
+  try {
+    const allocations = await cni.addresses.assign(planAssign(plan, cni.clock.nowNs()), signal);
+    undo.step("give addresses back", () => giveBack(cni, { handleID, allocations }));
+    return allocations;
+  } catch (error) {
+    // A write without an answer may have been taken, and only the handle finds it.
+    if (mayHaveTaken(error)) undo.step("release the handle", () => giveBack(cni, { handleID }));
+    throw error;
+  }
+}
+
+async function wire(
+  cni: CNI,
+  { id, plan: { hostIface } }: Attaching,
+  plan: WiringPlan,
+  intent: IntentRecord,
+  undo: Undo,
+): Promise<WiredPod> {
+  const key = keyOf(id);
+  let wired: WiredPod | undefined;
+  undo.step("take it out of the kernel", async () => {
+    // `wire` leaves nothing when it fails, unless its worker died half-way; then the namespace tells what is there.
+    if (wired === undefined) return removeFromKernel(cni, id, intent);
+    await cni.endpoints.down(key);
+    await cni.wiring.unwire({ hostIface, hostIfIndex: wired.hostIfIndex });
+  });
+  // Desired before actual: Felix must not take the new route for a stranger's.
+  await cni.endpoints.up({ key, hostIface, hostIfIndex: 0, ips: plan.ips });
+  wired = await cni.wiring.wire(plan);
+  await cni.endpoints.up({ key, hostIface, hostIfIndex: wired.hostIfIndex, ips: plan.ips });
+  return wired;
+}
+
+function planAttachment(cni: CNI, { id, netns, pod, conf }: AddRequest): AttachmentPlan {
+  const { nodeName, podMTUBytes } = cni.host;
+  const owner = { ...id, nodeName, ...(pod && { pod }) };
+  return {
+    handleID: handleIDOf(owner),
+    hostIface: hostIfaceOf(owner),
+    contIface: id.ifName,
+    netns,
+    nodeName,
+    ...(pod && { pod }),
+    conf,
+    podMTUBytes,
+  };
+}
+
+function planIntent(cni: CNI, { plan, netns }: Attaching): IntentRecord {
+  return {
+    state: "intent",
+    handleID: plan.handleID,
+    ...(plan.pod && { pod: plan.pod }),
+    atMs: cni.clock.nowMs(),
+    bootID: cni.host.bootID,
+    netns,
+    hostIface: plan.hostIface,
+    executor: cni.host.executor,
+  };
+}
+
+/** Asks for the pod's UID beside the work: nothing here needs it, so nobody waits for the answer. */
+function lookUpPod(cni: CNI, pod: PodRef | undefined, signal: AbortSignal): { uid(): { uid?: string } } {
+  let uid: string | undefined;
+  if (pod !== undefined && pod.uid === undefined) {
+    cni.pods?.get(pod, signal).then(
+      (info) => {
+        uid = info?.uid;
+      },
+      (error: unknown) => cni.log.debug({ op: "ADD", ...pod, err: error }, "Pod is not known; its UID is left out"),
+    );
+  }
+  return { uid: () => (uid === undefined ? {} : { uid }) };
+}
+
+/** A configuration rendered for one node must not be used on another: its addresses would be routed there. */
+function refuseOtherNode(cni: CNI, conf: NetConf): void {
+  if (conf.nodeName === undefined || conf.nodeName === cni.host.nodeName) return;
+  throw new CNIError(
+    "InvalidNetworkConfig",
+    `Network configuration ${conf.name}: nodename is ${JSON.stringify(conf.nodeName)}, but this is node ` +
+      `${JSON.stringify(cni.host.nodeName)}; render the configuration for this node`,
+  );
+}

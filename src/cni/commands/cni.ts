@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { Clock } from "../../lib/clock.ts";
+import type { EndpointBook } from "../endpoint-book.ts";
+import { CancelledError } from "../errors.ts";
+import type { KeyedLocks } from "../locks.ts";
+import type { AddressManager, AttachmentStore, Host, Logger, PendingStore, PodSource, PodWiring } from "../ports.ts";
+
+/** Everything the commands work with; made once by the agent, and for each call by the standalone program. */
+export interface CNI {
+  readonly addresses: AddressManager;
+  readonly wiring: PodWiring;
+  readonly records: AttachmentStore;
+  readonly pending: PendingStore;
+  readonly host: Host;
+  /** Absent where nobody watches pods. */
+  readonly pods?: PodSource;
+  readonly endpoints: EndpointBook;
+  readonly locks: KeyedLocks;
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** How long a DEL, or the undo of an ADD, waits for the datastore. Units: milliseconds. */
+  readonly releaseWaitMs: number;
+  /**
+   * What a DEL does when the datastore stays away: true when somebody sweeps, so that it may answer success; false in
+   * the standalone program, whose caller must try again.
+   */
+  readonly defersReleases: boolean;
+}
+
+/**
+ * Runs work for at most the given time, then aborts its signal and rejects, whether the work listens or not.
+ *
+ * @throws CancelledError after that time, and the signal's reason when it aborts
+ */
+export async function bounded<T>(
+  clock: Clock,
+  { what, ms, signal }: { readonly what: string; readonly ms: number; readonly signal?: AbortSignal },
+  work: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const controller = new AbortController();
+  const cancelled = Promise.withResolvers<never>();
+  const cancel = (reason: unknown) => {
+    controller.abort(reason);
+    cancelled.reject(reason);
+  };
+  const onAbort = () => cancel(signal?.reason);
+  if (signal?.aborted) onAbort();
+  signal?.addEventListener("abort", onAbort, { once: true });
+  const timer = new AbortController();
+  clock.sleep(ms, timer.signal).then(
+    () => cancel(new CancelledError(what, `no answer within ${ms} ms`)),
+    () => {},
+  );
+  try {
+    return await Promise.race([cancelled.promise, work(controller.signal)]);
+  } finally {
+    timer.abort();
+    signal?.removeEventListener("abort", onAbort);
+  }
+}

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+import { keyOf } from "../attachment.ts";
+import { CancelledError, isNetnsGone } from "../errors.ts";
+import { handleIDOf, hostIfaceOf } from "../iface-name.ts";
+import type { StoredRecord } from "../ports.ts";
+import { giveBack, type Held, heldBy, refuseForeign, removeFromKernel } from "../release.ts";
+import type { AttachmentID, PodRef, ReleasingRecord } from "../types.ts";
+import type { CNI } from "./cni.ts";
+
+/** A checked DEL. */
+export interface DelRequest {
+  readonly id: AttachmentID;
+  /** Empty when the runtime knows of no namespace any more. */
+  readonly netns: string;
+  readonly pod?: PodRef;
+}
+
+/** What became of a DEL. Both are a success for the caller. */
+export type DelOutcome =
+  | { readonly kind: "released"; readonly found: StoredRecord["kind"] }
+  /** The datastore was away: the record says `releasing`, and the sweep goes on. */
+  | { readonly kind: "deferred"; readonly found: StoredRecord["kind"]; readonly error: unknown };
+
+/**
+ * Removes an attachment: kernel first, so that no address in use is given back, then the addresses, then the record.
+ *
+ * Idempotent: nothing to remove is a success. A running ADD of the attachment is cancelled, and its undo waited for.
+ *
+ * @throws WiringError when the kernel refuses, CNIError TryAgainLater while another process adds this attachment
+ */
+export async function del(cni: CNI, request: DelRequest): Promise<DelOutcome> {
+  const cancel = new CancelledError(`ADD of ${keyOf(request.id)}`, "a DEL of the same attachment arrived");
+  using _turn = await cni.locks.acquire(keyOf(request.id), { cancel });
+  return delLocked(cni, request);
+}
+
+/** The same for somebody who holds the attachment's lock. */
+export async function delLocked(cni: CNI, request: DelRequest): Promise<DelOutcome> {
+  const { id } = request;
+  const stored = await cni.records.read(id);
+  const held = await remove(cni, request, stored);
+  try {
+    await giveBack(cni, held);
+  } catch (error) {
+    await defer(cni, request, stored, held);
+    if (!cni.defersReleases) throw error;
+    return { kind: "deferred", found: stored.kind, error };
+  }
+  await cni.records.remove(id);
+  return { kind: "released", found: stored.kind };
+}
+
+async function remove(cni: CNI, request: DelRequest, stored: StoredRecord): Promise<Held> {
+  if (stored.kind === "record") {
+    refuseForeign(cni, request.id, stored.record);
+    await removeFromKernel(cni, request.id, stored.record);
+    return heldBy(stored.record);
+  }
+  if (stored.kind === "broken") {
+    cni.log.error({ op: "DEL", ...request.id, reason: stored.reason }, "Record is unreadable: released by its handle");
+  }
+  const owner = { ...request.id, nodeName: cni.host.nodeName, ...(request.pod && { pod: request.pod }) };
+  await removeUnrecorded(cni, request, hostIfaceOf(owner));
+  return { handleID: handleIDOf(owner) };
+}
+
+/** Without a record the namespace at hand tells which pair is meant: its end in there, with the host's end as named. */
+async function removeUnrecorded(cni: CNI, { id, netns }: DelRequest, hostIface: string): Promise<void> {
+  await cni.endpoints.down(keyOf(id));
+  if (netns === "") return;
+  try {
+    const identity = await cni.wiring.identifyNetns(netns);
+    await cni.wiring.unwireFromNetns({ netns, identity, contIface: id.ifName, hostIface });
+  } catch (error) {
+    if (!isNetnsGone(error)) throw error;
+  }
+}
+
+/** Writes down what is still to be given back, so that neither a crash nor a reboot loses it. */
+async function defer(cni: CNI, { id, pod }: DelRequest, stored: StoredRecord, held: Held): Promise<void> {
+  if (stored.kind === "record" && stored.record.state === "releasing") return;
+  const record: ReleasingRecord = { state: "releasing", ...held, ...(pod && { pod }), atMs: cni.clock.nowMs() };
+  if (stored.kind === "record") await cni.records.append(id, record);
+  else await cni.records.create(id, record);
+}

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { Endpoint, EndpointListener } from "./ports.ts";
+
+/**
+ * Knows which endpoints are up and tells a listener of differences only.
+ *
+ * Invariant: one endpoint for each key and for each host interface. A new sandbox of a pod takes over the interface name
+ * of the old one, whose DEL may come later: the old endpoint then goes down first, and its own DEL says nothing more.
+ */
+export class EndpointBook {
+  readonly #listener: EndpointListener;
+  readonly #byKey = new Map<string, Endpoint>();
+  readonly #keyByIface = new Map<string, string>();
+
+  constructor(listener: EndpointListener) {
+    this.#listener = listener;
+  }
+
+  async up(endpoint: Endpoint): Promise<void> {
+    const holder = this.#keyByIface.get(endpoint.hostIface);
+    if (holder !== undefined && holder !== endpoint.key) await this.down(holder);
+    const known = this.#byKey.get(endpoint.key);
+    if (known !== undefined && isSame(known, endpoint)) return;
+    this.#byKey.set(endpoint.key, endpoint);
+    this.#keyByIface.set(endpoint.hostIface, endpoint.key);
+    await this.#listener.endpointUp(endpoint);
+  }
+
+  async down(key: string): Promise<void> {
+    const endpoint = this.#byKey.get(key);
+    if (endpoint === undefined) return;
+    this.#byKey.delete(key);
+    this.#keyByIface.delete(endpoint.hostIface);
+    await this.#listener.endpointDown(endpoint);
+  }
+
+  /** Whether an endpoint is up, and so needs no announcement. */
+  has(key: string): boolean {
+    return this.#byKey.has(key);
+  }
+}
+
+function isSame(a: Endpoint, b: Endpoint): boolean {
+  return (
+    a.hostIface === b.hostIface &&
+    a.hostIfIndex === b.hostIfIndex &&
+    a.ips.length === b.ips.length &&
+    a.ips.every((ip, i) => ip === b.ips[i])
+  );
+}

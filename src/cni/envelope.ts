@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+import { GinghamError } from "../lib/errors.ts";
+
+/**
+ * What the launcher sends to the agent, and what it writes down as a pending release: the CNI_* variables and stdin.
+ *
+ * Shape: `NAME=value` and a zero byte for each variable, one more zero byte, then stdin to the end. An environment can
+ * hold no zero byte, so C needs no escaping to write it. `launcher/gingham.c` is the other side.
+ */
+export interface Envelope {
+  readonly env: Readonly<Record<string, string>>;
+  readonly stdin: string;
+}
+
+export class EnvelopeError extends GinghamError {
+  constructor(message: string) {
+    super("Envelope", message);
+  }
+}
+
+/** @throws EnvelopeError */
+export function decodeEnvelope(bytes: Uint8Array): Envelope {
+  const decoder = new TextDecoder();
+  const env: Record<string, string> = {};
+  for (let at = 0; ; ) {
+    const end = bytes.indexOf(0, at);
+    if (end < 0)
+      throw new EnvelopeError(`No zero byte after offset ${at} of ${bytes.length}: the envelope was cut off`);
+    if (end === at) return { env, stdin: decoder.decode(bytes.subarray(end + 1)) };
+    const pair = decoder.decode(bytes.subarray(at, end));
+    const equals = pair.indexOf("=");
+    if (equals <= 0) throw new EnvelopeError(`Offset ${at}: ${JSON.stringify(pair)} is not NAME=value`);
+    env[pair.slice(0, equals)] = pair.slice(equals + 1);
+    at = end + 1;
+  }
+}
+
+export function encodeEnvelope({ env, stdin }: Envelope): Uint8Array {
+  const variables = Object.entries(env).map(([name, value]) => `${name}=${value}\0`);
+  return new TextEncoder().encode(`${variables.join("")}\0${stdin}`);
+}

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+import { InvalidObjectError } from "../crds/errors.ts";
+import { FieldReader } from "../crds/field-reader.ts";
+import { parseJSON } from "../lib/json.ts";
+import type { Family } from "../net/ip.ts";
+import { type MAC, parseMAC } from "../net/mac.ts";
+import { CNIError } from "./errors.ts";
+import type { DNS } from "./types.ts";
+import { type CNIVersion, parseVersion } from "./versions.ts";
+
+/** The plugin's part of a network configuration, checked. Source: calico-interop 3.2; CNI SPEC 1.1.0, Section 1. */
+export interface NetConf {
+  readonly cniVersion: CNIVersion;
+  readonly name: string;
+  /** The node for which the configuration was rendered; absent: whichever runs it. */
+  readonly nodeName?: string;
+  /** One address of each, in this order. */
+  readonly families: readonly Family[];
+  /** Names or CIDRs of pools, by family; empty: any. */
+  readonly pools: { readonly 4: readonly string[]; readonly 6: readonly string[] };
+  /** Units: bytes; 0: the node's. */
+  readonly mtuBytes: number;
+  readonly allowIPForwarding: boolean;
+  /** Credentials for a machine without an agent. */
+  readonly kubeconfig?: string;
+  /** MAC for the pod's end, by the runtime's capability `mac`. */
+  readonly mac?: MAC;
+  readonly dns: DNS;
+}
+
+const OUR_TYPES = ["gingham", "calico"];
+const OUR_IPAM_TYPES = ["gingham-ipam", "calico-ipam"];
+
+/** @throws CNIError Undecodable */
+export function decodeNetConf(stdin: string): Readonly<Record<string, unknown>> {
+  let value: unknown;
+  try {
+    value = parseJSON(stdin);
+  } catch (cause) {
+    throw new CNIError("Undecodable", `Network configuration on stdin is not JSON (${stdin.length} characters)`, {
+      cause,
+    });
+  }
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    throw new CNIError("Undecodable", "Network configuration on stdin is not a JSON object");
+  }
+  return value as Readonly<Record<string, unknown>>;
+}
+
+/**
+ * Reads just what every command needs. DEL reads no more, so that it goes through after the rest was changed or broken.
+ *
+ * @throws CNIError IncompatibleVersion, InvalidNetworkConfig
+ */
+export function parseNetwork(raw: Readonly<Record<string, unknown>>): Pick<NetConf, "cniVersion" | "name"> {
+  const cniVersion = parseVersion(raw["cniVersion"]);
+  return { cniVersion, name: checked(raw, readName) };
+}
+
+/**
+ * Unknown keys are ignored; a known key of the wrong type is refused by name.
+ *
+ * @throws CNIError IncompatibleVersion, InvalidNetworkConfig, UnsupportedField, NotSupportedYet
+ */
+export function parseNetConf(raw: Readonly<Record<string, unknown>>): NetConf {
+  const cniVersion = parseVersion(raw["cniVersion"]);
+  return checked(raw, (conf) => read(conf, cniVersion));
+}
+
+function checked<T>(raw: Readonly<Record<string, unknown>>, reading: (conf: FieldReader) => T): T {
+  const name = typeof raw["name"] === "string" ? raw["name"] : "";
+  try {
+    return reading(new FieldReader("Network configuration", name, "", raw));
+  } catch (error) {
+    if (!(error instanceof InvalidObjectError)) throw error;
+    throw new CNIError("InvalidNetworkConfig", error.message);
+  }
+}
+
+function readName(conf: FieldReader): string {
+  const name = conf.string("name");
+  // As a folder's name and a part of the handle, the name must be neither . nor .. nor longer than a file name.
+  if (!/^[A-Za-z0-9][A-Za-z0-9_.-]{0,199}$/.test(name)) {
+    throw conf.fail("name", name, "at most 200 letters, digits, _ . -, the first a letter or digit");
+  }
+  return name;
+}
+
+function read(conf: FieldReader, cniVersion: CNIVersion): NetConf {
+  const name = readName(conf);
+  const type = conf.optionalString("type") ?? "gingham";
+  if (!OUR_TYPES.includes(type)) {
+    throw unsupported("type", type, "gingham as IPAM under another plugin is not supported yet");
+  }
+  refuseOtherDatastores(conf);
+  if (conf.value("prevResult") !== undefined && !isObject(conf.value("prevResult"))) {
+    throw conf.fail("prevResult", conf.value("prevResult"), "an object");
+  }
+  const nodeName = conf.optionalString("nodename") || undefined;
+  const kubeconfig = section(conf, "kubernetes")?.optionalString("kubeconfig") || undefined;
+  const runtime = section(conf, "runtimeConfig", lowerCased);
+  const mac = parseRuntimeMAC(runtime);
+  return {
+    cniVersion,
+    name,
+    ...(nodeName !== undefined && { nodeName }),
+    ...readIPAM(section(conf, "ipam")),
+    mtuBytes: readMTU(conf),
+    allowIPForwarding: section(conf, "container_settings")?.optionalBoolean("allow_ip_forwarding") ?? false,
+    ...(kubeconfig !== undefined && { kubeconfig }),
+    ...(mac !== undefined && { mac }),
+    dns: readDNS(conf, runtime),
+  };
+}
+
+function readMTU(conf: FieldReader): number {
+  const mtu = conf.optionalInteger("mtu", 0, 65535) ?? 0;
+  if (mtu !== 0 && mtu < 68) throw conf.fail("mtu", mtu, "0 or an integer from 68 to 65535");
+  return mtu;
+}
+
+function readIPAM(ipam: FieldReader | undefined): Pick<NetConf, "families" | "pools"> {
+  if (ipam === undefined) return { families: [4], pools: { 4: [], 6: [] } };
+  const type = ipam.optionalString("type") ?? "gingham-ipam";
+  if (!OUR_IPAM_TYPES.includes(type)) {
+    throw unsupported("ipam.type", type, "delegation to other IPAM plugins is not supported yet; use gingham-ipam");
+  }
+  const families: Family[] = [];
+  if (readSwitch(ipam, "assign_ipv4", true)) families.push(4);
+  if (readSwitch(ipam, "assign_ipv6", false)) families.push(6);
+  if (families.length === 0)
+    throw ipam.fail("assign_ipv4", "false", "true for at least one of assign_ipv4 and assign_ipv6");
+  return { families, pools: { 4: ipam.strings("ipv4_pools"), 6: ipam.strings("ipv6_pools") } };
+}
+
+/** Calico writes these as strings; people write booleans. */
+function readSwitch(reader: FieldReader, field: string, fallback: boolean): boolean {
+  const value = reader.value(field);
+  if (value === undefined || value === "") return fallback;
+  if (value === true || value === "true") return true;
+  if (value === false || value === "false") return false;
+  throw reader.fail(field, value, 'true or false, or "true" or "false"');
+}
+
+function refuseOtherDatastores(conf: FieldReader): void {
+  const datastore = conf.optionalString("datastore_type") ?? "";
+  if (datastore !== "" && datastore !== "kubernetes") {
+    throw unsupported("datastore_type", datastore, "only the Kubernetes API is supported");
+  }
+}
+
+/** `dns` of the configuration, with what the runtime knows of the pod on top (capability `dns`: servers, searches, options). */
+function readDNS(conf: FieldReader, runtime: FieldReader | undefined): DNS {
+  const configured = section(conf, "dns");
+  const given = runtime && section(runtime, "dns", lowerCased);
+  const list = (name: string, givenName: string): readonly string[] => {
+    const fromRuntime = given?.strings(givenName) ?? [];
+    return fromRuntime.length > 0 ? fromRuntime : (configured?.strings(name) ?? []);
+  };
+  const domain = configured?.optionalString("domain") || undefined;
+  const lists = {
+    nameservers: list("nameservers", "servers"),
+    search: list("search", "searches"),
+    options: list("options", "options"),
+  };
+  const { nameservers, search, options } = lists;
+  return {
+    ...(nameservers.length > 0 && { nameservers }),
+    ...(domain !== undefined && { domain }),
+    ...(search.length > 0 && { search }),
+    ...(options.length > 0 && { options }),
+  };
+}
+
+function parseRuntimeMAC(runtime: FieldReader | undefined): MAC | undefined {
+  const text = runtime?.optionalString("mac");
+  if (runtime === undefined || !text) return undefined;
+  try {
+    return parseMAC(text);
+  } catch {
+    throw runtime.fail("mac", text, "an Ethernet address such as 02:00:00:00:00:01");
+  }
+}
+
+function section(
+  parent: FieldReader,
+  field: string,
+  keys: (raw: unknown) => unknown = (raw) => raw,
+): FieldReader | undefined {
+  const raw = parent.value(field);
+  return raw === undefined ? undefined : parent.nested(field, keys(raw));
+}
+
+/** containerd writes runtimeConfig with Go's field names, so keys are matched without regard to case. */
+function lowerCased(raw: unknown): unknown {
+  if (!isObject(raw)) return raw;
+  return Object.fromEntries(Object.entries(raw).map(([key, value]) => [key.toLowerCase(), value]));
+}
+
+function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** The specification wants key and value in the message of code 2. */
+function unsupported(key: string, value: string, reason: string): CNIError {
+  return new CNIError("UnsupportedField", `Network configuration: ${key} is ${JSON.stringify(value)}: ${reason}`);
+}

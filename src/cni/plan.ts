@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { Allocation, AssignRequest } from "../ipam/types.ts";
+import { cidrFamily, formatCIDR, parseCIDR } from "../net/cidr.ts";
+import { familyOf, type IP } from "../net/ip.ts";
+import type { NetConf } from "./netconf.ts";
+import type { WiredPod, WiringPlan } from "./ports.ts";
+import type { AddResult, PodRef } from "./types.ts";
+
+/** The host's end of every pod, and so the next hop's address on the link layer. Source: calico-interop 3.8. */
+export const HOST_MAC = "ee:ee:ee:ee:ee:ee";
+/** Next hop inside pods. The IPv6 one is the link-local address that follows from HOST_MAC (RFC 4291, appendix A). */
+const GATEWAY = { 4: "169.254.1.1", 6: "fe80::ecee:eeff:feee:eeee" } as const;
+const DEFAULT_ROUTE = { 4: parseCIDR("0.0.0.0/0"), 6: parseCIDR("::/0") } as const;
+
+/** Everything about an attachment that is known before addresses are. */
+export interface AttachmentPlan {
+  readonly handleID: string;
+  readonly hostIface: string;
+  readonly contIface: string;
+  readonly netns: string;
+  readonly nodeName: string;
+  readonly pod?: PodRef;
+  readonly conf: NetConf;
+  /** Used when the configuration names none. Units: bytes; 0 leaves the kernel's default. */
+  readonly podMTUBytes: number;
+}
+
+/** What to ask IPAM for. */
+export function planAssign(plan: AttachmentPlan, nowNs: bigint): AssignRequest {
+  const { conf, pod, nodeName, handleID } = plan;
+  const pools = [...conf.pools[4], ...conf.pools[6]];
+  return {
+    handleID,
+    attributes: {
+      ...(pod && { namespace: pod.namespace }),
+      node: nodeName,
+      ...(pod && { pod: pod.name }),
+      timestamp: formatGoUTC(nowNs),
+    },
+    families: conf.families,
+    ...(pools.length > 0 && { pools }),
+  };
+}
+
+/** What to make in the kernel. */
+export function planWiring(plan: AttachmentPlan, allocations: readonly Allocation[]): WiringPlan {
+  const { conf, netns, contIface, hostIface } = plan;
+  const ips = allocations.map((allocation) => allocation.ip);
+  return {
+    netns,
+    contIface,
+    hostIface,
+    ips,
+    mtuBytes: conf.mtuBytes === 0 ? plan.podMTUBytes : conf.mtuBytes,
+    ...(conf.mac !== undefined && { contMAC: conf.mac }),
+    routes: familiesOf(ips).map((family) => DEFAULT_ROUTE[family]),
+    allowIPForwarding: conf.allowIPForwarding,
+  };
+}
+
+/** What to answer. */
+export function planResult(plan: AttachmentPlan, wiring: WiringPlan, wired: WiredPod): AddResult {
+  return {
+    host: { name: wiring.hostIface, mac: HOST_MAC },
+    container: { name: wiring.contIface, mac: wired.contMAC, mtuBytes: wired.mtuBytes, sandbox: wiring.netns },
+    ips: wiring.ips,
+    routes: wiring.routes.map((route) => ({ dst: formatCIDR(route), gw: GATEWAY[cidrFamily(route)] })),
+    dns: plan.conf.dns,
+  };
+}
+
+/**
+ * Writes a moment as Go's `time.Now().UTC().String()` does, which is what Calico puts into `timestamp`:
+ * `2026-08-22 10:00:00.123 +0000 UTC`, the fraction without trailing zeros.
+ */
+export function formatGoUTC(unixNs: bigint): string {
+  const seconds = new Date(Number(unixNs / 1_000_000_000n) * 1000).toISOString().slice(0, 19).replace("T", " ");
+  const fraction = (unixNs % 1_000_000_000n).toString().padStart(9, "0").replace(/0+$/, "");
+  return `${seconds}${fraction === "" ? "" : `.${fraction}`} +0000 UTC`;
+}
+
+function familiesOf(ips: readonly IP[]): readonly (4 | 6)[] {
+  return [...new Set(ips.map(familyOf))];
+}

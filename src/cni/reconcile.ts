@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+import { canSee, isSameFile, keyOf } from "./attachment.ts";
+import type { CNI } from "./commands/cni.ts";
+import { workOffPending } from "./commands/pending.ts";
+import { CancelledError, isNetnsGone, isTransient } from "./errors.ts";
+import { isUnderWayElsewhere, releaseRecorded } from "./release.ts";
+import type { AttachmentID, AttachmentRecord, WholeRecord } from "./types.ts";
+
+/** What a sweep found and did. */
+export interface SweepSummary {
+  /** Attachments that are as their record says. */
+  readonly live: number;
+  /** Attachments that are released now. */
+  readonly released: number;
+  /** DELs that the launcher had written down. */
+  readonly pending: number;
+  /** To be released, but the kernel or the datastore did not let us; tried again by the next sweep. */
+  readonly postponed: number;
+  /** Records that cannot be read. */
+  readonly broken: number;
+}
+
+type Finding = "live" | "released" | "postponed" | "broken" | "busy";
+
+/** Sweeps side by side; group commit makes few block writes of the releases that wait together. */
+const CONCURRENCY = 32;
+
+/**
+ * Tells the listener of every endpoint that the records call live. Local and fast: no datastore is asked, so an agent
+ * can do this before Felix compares the kernel with what it wants.
+ */
+export async function announce(cni: CNI): Promise<number> {
+  const live: { readonly id: AttachmentID; readonly record: WholeRecord }[] = [];
+  for (const id of await cni.records.list()) {
+    const stored = await cni.records.read(id);
+    if (stored.kind === "record" && stored.record.state === "whole" && !(await isDead(cni, stored.record))) {
+      live.push({ id, record: stored.record });
+    }
+  }
+  // Of two sandboxes of one pod, which share the name of the host's end, the younger has the link.
+  live.sort((a, b) => a.record.atMs - b.record.atMs);
+  for (const { id, record } of live) await bringUp(cni, id, record);
+  return live.length;
+}
+
+/** What an agent does when it starts: announce, work off what the launcher wrote down, then sweep. */
+export async function recover(cni: CNI): Promise<SweepSummary> {
+  await announce(cni);
+  return sweep(cni);
+}
+
+/**
+ * Brings records and world together: intents that a crash left are undone, releases that waited are finished,
+ * attachments whose namespace is dead are released. One bad record never stops the rest, and what a running command
+ * holds the lock of is left alone.
+ */
+export async function sweep(cni: CNI): Promise<SweepSummary> {
+  const pending = await workOffPending(cni);
+  const counts = { live: 0, released: 0, postponed: 0, broken: 0, busy: 0 };
+  const ids = [...(await cni.records.list())];
+  // While the datastore is away, each release would wait for its whole time.
+  const trouble = { datastoreAway: false };
+  const worker = async () => {
+    for (let id = ids.pop(); id !== undefined; id = ids.pop()) counts[await reconcile(cni, id, trouble)]++;
+  };
+  await Promise.all(Array.from({ length: Math.min(CONCURRENCY, ids.length) }, worker));
+  const { busy: _, ...rest } = counts;
+  return { ...rest, pending };
+}
+
+/** Sweeps until the signal aborts, the given time after the end of the one before. Never rejects. */
+export async function sweepPeriodically(cni: CNI, intervalMs: number, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted) {
+    try {
+      await cni.clock.sleep(intervalMs, signal);
+      const summary = await sweep(cni);
+      if (summary.released + summary.pending > 0)
+        cni.log.info({ op: "sweep", ...summary }, "Attachments were cleaned up");
+      if (summary.postponed > 0) cni.log.warn({ op: "sweep", ...summary }, "Attachments wait for their release");
+    } catch (error) {
+      if (!signal.aborted) cni.log.error({ op: "sweep", err: error }, "Sweep of attachments failed; it is tried again");
+    }
+  }
+}
+
+async function reconcile(cni: CNI, id: AttachmentID, trouble: { datastoreAway: boolean }): Promise<Finding> {
+  const key = keyOf(id);
+  if (cni.locks.isHeld(key)) return "busy";
+  try {
+    using turn = await cni.locks.acquire(key, { yields: true });
+    const stored = await cni.records.read(id);
+    if (stored.kind === "absent") {
+      // Removed meanwhile, or a torn first line, whose writer died before the first outside effect.
+      await cni.records.remove(id);
+      return "busy";
+    }
+    if (stored.kind === "broken") {
+      cni.log.error(
+        { op: "sweep", ...id, reason: stored.reason },
+        "Record is unreadable; a DEL releases it by its handle",
+      );
+      return "broken";
+    }
+    const { record } = stored;
+    if (isUnderWayElsewhere(cni, record)) return "busy";
+    if (record.state === "whole" && !(await isDead(cni, record))) {
+      await bringUp(cni, id, record);
+      return "live";
+    }
+    if (trouble.datastoreAway) return "postponed";
+    await releaseRecorded(cni, id, record, turn.signal);
+    cni.log.info({ op: "sweep", ...id, state: record.state, ...record.pod }, "Attachment was released");
+    return "released";
+  } catch (error) {
+    if (error instanceof CancelledError && cni.locks.isHeld(key)) return "busy";
+    trouble.datastoreAway ||= isTransient(error);
+    cni.log.warn({ op: "sweep", ...id, err: error }, "Attachment could not be released; it is tried again");
+    return "postponed";
+  }
+}
+
+/**
+ * Whether the namespace of an attachment is gone for certain: another boot, or its path is missing or another file's
+ * although it could be seen from here.
+ */
+async function isDead(cni: CNI, record: Exclude<AttachmentRecord, { state: "releasing" }>): Promise<boolean> {
+  const { bootID, netns } = record;
+  if (bootID !== cni.host.bootID) return true;
+  try {
+    if (isSameFile(await cni.wiring.identifyNetns(netns.path), netns.identity)) return false;
+  } catch (error) {
+    if (!isNetnsGone(error)) throw error;
+  }
+  return canSee(netns, await cni.host.vantageOf(netns.path));
+}
+
+async function bringUp(cni: CNI, id: AttachmentID, record: WholeRecord): Promise<void> {
+  const key = keyOf(id);
+  if (cni.endpoints.has(key)) return;
+  const { hostIface, hostIfIndex, result } = record;
+  await cni.endpoints.up({ key, hostIface, hostIfIndex, ips: result.ips });
+}

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+import { type FileHandle, mkdir, open, readdir, readFile, unlink } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { describeError } from "../lib/errors.ts";
+import { decodeRecord, encodeRecord, keyOf } from "./attachment.ts";
+import type { AttachmentStore, StoredRecord } from "./ports.ts";
+import type { AttachmentID, AttachmentRecord } from "./types.ts";
+
+const SUFFIX = ".json";
+
+/**
+ * Records as files `<root>/<network>/<containerID>:<ifName>.json`, each a log of JSON lines.
+ *
+ * Adding a line instead of replacing the file saves a rename and a sync of the folder: one fdatasync a line is all that
+ * an ADD pays. On ext4 and xfs the sync of a new file makes its name durable, too. A removal is not synced: a record
+ * that comes back after a power cut is of another boot, and releasing its addresses again changes nothing.
+ */
+export function fileRecordStore(root: string): AttachmentStore {
+  const pathOf = (id: AttachmentID) => join(root, id.network, `${id.containerID}:${id.ifName}${SUFFIX}`);
+  return {
+    async read(id) {
+      try {
+        return decode(keyOf(id), await readFile(pathOf(id), "utf8"));
+      } catch (error) {
+        if (isMissing(error)) return { kind: "absent" };
+        throw error;
+      }
+    },
+    async create(id, record) {
+      await using file = await openNew(pathOf(id));
+      await writeLine(file, record);
+    },
+    async append(id, record) {
+      await using file = await open(pathOf(id), "a", 0o600);
+      await writeLine(file, record);
+    },
+    async remove(id) {
+      await unlink(pathOf(id)).catch(ignoreMissing);
+    },
+    async list() {
+      const networks = await readdirOrNothing(root);
+      const lists = await Promise.all(
+        networks.map(async (network) =>
+          (await readdirOrNothing(join(root, network))).flatMap((name) => parseName(network, name)),
+        ),
+      );
+      return lists.flat();
+    },
+  };
+}
+
+function decode(name: string, text: string): StoredRecord {
+  try {
+    const record = decodeRecord(name, text);
+    return record === undefined ? { kind: "absent" } : { kind: "record", record };
+  } catch (error) {
+    return { kind: "broken", reason: describeError(error) };
+  }
+}
+
+async function writeLine(file: FileHandle, record: AttachmentRecord): Promise<void> {
+  await file.writeFile(encodeRecord(record));
+  await file.datasync();
+}
+
+async function openNew(path: string): Promise<FileHandle> {
+  try {
+    return await open(path, "w", 0o600);
+  } catch (error) {
+    if (!isMissing(error)) throw error;
+    await makeDurableFolder(dirname(path));
+    return open(path, "w", 0o600);
+  }
+}
+
+/** Makes a folder and those above it, and syncs the parent of each that is new, so that a power cut cannot take it. */
+export async function makeDurableFolder(path: string): Promise<void> {
+  const first = await mkdir(path, { recursive: true, mode: 0o700 });
+  if (first === undefined) return;
+  for (let folder = path; folder.length >= first.length; folder = dirname(folder)) {
+    await using parent = await open(dirname(folder));
+    await parent.sync();
+  }
+}
+
+function parseName(network: string, name: string): AttachmentID[] {
+  const colon = name.lastIndexOf(":");
+  if (colon <= 0 || !name.endsWith(SUFFIX)) return [];
+  return [{ network, containerID: name.slice(0, colon), ifName: name.slice(colon + 1, -SUFFIX.length) }];
+}
+
+async function readdirOrNothing(path: string): Promise<string[]> {
+  try {
+    return await readdir(path);
+  } catch (error) {
+    if (isMissing(error) || isCode(error, "ENOTDIR")) return [];
+    throw error;
+  }
+}
+
+function ignoreMissing(error: unknown): void {
+  if (!isMissing(error)) throw error;
+}
+
+function isMissing(error: unknown): boolean {
+  return isCode(error, "ENOENT");
+}
+
+function isCode(error: unknown, code: string): boolean {
+  return error instanceof Error && "code" in error && error.code === code;
+}

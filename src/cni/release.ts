@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+import { keyOf } from "./attachment.ts";
+import { bounded, type CNI } from "./commands/cni.ts";
+import { CNIError, isNetnsGone } from "./errors.ts";
+import type { AttachmentID, AttachmentRecord, ReleasingRecord } from "./types.ts";
+
+/** What an attachment holds in the datastore. */
+export type Held = Pick<ReleasingRecord, "handleID" | "allocations">;
+
+/**
+ * Takes a recorded attachment out of the kernel, and out of what Felix wants there first.
+ *
+ * Idempotent. A link is deleted only by what the record says of it, so never one of another boot or another sandbox.
+ *
+ * @throws WiringError; the record must then stay, since an address in use cannot be given back
+ */
+export async function removeFromKernel(cni: CNI, id: AttachmentID, record: AttachmentRecord): Promise<void> {
+  await cni.endpoints.down(keyOf(id));
+  if (record.state === "releasing" || record.bootID !== cni.host.bootID) return;
+  const { hostIface, netns } = record;
+  if (record.state === "whole") {
+    await cni.wiring.unwire({ hostIface, hostIfIndex: record.hostIfIndex });
+    return;
+  }
+  const pod = { netns: netns.path, identity: netns.identity, contIface: id.ifName, hostIface };
+  try {
+    await cni.wiring.unwireFromNetns(pod);
+  } catch (error) {
+    // The kernel deletes a pair with the namespace of either end.
+    if (!isNetnsGone(error)) throw error;
+  }
+}
+
+/** Gives addresses back, in bounded time. @throws IPAMError, CancelledError */
+export async function giveBack(cni: CNI, held: Held, signal?: AbortSignal): Promise<void> {
+  const { handleID, allocations } = held;
+  const what = `Release of handle ${handleID}`;
+  await bounded(cni.clock, { what, ms: cni.releaseWaitMs, ...(signal && { signal }) }, async (within) => {
+    if (allocations === undefined) await cni.addresses.releaseByHandle(handleID, within);
+    else if (allocations.length > 0) await cni.addresses.release(allocations, within);
+  });
+}
+
+/** Undoes a recorded attachment to the end, record included. @throws WiringError, IPAMError, CNIError */
+export async function releaseRecorded(
+  cni: CNI,
+  id: AttachmentID,
+  record: AttachmentRecord,
+  signal?: AbortSignal,
+): Promise<void> {
+  refuseForeign(cni, id, record);
+  await removeFromKernel(cni, id, record);
+  await giveBack(cni, heldBy(record), signal);
+  await cni.records.remove(id);
+}
+
+/** An intent tells of no address yet, so only the handle finds what was taken. */
+export function heldBy(record: AttachmentRecord): Held {
+  const allocations = record.state === "intent" ? undefined : record.allocations;
+  return { handleID: record.handleID, ...(allocations !== undefined && { allocations }) };
+}
+
+/** Whether an intent is another process's ADD that is still running. */
+export function isUnderWayElsewhere(cni: CNI, record: AttachmentRecord): boolean {
+  if (record.state !== "intent" || record.bootID !== cni.host.bootID) return false;
+  const { executor } = record;
+  const ours = executor.pid === cni.host.executor.pid && executor.startTicks === cni.host.executor.startTicks;
+  return !ours && cni.host.isAlive(executor);
+}
+
+/** @throws CNIError TryAgainLater while another process adds this attachment */
+export function refuseForeign(cni: CNI, id: AttachmentID, record: AttachmentRecord): void {
+  if (record.state !== "intent" || !isUnderWayElsewhere(cni, record)) return;
+  throw new CNIError(
+    "TryAgainLater",
+    `Attachment ${keyOf(id)} is being added by process ${record.executor.pid}; try again when it has ended`,
+  );
+}

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+import { cidrFamily, formatCIDR, hostCIDR, parseCIDR } from "../net/cidr.ts";
+import { type Family, familyOf } from "../net/ip.ts";
+import type { AddResult } from "./types.ts";
+import { type CNIVersion, isAtLeast } from "./versions.ts";
+
+/** Index of the pod's interface in `interfaces`; the host's is 0. */
+const CONTAINER_INDEX = 1;
+
+/**
+ * Writes a result in the version asked for. No gateway is given: 169.254.1.1 is in no subnet of a /32.
+ *
+ * Shape: 1.1.0 adds `mtu`; up to 0.4.0 each address carries its `version`; up to 0.2.0 there is one `ip4` and one `ip6`
+ * and no interface. Source: CNI SPEC, "Result" of each version.
+ */
+export function renderResult(result: AddResult, cniVersion: CNIVersion): object {
+  if (!isAtLeast(cniVersion, "0.3.0")) return renderLegacy(result, cniVersion);
+  const { host, container } = result;
+  const mtu = isAtLeast(cniVersion, "1.1.0") && container.mtuBytes > 0 ? { mtu: container.mtuBytes } : {};
+  const withFamily = !isAtLeast(cniVersion, "1.0.0");
+  return {
+    cniVersion,
+    interfaces: [
+      { name: host.name, mac: host.mac, ...mtu },
+      { name: container.name, mac: container.mac, ...mtu, sandbox: container.sandbox },
+    ],
+    ips: result.ips.map((ip) => ({
+      ...(withFamily ? { version: String(familyOf(ip)) } : {}),
+      address: formatCIDR(hostCIDR(ip)),
+      interface: CONTAINER_INDEX,
+    })),
+    routes: result.routes,
+    dns: result.dns,
+  };
+}
+
+function renderLegacy(result: AddResult, cniVersion: CNIVersion): object {
+  const ofFamily = (family: Family) => {
+    const ip = result.ips.find((candidate) => familyOf(candidate) === family);
+    if (ip === undefined) return undefined;
+    const routes = result.routes.filter((route) => cidrFamily(parseCIDR(route.dst)) === family);
+    return { ip: formatCIDR(hostCIDR(ip)), routes };
+  };
+  const ip4 = ofFamily(4);
+  const ip6 = ofFamily(6);
+  return { cniVersion, ...(ip4 && { ip4 }), ...(ip6 && { ip6 }), dns: result.dns };
+}

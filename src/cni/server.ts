@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+import { chmod, mkdir, unlink } from "node:fs/promises";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { connect } from "node:net";
+import { dirname } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { GinghamError } from "../lib/errors.ts";
+import { stringifyJSON } from "../lib/json.ts";
+import { decodeEnvelope } from "./envelope.ts";
+import { CancelledError, CNIError, toErrorObject } from "./errors.ts";
+import type { Logger } from "./ports.ts";
+import type { Env } from "./protocol.ts";
+import { NEWEST_VERSION } from "./versions.ts";
+
+/** What answers a call: `execute` of the executor, with everything bound. */
+export type Execute = (
+  env: Env,
+  stdin: string,
+  signal: AbortSignal,
+) => Promise<{ readonly stdout: string; readonly exitCode: 0 | 1 }>;
+
+export interface CNIServerOptions {
+  readonly socketPath: string;
+  readonly execute: Execute;
+  readonly log: Logger;
+  /** How long to wait for another agent to let go of the socket, during an upgrade. Units: milliseconds; 10,000. */
+  readonly takeoverMs?: number;
+}
+
+export interface CNIServer {
+  /** Takes no more calls and waits for those that run. */
+  close(): Promise<void>;
+}
+
+/** stdin is at most 1 MiB, and Linux limits one variable to 128 KiB. */
+const MAX_BODY_BYTES = 2 * 1024 * 1024;
+const POLL_MS = 100;
+
+/**
+ * Serves the launcher: POST /cni with an envelope, answered by what stdout gets. Status 200 means exit code 0.
+ *
+ * Plain node:http: one route and one small body need no framework. The socket is 0600 in a folder of 0700. A socket
+ * file that nobody listens on any more, left by a killed agent, is replaced.
+ *
+ * @throws SocketInUseError when another agent keeps listening, Error of node:net for anything else
+ */
+export async function listenCNI(options: CNIServerOptions): Promise<CNIServer> {
+  const { socketPath, takeoverMs = 10_000 } = options;
+  const folder = dirname(socketPath);
+  await mkdir(folder, { recursive: true, mode: 0o700 });
+  await chmod(folder, 0o700);
+  const server = createServer({ keepAlive: false }, (request, response) => void serve(options, request, response));
+  // A call may wait for the datastore for longer than Node's default of five minutes; the launcher limits the whole.
+  server.requestTimeout = 0;
+  server.timeout = 0;
+  for (let waitedMs = 0; ; waitedMs += POLL_MS) {
+    if (await tryListen(server, socketPath)) break;
+    if (!(await isListening(socketPath))) await unlink(socketPath).catch(ignoreMissing);
+    else if (waitedMs >= takeoverMs) throw new SocketInUseError(socketPath);
+    else await sleep(POLL_MS);
+  }
+  await chmod(socketPath, 0o600);
+  return { close: () => new Promise((resolve) => server.close(() => resolve())) };
+}
+
+/** Two agents with one socket: each would undo what the other does. */
+export class SocketInUseError extends GinghamError {
+  constructor(socketPath: string) {
+    super("SocketInUse", `Cannot listen on ${socketPath}: another agent does; stop it, or choose another socket`);
+  }
+}
+
+async function serve(
+  { execute, log }: CNIServerOptions,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  const hangUp = new AbortController();
+  response.on("close", () => {
+    if (!response.writableFinished) hangUp.abort(new CancelledError("The call", "the caller hung up"));
+  });
+  try {
+    if (request.method !== "POST" || request.url !== "/cni") {
+      const what = `${request.method} ${request.url}`;
+      answer(response, 404, refusal(new CNIError("Internal", `No such call: ${what}; the launcher sends POST /cni`)));
+      return;
+    }
+    const body = await readBody(request);
+    if (body === undefined) {
+      answer(response, 413, refusal(new CNIError("Undecodable", `The call has more than ${MAX_BODY_BYTES} bytes`)));
+      return;
+    }
+    const { env, stdin } = decodeEnvelope(body);
+    const { stdout, exitCode } = await execute(env, stdin, hangUp.signal);
+    answer(response, exitCode === 0 ? 200 : 500, stdout);
+  } catch (error) {
+    if (hangUp.signal.aborted) return;
+    log.error({ err: error }, "A call could not be served");
+    answer(response, 500, refusal(error));
+  }
+}
+
+function answer(response: ServerResponse, status: number, body: string): void {
+  const bytes = Buffer.from(body);
+  response.writeHead(status, {
+    "Content-Type": "application/json",
+    "Content-Length": bytes.length,
+    Connection: "close",
+  });
+  response.end(bytes);
+}
+
+function refusal(error: unknown): string {
+  return stringifyJSON(toErrorObject(error, NEWEST_VERSION));
+}
+
+/** Undefined when it is too long. */
+async function readBody(request: IncomingMessage): Promise<Uint8Array | undefined> {
+  const chunks: Uint8Array[] = [];
+  let length = 0;
+  for await (const chunk of request as AsyncIterable<Uint8Array>) {
+    length += chunk.length;
+    if (length <= MAX_BODY_BYTES) chunks.push(chunk);
+  }
+  return length > MAX_BODY_BYTES ? undefined : Buffer.concat(chunks);
+}
+
+/** False when the path is taken. */
+function tryListen(server: Server, path: string): Promise<boolean> {
+  return new Promise((resolve, reject) => {
+    const onError = (error: NodeJS.ErrnoException) => {
+      server.off("listening", onListening);
+      if (error.code === "EADDRINUSE") resolve(false);
+      else reject(error);
+    };
+    const onListening = () => {
+      server.off("error", onError);
+      resolve(true);
+    };
+    server.once("error", onError).once("listening", onListening).listen({ path });
+  });
+}
+
+function isListening(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(path);
+    socket.once("connect", () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once("error", () => resolve(false));
+  });
+}
+
+function ignoreMissing(error: unknown): void {
+  if (!(error instanceof Error && "code" in error && error.code === "ENOENT")) throw error;
+}

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { CNI } from "./commands/cni.ts";
+import { fail, perform, prepare, type Reply, type Task } from "./executor.ts";
+import type { Env } from "./protocol.ts";
+
+/** What the standalone program makes for one call, once the call is checked. */
+export interface Standalone extends AsyncDisposable {
+  readonly cni: CNI;
+}
+
+/**
+ * Runs one call in a process of its own, for machines without an agent. Never rejects.
+ *
+ * @param make connects to what the task's configuration names; not called for VERSION or for what is refused. Nobody
+ *   sweeps on such a machine, so its CNI must have `defersReleases: false`.
+ */
+export async function runOnce(
+  make: (task: Task) => Promise<Standalone>,
+  env: Env,
+  stdin: string,
+  signal?: AbortSignal,
+): Promise<Reply> {
+  const prepared = prepare(env, stdin);
+  if ("reply" in prepared) return prepared.reply;
+  try {
+    await using standalone = await make(prepared.task);
+    return await perform(standalone.cni, prepared.task, signal);
+  } catch (error) {
+    return fail(error, prepared.task.cniVersion);
+  }
+}
