@@ -7,6 +7,16 @@ routeDataplaneContract("fake", async () => {
   const dataplane = new FakeRouteDataplane();
   return {
     dataplane,
+    others: {
+      replaceRoutes: async (routes) => {
+        for (const route of routes) dataplane.put(route);
+        return routes.map((route) => ({ route }));
+      },
+      deleteRoutes: async (routes) => {
+        for (const route of routes) dataplane.remove(route.dst, route.metric);
+        return routes.map((route) => ({ route }));
+      },
+    },
     addLink: async (name, addresses) => {
       const ifIndex = dataplane.addLink(name);
       for (const address of addresses) {

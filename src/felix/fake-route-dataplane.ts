@@ -9,7 +9,7 @@ import type { KernelAddr, KernelChange, KernelLink, KernelRoute, RouteDataplane,
  * The main table as maps, with the few habits of the kernel that Felix depends on. It passes
  * `route-dataplane.contract.ts`, which the real one passes, too.
  *
- * `put` and `remove` are what others do to the table. `writes` and `deletes` are what was asked through the port.
+ * `put` and `remove` are what others do to the table, and are told to whoever watches. `writes` and `deletes` are what was asked through the port.
  */
 export class FakeRouteDataplane implements RouteDataplane {
   readonly writes: KernelRoute[] = [];
@@ -70,6 +70,7 @@ export class FakeRouteDataplane implements RouteDataplane {
 
   put(route: KernelRoute): void {
     this.#routes.set(routeKey(route), route);
+    // A new route of ours is an ADD's, which nobody needs to look at.
     if (route.protocol !== ROUTE_PROTOCOL) this.#tell("route");
   }
 
@@ -107,7 +108,7 @@ export class FakeRouteDataplane implements RouteDataplane {
       this.writes.push(route);
       const error = this.#reasonToRefuse(route);
       if (error !== undefined) return { route, error };
-      this.put(route);
+      this.#routes.set(routeKey(route), route);
       return { route };
     });
   }
@@ -119,7 +120,7 @@ export class FakeRouteDataplane implements RouteDataplane {
       const error = this.refuse?.(route);
       if (error !== undefined) return { route, error };
       const actual = this.#routes.get(routeKey(route));
-      if (actual !== undefined && sameKernelRoute(actual, route)) this.remove(route.dst, route.metric);
+      if (actual !== undefined && sameKernelRoute(actual, route)) this.#routes.delete(routeKey(route));
       return { route };
     });
   }

@@ -9,8 +9,8 @@ export function routeKey(route: Pick<KernelRoute, "dst" | "metric">): string {
 }
 
 /**
- * Whether the kernel has to do nothing to get from one route of a key to the other. IPv6 has no scopes (they read
- * back as universe), and the device that the kernel shows for an IPv6 blackhole, lo, means nothing.
+ * Whether the kernel has to do nothing to get from one route of a key to the other. IPv6 keeps no
+ * scopes, and the device that the kernel shows for an IPv6 blackhole, lo, means nothing.
  */
 export function sameKernelRoute(a: KernelRoute, b: KernelRoute): boolean {
   if (a.type !== b.type || a.protocol !== b.protocol) return false;

@@ -57,8 +57,8 @@ export interface RouteDataplane {
   deleteRoutes(routes: readonly KernelRoute[]): Promise<readonly RouteResult[]>;
   /**
    * Calls back, soon after, when routes or links changed in the kernel; without what, so lost, doubled and reordered
-   * notifications do no harm. Each `route` costs Felix a listing, so the adapter leaves out what cannot matter: new
-   * routes of protocol 80 (the echo of our own writes), other tables, and fe80::/10. Returns how to stop.
+   * notifications do no harm. Each `route` costs Felix a listing, so the adapter leaves out what cannot matter: the echo
+   * of this object's own writes, other tables, new routes of protocol 80 (the wiring's). Returns how to stop.
    */
   watch(onChange: (change: KernelChange) => void): () => void;
 }

@@ -8,6 +8,8 @@ import type { KernelChange, KernelRoute, RouteDataplane } from "./ports.ts";
 /** A kernel to try a RouteDataplane on: a network namespace of the test's own, or the fake. */
 export interface RouteDataplaneHarness {
   readonly dataplane: RouteDataplane;
+  /** The same kernel through another socket: what other programs do. */
+  readonly others: Pick<RouteDataplane, "replaceRoutes" | "deleteRoutes">;
   /** Makes a link that is up, with an address (`10.9.0.1/24`) of either family. Resolves to its index. */
   addLink(name: string, addresses: readonly string[]): Promise<number>;
   setUp(ifIndex: number, up: boolean): Promise<void>;
@@ -130,13 +132,23 @@ export function routeDataplaneContract(name: string, open: () => Promise<RouteDa
       test(`watch() tells when an IPv${family} route of ours goes, or one of others comes`, async () => {
         await replace(pod(family));
         const gone = collect(dataplane);
-        await dataplane.deleteRoutes([pod(family)]);
+        await harness.others.deleteRoutes([pod(family)]);
         await until(gone.changes, "route");
         gone.stop();
         const came = collect(dataplane);
-        await replace({ ...pod(family), protocol: 4 });
+        await harness.others.replaceRoutes([{ ...pod(family), protocol: 4 }]);
         await until(came.changes, "route");
         came.stop();
+      });
+
+      test(`watch() leaves out what this dataplane itself does to IPv${family} routes`, async () => {
+        const { changes, stop } = collect(dataplane);
+        await replace(pod(family), blackhole(family));
+        await dataplane.deleteRoutes([pod(family)]);
+        await harness.others.deleteRoutes([blackhole(family)]);
+        await until(changes, "route");
+        stop();
+        expect(changes.filter((change) => change.kind === "route")).toHaveLength(1);
       });
     }
 
@@ -170,7 +182,7 @@ export function routeDataplaneContract(name: string, open: () => Promise<RouteDa
       stopped.stop();
       const { changes, stop } = collect(dataplane);
       await replace(pod(4));
-      await dataplane.deleteRoutes([pod(4)]);
+      await harness.others.deleteRoutes([pod(4)]);
       await until(changes, "route");
       stop();
       expect(stopped.changes).toEqual([]);
