@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { closeSync, constants as fsConstants, fstatSync, openSync, statfsSync, writeSync } from "node:fs";
+import { closeSync, constants as fsConstants, fstatSync, openSync, statfsSync, statSync, writeSync } from "node:fs";
 import { constants } from "node:os";
 import type { NetnsIdentity } from "../cni/ports.ts";
 import { InvariantError } from "../lib/errors.ts";
@@ -68,6 +68,12 @@ export function openNetns(path: string): OpenNetns {
 export function identifyNetns(path: string): NetnsIdentity {
   using netns = openNetns(path);
   return netns.identity;
+}
+
+/** The calling thread's own namespace. */
+export function ownNetnsIdentity(): NetnsIdentity {
+  const { dev, ino } = statSync(OWN_NETNS, { bigint: true });
+  return { dev, inode: ino };
 }
 
 export function sameNetns(a: NetnsIdentity, b: NetnsIdentity): boolean {

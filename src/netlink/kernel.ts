@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { PodWiring } from "../cni/ports.ts";
+import type { RouteDataplane } from "../felix/ports.ts";
+import { Conn } from "./conn.ts";
+import { KernelPodWiring } from "./ops/pod-wiring.ts";
+import { KernelRouteDataplane } from "./ops/route-dataplane.ts";
+
+/** Everything that the rest of the project asks of the kernel's network. */
+export interface Kernel {
+  readonly wiring: PodWiring;
+  readonly routes: RouteDataplane;
+  close(): Promise<void>;
+}
+
+/**
+ * The kernel from the calling thread, in the namespace that the thread is in: for the standalone plugin, for tests, and
+ * inside the agent's workers. Every call blocks the thread while the kernel works.
+ *
+ * @throws NetlinkError
+ */
+export function createDirectKernel(): Kernel {
+  const wiringConn = Conn.open();
+  const routes = new KernelRouteDataplane(Conn.open());
+  return {
+    wiring: new KernelPodWiring(wiringConn),
+    routes,
+    async close() {
+      wiringConn.close();
+      routes.close();
+    },
+  };
+}

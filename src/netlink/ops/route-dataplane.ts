@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+import { constants } from "node:os";
+import type { KernelAddr, KernelLink, KernelRoute, RouteDataplane, RouteResult } from "../../felix/ports.ts";
+import { cidrFamily } from "../../net/cidr.ts";
+import type { Family } from "../../net/ip.ts";
+import type { Conn, Request } from "../conn.ts";
+import { type ChangeKind, Monitor } from "../monitor.ts";
+import * as c from "../wire/constants.ts";
+import type { NetlinkMessage } from "../wire/message.ts";
+import type { RouteMessage } from "../wire/route.ts";
+import { listAddrs } from "./addr.ts";
+import { listLinks } from "./link.ts";
+import { deleteRoute, listRoutes, type RouteSpec, replaceRoute } from "./route.ts";
+
+/** net/ipv6.h, IP6_RT_PRIO_USER: what IPv6 makes of a route without a metric. */
+const IPV6_DEFAULT_METRIC = 1024;
+/** Between two slices the monitor is read, so that the echo of a large batch does not overrun it. */
+const SLICE_REQUESTS = 512;
+
+/** Kinds of change that the port tells about. */
+export type RouteChange = { readonly kind: Exclude<ChangeKind, "neigh"> };
+
+/**
+ * Felix's view of the main table, links and addresses.
+ *
+ * Hazards: the kernel fills in IPv6's metric 1024 and a blackhole's device (lo), which are taken off again, or every
+ * comparison would differ. A deletion without a metric matches an IPv4 route of any metric that agrees otherwise, so
+ * whoever keeps two such routes apart only by metric deletes the one with metric 0 first.
+ */
+export class KernelRouteDataplane implements RouteDataplane {
+  readonly #conn: Conn;
+  readonly #listeners = new Set<(change: RouteChange) => void>();
+  #monitor: Monitor | undefined;
+
+  /** The Conn must be this object's own: its changes are told apart by it, and not reported back. */
+  constructor(conn: Conn) {
+    this.#conn = conn;
+  }
+
+  async listRoutes(family: Family): Promise<readonly KernelRoute[]> {
+    return listRoutes(this.#conn, { family, table: c.RT_TABLE_MAIN }, kernelRouteOf);
+  }
+
+  async listLinks(): Promise<readonly KernelLink[]> {
+    return listLinks(this.#conn).map((link) => ({
+      ifIndex: link.index,
+      name: link.name ?? "",
+      up: (link.flags & c.IFF_UP) !== 0,
+      mtuBytes: link.mtu ?? 0,
+    }));
+  }
+
+  async listAddrs(): Promise<readonly KernelAddr[]> {
+    return listAddrs(this.#conn).flatMap(({ index, prefixLength, local, address }) => {
+      // On a point-to-point link `address` is the far end, and `local` ours.
+      const ip = local ?? address;
+      return ip === undefined ? [] : [{ ifIndex: index, ip, prefixLength }];
+    });
+  }
+
+  async replaceRoutes(routes: readonly KernelRoute[]): Promise<readonly RouteResult[]> {
+    return this.#apply(routes, (route) => replaceRoute(routeSpecOf(route)), []);
+  }
+
+  async deleteRoutes(routes: readonly KernelRoute[]): Promise<readonly RouteResult[]> {
+    const { ESRCH, ENODEV } = constants.errno;
+    return this.#apply(routes, (route) => deleteRoute(routeSpecOf(route)), [ESRCH, ENODEV]);
+  }
+
+  watch(onChange: (change: RouteChange) => void): () => void {
+    // A function of its own for each call, so that the same callback can be given twice and stopped once.
+    const listener = (change: RouteChange): void => onChange(change);
+    this.#listeners.add(listener);
+    this.#monitor ??= new Monitor({
+      kinds: ["link", "addr", "route"],
+      isRelevant: (message) => this.#isForeign(message),
+      onChange: (kind) => {
+        if (kind !== "neigh") for (const l of this.#listeners) l({ kind });
+      },
+    });
+    return () => {
+      this.#listeners.delete(listener);
+      if (this.#listeners.size === 0) this.#closeMonitor();
+    };
+  }
+
+  close(): void {
+    this.#listeners.clear();
+    this.#closeMonitor();
+    this.#conn.close();
+  }
+
+  #closeMonitor(): void {
+    this.#monitor?.close();
+    this.#monitor = undefined;
+  }
+
+  /** Not the echo of this object's own changes, and of the main table where it is about a route. */
+  #isForeign(message: NetlinkMessage): boolean {
+    if (message.portID === this.#conn.portID) return false;
+    const isRoute = message.type === c.RTM_NEWROUTE || message.type === c.RTM_DELROUTE;
+    // struct rtmsg, rtm_table.
+    return !isRoute || message.payload[4] === c.RT_TABLE_MAIN;
+  }
+
+  #apply(
+    routes: readonly KernelRoute[],
+    request: (route: KernelRoute) => Request,
+    successes: readonly number[],
+  ): readonly RouteResult[] {
+    const results: RouteResult[] = [];
+    for (let start = 0; start < routes.length; start += SLICE_REQUESTS) {
+      const slice = routes.slice(start, start + SLICE_REQUESTS);
+      const outcomes = this.#conn.executeBatch(slice.map(request));
+      for (const [i, route] of slice.entries()) {
+        const error = outcomes[i]?.error;
+        results.push(error === undefined || successes.includes(error.errno) ? { route } : { route, error });
+      }
+      this.#monitor?.poll();
+    }
+    return results;
+  }
+}
+
+/** The kernel's form of a route. Exported for its test. */
+export function routeSpecOf(route: KernelRoute): RouteSpec {
+  const isIPv6 = cidrFamily(route.dst) === 6;
+  const priority = route.metric === 0 && isIPv6 ? IPV6_DEFAULT_METRIC : route.metric;
+  return {
+    dst: route.dst,
+    type: route.type === "blackhole" ? c.RTN_BLACKHOLE : c.RTN_UNICAST,
+    protocol: route.protocol,
+    scope: route.scope === "link" && !isIPv6 ? c.RT_SCOPE_LINK : c.RT_SCOPE_UNIVERSE,
+    flags: route.onlink ? c.RTNH_F_ONLINK : 0,
+    ...(priority > 0 ? { priority } : {}),
+    ...(route.ifIndex === undefined || route.type === "blackhole" ? {} : { oif: route.ifIndex }),
+    ...(route.gateway === undefined ? {} : { gateway: route.gateway }),
+  };
+}
+
+/** Undefined for kinds of routes that Felix neither writes nor compares (unreachable, multicast, clones). */
+export function kernelRouteOf(route: RouteMessage): KernelRoute | undefined {
+  const isBlackhole = route.type === c.RTN_BLACKHOLE;
+  if ((!isBlackhole && route.type !== c.RTN_UNICAST) || (route.flags & c.RTM_F_CLONED) !== 0) return undefined;
+  const { oif, gateway = route.via } = route;
+  const metric = route.priority ?? 0;
+  const isLinkScope = route.family === 4 ? route.scope === c.RT_SCOPE_LINK : isDeviceRoute(route);
+  return {
+    dst: route.dst,
+    type: isBlackhole ? "blackhole" : "unicast",
+    metric: route.family === 6 && metric === IPV6_DEFAULT_METRIC ? 0 : metric,
+    protocol: route.protocol,
+    onlink: (route.flags & c.RTNH_F_ONLINK) !== 0,
+    scope: isLinkScope ? "link" : "universe",
+    ...(isBlackhole || oif === undefined ? {} : { ifIndex: oif }),
+    ...(gateway === undefined ? {} : { gateway }),
+  };
+}
+
+/** IPv6 keeps no scope, so a route without a gateway reads back as link, which is what Felix writes there. */
+function isDeviceRoute(route: RouteMessage): boolean {
+  return route.type === c.RTN_UNICAST && route.gateway === undefined && route.oif !== undefined;
+}

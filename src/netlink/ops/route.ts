@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+import { constants } from "node:os";
+import { type CIDR, cidrFamily, formatCIDR } from "../../net/cidr.ts";
+import type { Family } from "../../net/ip.ts";
+import type { IPv4 } from "../../net/ipv4.ts";
+import type { IPv6 } from "../../net/ipv6.ts";
+import type { Conn, Request } from "../conn.ts";
+import { NetlinkError } from "../errors.ts";
+import {
+  NLM_F_CREATE,
+  NLM_F_EXCL,
+  NLM_F_REPLACE,
+  RT_SCOPE_UNIVERSE,
+  RT_TABLE_MAIN,
+  RTM_DELROUTE,
+  RTM_GETROUTE,
+  RTM_NEWROUTE,
+  RTN_UNICAST,
+  RTN_UNSPEC,
+  RTPROT_BOOT,
+  RTPROT_UNSPEC,
+} from "../wire/constants.ts";
+import { decodeRoute, encodeRoute, type RouteMessage } from "../wire/route.ts";
+
+/** A route with the defaults that `ip route` has: unicast, main table, protocol boot, scope universe. */
+export type RouteSpec = Partial<Omit<RouteMessage, "family">> & { readonly dst: CIDR };
+
+function routeRequest(type: number, flags: number, route: RouteSpec): Request {
+  const message: RouteMessage = {
+    family: cidrFamily(route.dst),
+    tos: 0,
+    table: RT_TABLE_MAIN,
+    protocol: RTPROT_BOOT,
+    scope: RT_SCOPE_UNIVERSE,
+    type: RTN_UNICAST,
+    flags: 0,
+    ...route,
+  };
+  return {
+    type,
+    flags,
+    encode: (w) => encodeRoute(w, message),
+    describe: () => formatCIDR(route.dst) + (route.oif === undefined ? "" : ` dev ifindex ${route.oif}`),
+  };
+}
+
+/** Adds a route; EEXIST when its destination and metric are taken. */
+export function addRoute(route: RouteSpec): Request {
+  return routeRequest(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, route);
+}
+
+/** Adds a route, in place of the one with the same destination and metric where there is one, without a gap. */
+export function replaceRoute(route: RouteSpec): Request {
+  return routeRequest(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, route);
+}
+
+/** Deletes the route that agrees in every property given; ESRCH when there is none. */
+export function deleteRoute(route: RouteSpec): Request {
+  return routeRequest(RTM_DELROUTE, 0, route);
+}
+
+/** All routes of one family and table. @throws NetlinkError */
+export function listRoutes<T = RouteMessage>(
+  conn: Conn,
+  filter: { readonly family: Family; readonly table: number },
+  map: (route: RouteMessage) => T | undefined = (route) => route as T, // Without a map, T is its default.
+): T[] {
+  const { family, table } = filter;
+  const request = routeRequest(RTM_GETROUTE, 0, {
+    dst: { network: family === 4 ? (0 as IPv4) : (0n as IPv6), prefixLength: 0 },
+    table,
+    type: RTN_UNSPEC,
+    protocol: RTPROT_UNSPEC,
+  });
+  try {
+    return conn.dump(request, (message) =>
+      message.type === RTM_NEWROUTE ? map(decodeRoute(message.payload)) : undefined,
+    );
+  } catch (error) {
+    // IPv4 makes a table with its first route, so in a new namespace even the main table may not exist.
+    if (error instanceof NetlinkError && error.errno === constants.errno.ENOENT) return [];
+    throw error;
+  }
+}

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { PodWiring } from "../cni/ports.ts";
+import type { KernelRoute, RouteDataplane } from "../felix/ports.ts";
+import { GinghamError, InvariantError } from "../lib/errors.ts";
+import { KernelWorkerError, NetlinkError, SysctlError, WiringError } from "./errors.ts";
+import type { RouteChange } from "./ops/route-dataplane.ts";
+import { DecodeError } from "./wire/errors.ts";
+
+/**
+ * What the main thread can ask of a kernel worker. Arguments and results are structured-cloned, so they are plain data;
+ * a batch of routes answers only with its failures, by position.
+ */
+export interface KernelCalls {
+  identifyNetns: PodWiring["identifyNetns"];
+  wire: PodWiring["wire"];
+  unwire: PodWiring["unwire"];
+  unwireFromNetns: PodWiring["unwireFromNetns"];
+  listRoutes: RouteDataplane["listRoutes"];
+  listLinks: RouteDataplane["listLinks"];
+  listAddrs: RouteDataplane["listAddrs"];
+  replaceRoutes(routes: readonly KernelRoute[]): Promise<readonly RouteFailure[]>;
+  deleteRoutes(routes: readonly KernelRoute[]): Promise<readonly RouteFailure[]>;
+  /** From now on, changes come as ChangeEvents. */
+  watch(): Promise<void>;
+  unwatch(): Promise<void>;
+  close(): Promise<void>;
+}
+
+export interface RouteFailure {
+  readonly index: number;
+  readonly error: PackedError;
+}
+
+export interface Call {
+  readonly id: number;
+  readonly method: keyof KernelCalls;
+  readonly args: readonly unknown[];
+}
+
+/** What a worker posts: once `ready`, then answers and changes. */
+export type WorkerMessage =
+  | { readonly kind: "ready" }
+  | { readonly kind: "result"; readonly id: number; readonly value: unknown }
+  | { readonly kind: "error"; readonly id: number; readonly error: PackedError }
+  | { readonly kind: "change"; readonly change: RouteChange };
+
+/** An error as plain data: structured clone would keep neither class nor fields. */
+export interface PackedError {
+  readonly type: "Netlink" | "Wiring" | "Sysctl" | "Decode" | "Invariant" | "KernelWorker" | "Gingham" | "Error";
+  readonly name: string;
+  readonly message: string;
+  readonly stack?: string;
+  readonly code?: string;
+  readonly op?: string;
+  readonly errno?: number;
+  readonly extack?: { readonly message?: string; readonly offset?: number };
+  readonly path?: string;
+  readonly cause?: PackedError;
+}
+
+export function packError(error: unknown, depth = 0): PackedError {
+  if (!(error instanceof Error)) return { type: "Error", name: "Error", message: String(error) };
+  return {
+    type: typeOf(error),
+    name: error.name,
+    message: error.message,
+    ...(error.stack === undefined ? {} : { stack: error.stack }),
+    ...(error instanceof GinghamError ? { code: error.code } : {}),
+    ...(error instanceof NetlinkError ? { op: error.op, errno: error.errno } : {}),
+    ...(error instanceof NetlinkError && error.extack !== undefined ? { extack: error.extack } : {}),
+    ...(error instanceof SysctlError ? { path: error.path } : {}),
+    ...(error.cause === undefined || depth > 5 ? {} : { cause: packError(error.cause, depth + 1) }),
+  };
+}
+
+/** The same class with the same fields, message and stack. */
+export function unpackError(packed: PackedError): Error {
+  const options = packed.cause === undefined ? {} : { cause: unpackError(packed.cause) };
+  const error = construct(packed, options);
+  if (packed.stack !== undefined) error.stack = packed.stack;
+  return error;
+}
+
+function construct(packed: PackedError, options: ErrorOptions): Error {
+  const { message } = packed;
+  switch (packed.type) {
+    case "Netlink": {
+      const { op = "", errno = 0, extack } = packed;
+      return new NetlinkError({ op, errno, ...(extack === undefined ? {} : { extack }) }, options);
+    }
+    case "Wiring":
+      return new WiringError(wiringCode(packed.code), message, options);
+    case "Sysctl":
+      return new SysctlError(packed.path ?? "", message, options);
+    case "Decode":
+      return new DecodeError(message, options);
+    case "Invariant":
+      return new InvariantError(message, options);
+    case "KernelWorker":
+      return new KernelWorkerError(message, options);
+    case "Gingham":
+      return new GinghamError(packed.code ?? "Internal", message, options);
+    case "Error":
+      return Object.assign(new Error(message, options), { name: packed.name });
+    default:
+      return packed.type satisfies never;
+  }
+}
+
+function typeOf(error: Error): PackedError["type"] {
+  if (error instanceof NetlinkError) return "Netlink";
+  if (error instanceof WiringError) return "Wiring";
+  if (error instanceof SysctlError) return "Sysctl";
+  if (error instanceof DecodeError) return "Decode";
+  if (error instanceof InvariantError) return "Invariant";
+  if (error instanceof KernelWorkerError) return "KernelWorker";
+  return error instanceof GinghamError ? "Gingham" : "Error";
+}
+
+function wiringCode(code: string | undefined): WiringError["code"] {
+  return code === "NetnsGone" || code === "IfaceExists" ? code : "Kernel";
+}

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { MessagePort } from "node:worker_threads";
+import type { RouteResult } from "../felix/ports.ts";
+import { createDirectKernel, type Kernel } from "./kernel.ts";
+import { type Call, type KernelCalls, packError, type RouteFailure, type WorkerMessage } from "./rpc.ts";
+
+/** The worker's side: answers calls that come through the port until `close`. Tells `ready` when the sockets are open. */
+export function serveKernel(port: MessagePort): void {
+  const kernel = createDirectKernel();
+  const post = (message: WorkerMessage): void => port.postMessage(message);
+  const calls = kernelCalls(kernel, post);
+  port.on("message", (call: Call) => {
+    // Each method takes exactly what the client's method of the same name was typed to send.
+    const method = calls[call.method] as (...args: readonly unknown[]) => Promise<unknown>;
+    method(...call.args).then(
+      (value) => {
+        post({ kind: "result", id: call.id, value });
+        if (call.method === "close") port.close();
+      },
+      (error: unknown) => post({ kind: "error", id: call.id, error: packError(error) }),
+    );
+  });
+  post({ kind: "ready" });
+}
+
+function kernelCalls(kernel: Kernel, post: (message: WorkerMessage) => void): KernelCalls {
+  const { wiring, routes } = kernel;
+  let stop: (() => void) | undefined;
+  return {
+    identifyNetns: (path) => wiring.identifyNetns(path),
+    wire: (plan) => wiring.wire(plan),
+    unwire: (link) => wiring.unwire(link),
+    unwireFromNetns: (pod) => wiring.unwireFromNetns(pod),
+    listRoutes: (family) => routes.listRoutes(family),
+    listLinks: () => routes.listLinks(),
+    listAddrs: () => routes.listAddrs(),
+    replaceRoutes: async (changes) => failuresOf(await routes.replaceRoutes(changes)),
+    deleteRoutes: async (changes) => failuresOf(await routes.deleteRoutes(changes)),
+    async watch() {
+      stop ??= routes.watch((change) => post({ kind: "change", change }));
+    },
+    async unwatch() {
+      stop?.();
+      stop = undefined;
+    },
+    close: () => kernel.close(),
+  };
+}
+
+function failuresOf(results: readonly RouteResult[]): RouteFailure[] {
+  return results.flatMap(({ error }, index) => (error === undefined ? [] : [{ index, error: packError(error) }]));
+}

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+import { Worker } from "node:worker_threads";
+import type { PodWiring } from "../cni/ports.ts";
+import type { KernelRoute, RouteDataplane, RouteResult } from "../felix/ports.ts";
+import { KernelWorkerError } from "./errors.ts";
+import type { Kernel } from "./kernel.ts";
+import type { RouteChange } from "./ops/route-dataplane.ts";
+import { type Call, type KernelCalls, type RouteFailure, unpackError, type WorkerMessage } from "./rpc.ts";
+
+export interface KernelOptions {
+  /** A worker died by itself. Its calls have been rejected; the process should end and restart into a resync. */
+  readonly onFatal: (error: KernelWorkerError) => void;
+  /** File of the worker's entry. @default src/main/kernel-worker.ts, or kernel-worker.mjs beside the bundle */
+  readonly workerURL?: URL;
+}
+
+/**
+ * Starts the kernel's two threads, in the network namespace of the calling one: netlink calls block and setns moves a
+ * thread, so the main thread does neither. One wires and routes; the other deletes, which waits 20 ms and more in the
+ * kernel and must not hold up an ADD.
+ *
+ * @throws KernelWorkerError when a worker does not start; NetlinkError when it may not open its sockets
+ */
+export async function createKernel(options: KernelOptions): Promise<Kernel> {
+  const url = options.workerURL ?? defaultWorkerURL();
+  const [main, deletions] = [
+    new KernelClient("wiring", url, options.onFatal),
+    new KernelClient("deletion", url, options.onFatal),
+  ];
+  const close = async (): Promise<void> => {
+    await Promise.all([main.close(), deletions.close()]);
+  };
+  try {
+    await Promise.all([main.ready, deletions.ready]);
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  return { wiring: wiringOver(main, deletions), routes: routesOver(main), close };
+}
+
+function defaultWorkerURL(): URL {
+  const isSource = import.meta.url.endsWith(".ts");
+  return new URL(isSource ? "../main/kernel-worker.ts" : "./kernel-worker.mjs", import.meta.url);
+}
+
+function wiringOver(main: KernelClient, deletions: KernelClient): PodWiring {
+  return {
+    identifyNetns: (path) => main.call("identifyNetns", path),
+    wire: (plan) => main.call("wire", plan),
+    unwire: (link) => deletions.call("unwire", link),
+    unwireFromNetns: (pod) => deletions.call("unwireFromNetns", pod),
+  };
+}
+
+function routesOver(main: KernelClient): RouteDataplane {
+  return {
+    listRoutes: (family) => main.call("listRoutes", family),
+    listLinks: () => main.call("listLinks"),
+    listAddrs: () => main.call("listAddrs"),
+    replaceRoutes: async (routes) => resultsOf(routes, await main.call("replaceRoutes", routes)),
+    deleteRoutes: async (routes) => resultsOf(routes, await main.call("deleteRoutes", routes)),
+    watch: (onChange) => main.watch(onChange),
+  };
+}
+
+function resultsOf(routes: readonly KernelRoute[], failures: readonly RouteFailure[]): readonly RouteResult[] {
+  const results: RouteResult[] = routes.map((route) => ({ route }));
+  for (const { index, error } of failures) {
+    const result = results[index];
+    if (result !== undefined) results[index] = { ...result, error: unpackError(error) };
+  }
+  return results;
+}
+
+interface Pending {
+  readonly resolve: (value: never) => void;
+  readonly reject: (error: Error) => void;
+}
+
+/** The main thread's side of one worker. After it died or was closed, every call rejects. */
+class KernelClient {
+  readonly ready: Promise<void>;
+  readonly #name: string;
+  readonly #worker: Worker;
+  readonly #pending = new Map<number, Pending>();
+  readonly #listeners = new Set<(change: RouteChange) => void>();
+  readonly #onFatal: (error: KernelWorkerError) => void;
+  readonly #started = Promise.withResolvers<void>();
+  #nextID = 1;
+  #isReady = false;
+  #isClosing = false;
+  #ended: Error | undefined;
+
+  constructor(name: string, url: URL, onFatal: (error: KernelWorkerError) => void) {
+    this.#name = name;
+    this.#onFatal = onFatal;
+    this.ready = this.#started.promise;
+    this.#worker = new Worker(url, { name: `gingham-${name}`, trackUnmanagedFds: false });
+    this.#worker.on("message", (message: WorkerMessage) => this.#onMessage(message));
+    this.#worker.on("error", (cause) => this.#end("failed", cause));
+    this.#worker.on("messageerror", (cause) => this.#end("sent what cannot be read", cause));
+    this.#worker.on("exit", (code) => this.#end(`exited with code ${code}`));
+  }
+
+  call<M extends keyof KernelCalls>(method: M, ...args: Parameters<KernelCalls[M]>): ReturnType<KernelCalls[M]> {
+    const { promise, resolve, reject } = Promise.withResolvers<never>();
+    if (this.#ended !== undefined) reject(this.#ended);
+    else {
+      const id = this.#nextID++;
+      this.#pending.set(id, { resolve, reject });
+      const call: Call = { id, method, args };
+      this.#worker.postMessage(call);
+    }
+    return promise as ReturnType<KernelCalls[M]>; // The worker runs the method of the same name.
+  }
+
+  watch(onChange: (change: RouteChange) => void): () => void {
+    const listener = (change: RouteChange): void => onChange(change);
+    this.#listeners.add(listener);
+    // Whoever listens must not believe that nothing changes when nobody watches.
+    if (this.#listeners.size === 1) this.call("watch").catch((error: unknown) => this.#end("cannot watch", error));
+    return () => {
+      if (this.#listeners.delete(listener) && this.#listeners.size === 0) this.call("unwatch").catch(() => {});
+    };
+  }
+
+  /** Lets the calls under way finish. */
+  async close(): Promise<void> {
+    if (this.#isClosing) return;
+    this.#isClosing = true;
+    if (this.#isReady) await this.call("close").catch(() => {});
+    await this.#worker.terminate();
+  }
+
+  #onMessage(message: WorkerMessage): void {
+    switch (message.kind) {
+      case "ready":
+        this.#isReady = true;
+        this.#started.resolve();
+        return;
+      case "result":
+        this.#take(message.id)?.resolve(message.value as never); // See call().
+        return;
+      case "error":
+        this.#take(message.id)?.reject(unpackError(message.error));
+        return;
+      case "change":
+        for (const listener of this.#listeners) listener(message.change);
+        return;
+      default:
+        message satisfies never;
+    }
+  }
+
+  #take(id: number): Pending | undefined {
+    const pending = this.#pending.get(id);
+    this.#pending.delete(id);
+    return pending;
+  }
+
+  #end(how: string, cause?: unknown): void {
+    if (this.#ended !== undefined) return;
+    const ended = new KernelWorkerError(`Kernel worker ${this.#name} ${this.#isClosing ? "was closed" : how}`, {
+      cause,
+    });
+    this.#ended = ended;
+    for (const { reject } of this.#pending.values()) reject(ended);
+    this.#pending.clear();
+    this.#started.reject(ended);
+    if (this.#isReady && !this.#isClosing) this.#onFatal(ended);
+  }
+}
