@@ -81,6 +81,11 @@ const FOREIGN: Readonly<Record<string, CNICodeName>> = {
   InvalidObject: "Rejected",
   // netlink/errors.ts
   NetnsGone: "InvalidEnvironment",
+  IfaceExists: "InvalidEnvironment",
+  Kernel: "Wiring",
+  Netlink: "Wiring",
+  Sysctl: "Wiring",
+  KernelWorker: "TryAgainLater",
 };
 
 /** Whether a failed assign may have left addresses under its handle. IPAM knows; of any other failure nobody does. */
@@ -106,7 +111,7 @@ export function toErrorObject(error: unknown, cniVersion: string): CNIErrorObjec
 
 function codeNameOf(error: unknown): CNICodeName {
   if (error instanceof CNIError) return isCodeName(error.code) ? error.code : "Internal";
-  if (error instanceof GinghamError) return FOREIGN[error.code] ?? (isWiring(error) ? "Wiring" : "Internal");
+  if (error instanceof GinghamError) return FOREIGN[error.code] ?? "Internal";
   if (error instanceof Error) {
     // An aborted wait, or its time ran out (AbortSignal.timeout): either way the work may be tried again.
     if (error.name === "AbortError" || error.name === "TimeoutError") return "TryAgainLater";
@@ -118,9 +123,4 @@ function codeNameOf(error: unknown): CNICodeName {
 
 function isCodeName(code: string): code is CNICodeName {
   return Object.hasOwn(CNI_CODE, code);
-}
-
-/** By class name, since the core may not import the kernel's folder. */
-function isWiring(error: GinghamError): boolean {
-  return error.name === "WiringError" || error.name === "NetlinkError";
 }
