@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+import { describe, expect, it } from "vitest";
+import { parseCIDR } from "../net/cidr.ts";
+import { type AssignOp, type PlannedOp, planBatch, type ReleaseOp } from "./batch.ts";
+import { assign, newBlock, nextRevision, withoutAffinity } from "./block.ts";
+import { checkBlock } from "./check-block.ts";
+
+const NOW = { ms: 1_787_395_200_123, ns: 1_000n };
+const empty = newBlock(parseCIDR("10.0.0.0/30"), "host:node-a", NOW);
+
+function take(handleID: string, tried: PlannedOp["tried"] = []): PlannedOp {
+  const op: AssignOp = { kind: "assign", handleID, attributes: { node: "node-a" }, affinity: "host:node-a" };
+  return { op, tried };
+}
+function give(handleID: string, which: ReleaseOp["which"] = { node: "node-a" }): PlannedOp {
+  return { op: { kind: "release", handleID, which }, tried: [] };
+}
+
+describe("planBatch()", () => {
+  it("puts many ops into one write, which counts once", () => {
+    const plan = planBatch(empty, [take("a"), take("b"), take("c")]);
+    expect(plan.write).toBe("update");
+    expect(plan.block?.sequenceNumber).toBe(1_001n);
+    expect(plan.results).toEqual([
+      { kind: "assigned", ordinal: 0, sequenceNumber: 1_000n },
+      { kind: "assigned", ordinal: 1, sequenceNumber: 1_000n },
+      { kind: "assigned", ordinal: 2, sequenceNumber: 1_000n },
+    ]);
+  });
+
+  it("lets an assignment have what a release of the same batch frees, and tells the rest that the block is full", () => {
+    const full = planBatch(
+      empty,
+      ["a", "b", "c", "d"].map((h) => take(h)),
+    ).block;
+    const plan = planBatch(full, [take("e"), take("f"), give("b")]);
+    expect(plan.results).toEqual([
+      { kind: "assigned", ordinal: 1, sequenceNumber: 1_001n },
+      { kind: "full" },
+      { kind: "released", freed: 1, remaining: 0 },
+    ]);
+    expect(plan.block && checkBlock(plan.block, NOW.ms)).toEqual([]);
+  });
+
+  it("writes nothing when nothing changes", () => {
+    const which = { ordinals: [{ ordinal: 0, sequenceNumber: 5n }] };
+    expect(planBatch(empty, [give("a"), give("a", which)])).toEqual({
+      write: "none",
+      block: empty,
+      results: [
+        { kind: "released", freed: 0, remaining: 0 },
+        { kind: "released", freed: 0, remaining: 0 },
+      ],
+    });
+  });
+
+  it("frees neither a recycled address nor another node's", () => {
+    const other = assign(empty, { handleID: "a", attributes: { node: "node-b" }, count: 1 });
+    const block = nextRevision(other.block);
+    const stale = { ordinals: [{ ordinal: 0, sequenceNumber: 999n }] };
+    expect(planBatch(block, [give("a"), give("a", stale)]).results).toEqual([
+      { kind: "released", freed: 0, remaining: 1 },
+      { kind: "released", freed: 0, remaining: 1 },
+    ]);
+    const right = { ordinals: [{ ordinal: 0, sequenceNumber: 1_000n }] };
+    expect(planBatch(block, [give("a", right)]).results).toEqual([{ kind: "released", freed: 1, remaining: 0 }]);
+  });
+
+  it("sends assignments elsewhere when the block is gone, is about to go, or is not ours", () => {
+    for (const block of [
+      undefined,
+      { ...empty, deleted: true },
+      withoutAffinity(empty),
+      { ...empty, affinity: "host:b" },
+    ])
+      expect(planBatch(block, [take("a")])).toMatchObject({ write: "none", results: [{ kind: "notOurs" }] });
+  });
+
+  it("finds the place that a write without an answer has given", () => {
+    const taken = planBatch(empty, [take("a")]).block;
+    const again = take("a", [{ ordinal: 0, sequenceNumber: 1_000n }]);
+    expect(planBatch(taken, [again])).toMatchObject({
+      write: "none",
+      results: [{ kind: "assigned", ordinal: 0, sequenceNumber: 1_000n }],
+    });
+    // Not taken after all: it gets another place.
+    expect(planBatch(empty, [take("b"), again]).results).toMatchObject([{ ordinal: 0 }, { ordinal: 1 }]);
+  });
+
+  it("deletes a block without an owner when its last address goes, and keeps an empty one of ours", () => {
+    const block = planBatch(empty, [take("a")]).block;
+    expect(planBatch(block, [give("a")]).write).toBe("update");
+    expect(planBatch(block && withoutAffinity(block), [give("a")]).write).toBe("delete");
+  });
+});

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+import { GinghamError } from "../lib/errors.ts";
+
+/**
+ * - `NoAddress`: nothing is free, and no block can be claimed.
+ * - `PoolNotFound`: a pool that was named is not there or not enabled, or no pool suits at all.
+ * - `UnsupportedSelector`: a pool has a selector that this version cannot evaluate.
+ * - `NotReady`: the datastore is locked (`ClusterInformation.spec.datastoreReady` is false).
+ * - `InvalidHandle`: the handle ID cannot name an object, or differs by case alone from another one.
+ * - `Overlap`: nothing can be claimed, since blocks or pools of another shape lie across the pool.
+ * - `BrokenObject`: a stored object is damaged, so that nothing can be said of its addresses.
+ * - `Contention`: another writer was faster every time.
+ * - `Datastore`: the API server is down, refuses, or did not say whether it took a write.
+ */
+export type IPAMErrorCode =
+  | "NoAddress"
+  | "PoolNotFound"
+  | "UnsupportedSelector"
+  | "NotReady"
+  | "InvalidHandle"
+  | "Overlap"
+  | "BrokenObject"
+  | "Contention"
+  | "Datastore";
+
+export interface IPAMErrorOptions extends ErrorOptions {
+  /** The request may still hold addresses: release its handle when the datastore answers again. */
+  readonly mayHoldAddresses?: boolean;
+}
+
+export class IPAMError extends GinghamError {
+  declare readonly code: IPAMErrorCode;
+  /** True when the undo is not certain: the caller must release by handle later, even though the request failed. */
+  readonly mayHoldAddresses: boolean;
+
+  constructor(code: IPAMErrorCode, message: string, options: IPAMErrorOptions = {}) {
+    super(code, message, options);
+    this.mayHoldAddresses = options.mayHoldAddresses ?? false;
+  }
+}

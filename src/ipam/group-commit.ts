@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { IPAMBlock } from "../crds/ipam-block.ts";
+import { blockName } from "../crds/names.ts";
+import { type CIDR, formatCIDR } from "../net/cidr.ts";
+import { hostAffinity } from "./affinity.ts";
+import { attempts, type LoopTools, refusedError } from "./allocator-attempts.ts";
+import { type BatchPlan, type BlockOp, type BlockOpResult, planBatch } from "./batch.ts";
+import { freeCount } from "./block.ts";
+import { IPAMError } from "./errors.ts";
+import type { DeleteOutcome, IPAMStore, UpdateOutcome } from "./ports.ts";
+
+export interface CommitTools extends LoopTools {
+  readonly store: IPAMStore;
+  readonly nodeName: string;
+  /** Reads the block through its affinity, for assignments; undefined when the block is not this node's. */
+  readonly loadOwn: (cidr: CIDR) => Promise<IPAMBlock | undefined>;
+  /** Lets everything run that became ready at the same moment, so that it shares one write. */
+  readonly turn: () => Promise<void>;
+}
+
+interface Waiter {
+  readonly op: BlockOp;
+  readonly signal: AbortSignal | undefined;
+  /** Places that writes of unknown outcome may have given. While there are any, the waiter cannot be dropped. */
+  readonly tried: { ordinal: number; sequenceNumber: bigint }[];
+  readonly settle: (result: BlockOpResult | Error) => void;
+}
+
+/**
+ * All writes of one block by this process: a group commit. What arrives while a write is under way goes into the next
+ * one. Standalone, the group is a group of one.
+ *
+ * The block that was last read or written stays here with its resourceVersion, so that a write needs no read before it;
+ * it is only ever a guess, and each write is a compare-and-swap. Hazards:
+ * - A conflict makes everything computed from the old block worthless, so the whole batch is worked out again.
+ * - A write without an answer may have been taken, or may be taken later, until another write of the block is. So a
+ *   waiter of such a write stays until its place is found in the block or the block has moved on without it.
+ * - A write that is refused for one waiter's sake must not fail the others: they are tried one by one.
+ */
+export class BlockCommitter {
+  readonly cidr: CIDR;
+  readonly #tools: CommitTools;
+  readonly #queue: Waiter[] = [];
+  #isRunning = false;
+  #idleTask: (() => Promise<void>) | undefined;
+  /** As last seen, with its resourceVersion; undefined: must be read. */
+  #block: IPAMBlock | undefined;
+  #lastFree = 0;
+  #isOwn = false;
+  #reserved = 0;
+
+  constructor(tools: CommitTools, cidr: CIDR) {
+    this.cidr = cidr;
+    this.#tools = tools;
+  }
+
+  /** As far as known, this node may assign from the block. */
+  get isOwn(): boolean {
+    return this.#isOwn;
+  }
+
+  /** Free addresses that nobody has reserved, by the block as last seen. */
+  get free(): number {
+    return this.#isOwn ? this.#lastFree - this.#reserved : 0;
+  }
+
+  /** The block as last seen, for reports. */
+  get block(): IPAMBlock | undefined {
+    return this.#block;
+  }
+
+  /** Takes over a block that was just read or written elsewhere, such as by a claim. */
+  adopt(block: IPAMBlock | undefined): void {
+    this.#block = block;
+    this.#isOwn = block?.spec.affinity === hostAffinity(this.#tools.nodeName);
+    this.#lastFree = block === undefined ? 0 : freeCount(block.spec);
+  }
+
+  /** Drops what was seen: the next write reads first. */
+  forget(): void {
+    this.#block = undefined;
+  }
+
+  /** Keeps one free address for an assignment to come, which `submit` uses up and `unreserve` gives back. */
+  reserve(): boolean {
+    if (this.free <= 0) return false;
+    this.#reserved++;
+    return true;
+  }
+
+  unreserve(): void {
+    this.#reserved--;
+  }
+
+  /**
+   * Puts the op into the next write and resolves when that is taken.
+   *
+   * Errors: IPAMError; with `mayHoldAddresses` when nobody knows whether the assignment was taken; the signal's reason
+   * when it aborted before the op was written. An assignment that was written while the signal aborted resolves: it must
+   * be released.
+   */
+  async submit(op: BlockOp, signal?: AbortSignal): Promise<BlockOpResult> {
+    return await new Promise((resolve, reject) => {
+      const settle = (result: BlockOpResult | Error): void => {
+        if (op.kind === "assign") this.#reserved--;
+        if (result instanceof Error) reject(result);
+        else resolve(result);
+      };
+      this.#queue.push({ op, signal, tried: [], settle });
+      this.#start();
+    });
+  }
+
+  /** Runs a task in the place of a write, when nothing else waits. A second one replaces the first. */
+  whenIdle(task: () => Promise<void>): void {
+    this.#idleTask = task;
+    this.#start();
+  }
+
+  /** Reads the block again, in case others gave addresses back. */
+  async refresh(): Promise<void> {
+    const fresh = await this.#tools.loadOwn(this.cidr);
+    // A write that ran meanwhile knows better.
+    if (!this.#isRunning) this.adopt(fresh);
+  }
+
+  #start(): void {
+    if (this.#isRunning) return;
+    this.#isRunning = true;
+    // Never rejects: every error goes to the waiters.
+    void this.#run();
+  }
+
+  async #run(): Promise<void> {
+    for (;;) {
+      await this.#tools.turn();
+      const batch = this.#queue.splice(0);
+      const task = this.#idleTask;
+      if (batch.length > 0) await this.#commit(batch);
+      else if (task !== undefined) {
+        this.#idleTask = undefined;
+        await task();
+      } else break;
+    }
+    this.#isRunning = false;
+  }
+
+  async #commit(batch: readonly Waiter[]): Promise<void> {
+    let waiters = batch;
+    try {
+      for await (const _ of attempts(this.#tools, `write block ${formatCIDR(this.cidr)}`)) {
+        waiters = dropAborted(waiters);
+        if (waiters.length === 0) return;
+        const block = this.#block ?? (await this.#read(waiters));
+        const plan = planBatch(block?.spec, waiters);
+        const outcome = await this.#write(block, plan);
+        if (outcome.kind === "ok") return this.#finish(waiters, plan, "object" in outcome ? outcome.object : undefined);
+        this.#block = undefined;
+        if (outcome.kind === "unknown") rememberTries(waiters, plan);
+        if (outcome.kind === "refused") return await this.#onRefused(waiters, outcome.error);
+      }
+    } catch (error) {
+      for (const waiter of waiters) waiter.settle(this.#errorFor(waiter, error));
+    }
+  }
+
+  async #read(waiters: readonly Waiter[]): Promise<IPAMBlock | undefined> {
+    const isForAssign = waiters.some((waiter) => waiter.op.kind === "assign");
+    const own = isForAssign ? await this.#tools.loadOwn(this.cidr) : undefined;
+    const block = own ?? (await this.#tools.store.get("block", blockName(this.cidr)));
+    this.adopt(block);
+    return block;
+  }
+
+  async #write(
+    block: IPAMBlock | undefined,
+    plan: BatchPlan,
+  ): Promise<UpdateOutcome<IPAMBlock> | DeleteOutcome | { readonly kind: "ok"; readonly object: undefined }> {
+    if (block === undefined || plan.block === undefined) return { kind: "ok", object: undefined };
+    if (plan.write === "none") return { kind: "ok", object: block };
+    // Empty and without an owner: the tombstone holds the block as it was, so the deletion is the compare-and-swap.
+    if (plan.write === "delete") return await this.#tools.store.delete("block", block);
+    return await this.#tools.store.update("block", { ...block, spec: plan.block });
+  }
+
+  /** In one go: the new block and the reservations that it makes good must never be seen apart. */
+  #finish(waiters: readonly Waiter[], plan: BatchPlan, block: IPAMBlock | undefined): void {
+    this.adopt(block);
+    for (const [i, waiter] of waiters.entries()) {
+      const result = plan.results[i];
+      if (result !== undefined) waiter.settle(result);
+    }
+  }
+
+  async #onRefused(waiters: readonly Waiter[], cause: Error): Promise<void> {
+    const [first, ...others] = waiters;
+    if (first !== undefined && others.length === 0) {
+      first.settle(this.#errorFor(first, refusedError(`write block ${formatCIDR(this.cidr)}`, cause)));
+      return;
+    }
+    for (const waiter of waiters) await this.#commit([waiter]);
+  }
+
+  #errorFor(waiter: Waiter, error: unknown): Error {
+    const cause = error instanceof Error ? error : new Error(String(error));
+    if (waiter.op.kind === "release" || waiter.tried.length === 0) return cause;
+    const what = `Cannot tell whether block ${formatCIDR(this.cidr)} took an address for handle ${waiter.op.handleID}`;
+    const step = "release the handle when the API server answers again";
+    return new IPAMError("Datastore", `${what}; ${step}`, { cause, mayHoldAddresses: true });
+  }
+}
+
+/** Waiters that hung up before anything was written for them leave; the others cannot be let go. */
+function dropAborted(waiters: readonly Waiter[]): readonly Waiter[] {
+  return waiters.filter((waiter) => {
+    if (!waiter.signal?.aborted || waiter.tried.length > 0 || waiter.op.kind === "release") return true;
+    const reason: unknown = waiter.signal.reason;
+    waiter.settle(reason instanceof Error ? reason : new Error(String(reason)));
+    return false;
+  });
+}
+
+function rememberTries(waiters: readonly Waiter[], plan: BatchPlan): void {
+  for (const [i, waiter] of waiters.entries()) {
+    const result = plan.results[i];
+    if (result?.kind === "assigned") waiter.tried.push(result);
+  }
+}

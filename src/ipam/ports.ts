@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { BlockAffinity } from "../crds/block-affinity.ts";
+import type { EffectiveIPPool } from "../crds/ip-pool.ts";
+import type { IPAMBlock, IPAMBlockStatus } from "../crds/ipam-block.ts";
+import type { IPAMHandle } from "../crds/ipam-handle.ts";
+import type { CIDR } from "../net/cidr.ts";
+
+/** The three kinds that allocation writes. */
+export interface StoredKinds {
+  readonly block: IPAMBlock;
+  readonly handle: IPAMHandle;
+  readonly affinity: BlockAffinity;
+}
+export type StoredKind = keyof StoredKinds;
+
+/** No answer that can be trusted came: the write may have been taken, or may be taken yet. Read again. */
+export interface Unknown {
+  readonly kind: "unknown";
+  readonly error: Error;
+}
+/** The server said no, for good: the object or the right to write it is wrong. */
+export interface Refused {
+  readonly kind: "refused";
+  readonly error: Error;
+}
+export interface Written<T> {
+  readonly kind: "ok";
+  /** As stored now, with its new resourceVersion. */
+  readonly object: T;
+}
+
+export type CreateOutcome<T> = Written<T> | { readonly kind: "exists" } | Unknown | Refused;
+export type UpdateOutcome<T> =
+  | Written<T>
+  | { readonly kind: "conflict" }
+  | { readonly kind: "notFound" }
+  | Unknown
+  | Refused;
+/** `ok` also when it was gone already. */
+export type DeleteOutcome = { readonly kind: "ok" } | { readonly kind: "conflict" } | Unknown | Refused;
+/** `unsupported`: the installed CRD has no status, so do not try again. */
+export type StatusOutcome = UpdateOutcome<IPAMBlock> | { readonly kind: "unsupported" };
+
+/**
+ * The datastore as allocation needs it: compare-and-swap on single objects, and nothing more.
+ *
+ * Errors: reads reject with IPAMError `Datastore`; writes never reject, their outcome says all.
+ */
+export interface IPAMStore {
+  /**
+   * The object, or undefined. A tombstone is never returned: its deletion is finished first, and then it is not there.
+   */
+  get<K extends StoredKind>(kind: K, name: string): Promise<StoredKinds[K] | undefined>;
+  /** Everything, tombstones included. */
+  list<K extends StoredKind>(kind: K): Promise<readonly StoredKinds[K][]>;
+  create<K extends StoredKind>(kind: K, object: StoredKinds[K]): Promise<CreateOutcome<StoredKinds[K]>>;
+  /** Compare-and-swap by the object's resourceVersion. */
+  update<K extends StoredKind>(kind: K, object: StoredKinds[K]): Promise<UpdateOutcome<StoredKinds[K]>>;
+  /** In two steps: the tombstone by compare-and-swap, then the deletion by UID. Source: calico-interop 1.5. */
+  delete<K extends StoredKind>(kind: K, object: StoredKinds[K]): Promise<DeleteOutcome>;
+  /** Writes the status subresource; the resourceVersion moves, the spec does not. */
+  updateBlockStatus(block: IPAMBlock, status: IPAMBlockStatus): Promise<StatusOutcome>;
+}
+
+export type Awaitable<T> = T | Promise<T>;
+
+/** What the whole cluster is set to. Absent objects mean the defaults (true, true). */
+export interface IPAMSettings {
+  /** ClusterInformation `default`, `datastoreReady`: false while somebody migrates the datastore. */
+  readonly datastoreReady: boolean;
+  /** IPAMConfig `default`. */
+  readonly autoAllocateBlocks: boolean;
+  // strictAffinity and maxBlocksPerHost come with borrowing and limits.
+}
+
+/**
+ * What allocation reads besides the objects that it writes. In the agent informers answer at once; standalone lists.
+ *
+ * Errors: IPAMError `Datastore`.
+ */
+export interface IPAMSources {
+  settings(): Awaitable<IPAMSettings>;
+  /** All pools, also those that are not enabled: their addresses are still theirs. */
+  pools(): Awaitable<readonly EffectiveIPPool[]>;
+  /** This node's affinities, in any state, in the order of their names. */
+  ownAffinities(): Awaitable<readonly BlockAffinity[]>;
+  /** Networks of all blocks and affinities that are known. One that is missing here costs a failed claim, no more. */
+  knownBlocks(): Awaitable<readonly CIDR[]>;
+}

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+import { describe, expect, it } from "vitest";
+import { CLUSTER_INFORMATIONS } from "../crds/cluster-information.ts";
+import { IP_POOLS } from "../crds/ip-pool.ts";
+import { kubeErrorOf, UnreachableError } from "../kube/errors.ts";
+import { MemoryClient } from "../kube/memory-client.ts";
+import { parseCIDR } from "../net/cidr.ts";
+import { pendingAffinity } from "./affinity.ts";
+import { newHandle } from "./handle.ts";
+import { KubeStore, listedObjects } from "./kube-store.ts";
+import { MemoryStore } from "./memory-store.ts";
+import { sourcesOf } from "./sources.ts";
+import { describeStore } from "./store.contract.ts";
+
+const TARGET = { verb: "update", resource: "ipamblocks.crd.projectcalico.org" };
+
+function clientWithoutStatus(): MemoryClient {
+  const client = new MemoryClient();
+  const error = kubeErrorOf(TARGET, { status: 404, reason: "NotFound" });
+  client.onCall = (call) => (call.subresource === "status" ? { kind: "fail", error } : undefined);
+  return client;
+}
+
+describeStore(
+  "MemoryStore",
+  () => new MemoryStore(),
+  () => new MemoryStore({ hasStatus: false }),
+);
+describeStore(
+  "KubeStore",
+  () => new KubeStore(new MemoryClient()),
+  () => new KubeStore(clientWithoutStatus()),
+);
+
+describe("KubeStore", () => {
+  it("tells an open outcome from a refusal", async () => {
+    const client = new MemoryClient();
+    const store = new KubeStore(client);
+    const handle = newHandle("net.c1", { "10.0.0.0/26": 1 });
+    const failWith = async (error: Error): Promise<string> => {
+      client.onCall = () => ({ kind: "fail", error });
+      return (await store.create("handle", handle)).kind;
+    };
+    expect(await failWith(new UnreachableError(TARGET, "timed out"))).toBe("unknown");
+    expect(await failWith(kubeErrorOf(TARGET, { status: 500 }))).toBe("unknown");
+    expect(await failWith(kubeErrorOf(TARGET, { status: 422 }))).toBe("refused");
+    expect(await failWith(kubeErrorOf(TARGET, { status: 403 }))).toBe("refused");
+    expect(await failWith(kubeErrorOf(TARGET, { status: 429 }))).toBe("refused");
+    await expect(store.get("handle", "net.c1")).rejects.toMatchObject({ code: "Datastore" });
+  });
+
+  it("calls a damaged object by its name", async () => {
+    const client = new MemoryClient();
+    const bad = {
+      ...newHandle("net.c1", {}),
+      spec: { handleID: "net.c1", block: { "10.0.0.0/26": -1 }, deleted: false },
+    };
+    const store = new KubeStore(client);
+    expect((await store.create("handle", bad)).kind).toBe("unknown");
+    await expect(store.get("handle", "net.c1")).rejects.toMatchObject({ code: "BrokenObject" });
+  });
+});
+
+describe("listedObjects()", () => {
+  it("reads pools, settings and this node's affinities, also those without labels", async () => {
+    const client = new MemoryClient();
+    const sources = sourcesOf(listedObjects(client, "node-a"), "node-a");
+    expect(await sources.settings()).toEqual({ datastoreReady: true, autoAllocateBlocks: true });
+    const head = (kind: string, name: string) => ({ apiVersion: "crd.projectcalico.org/v1", kind, metadata: { name } });
+    await client.create(CLUSTER_INFORMATIONS, {
+      ...head("ClusterInformation", "default"),
+      spec: { datastoreReady: false },
+    });
+    await client.create(IP_POOLS, { ...head("IPPool", "p"), spec: { cidr: "10.0.0.0/16" } });
+    expect((await sources.settings()).datastoreReady).toBe(false);
+    expect(await sources.pools()).toMatchObject([{ name: "p", blockSize: 26 }]);
+
+    const store = new KubeStore(client);
+    const unlabelled = pendingAffinity("node-a", parseCIDR("10.0.0.0/26"));
+    await store.create("affinity", { ...unlabelled, metadata: { name: unlabelled.metadata.name } });
+    await store.create("affinity", pendingAffinity("node-b", parseCIDR("10.0.0.64/26")));
+    expect((await sources.ownAffinities()).map((a) => a.spec.cidr)).toEqual(["10.0.0.0/26"]);
+    await store.create("affinity", pendingAffinity("node-a", parseCIDR("10.0.1.0/26")));
+    expect((await sources.ownAffinities()).map((a) => a.spec.cidr)).toEqual(["10.0.1.0/26"]);
+  });
+});
