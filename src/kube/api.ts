@@ -35,7 +35,7 @@ export interface WatchOptions extends CallOptions {
 
 export type WatchEvent<T> =
   | { readonly type: "ADDED" | "MODIFIED" | "DELETED"; readonly object: T }
-  /** `resource.parse` refused an object that was added or changed. */
+  /** `resource.parse` refused an object that was added, changed or deleted. */
   | { readonly type: "INVALID"; readonly error: InvalidObjectError }
   | { readonly type: "BOOKMARK"; readonly resourceVersion: string };
 

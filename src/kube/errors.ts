@@ -149,3 +149,10 @@ export function kubeErrorOf(target: CallTarget, failure: FailureStatus, options?
 export function resourceName(resource: Resource<KubeObject>): string {
   return resource.group === "" ? resource.plural : `${resource.plural}.${resource.group}`;
 }
+
+/** No usable kubeconfig or service account. */
+export class KubeConfigError extends GinghamError {
+  constructor(message: string, options?: ErrorOptions) {
+    super("KubeConfig", message, options);
+  }
+}

@@ -113,8 +113,8 @@ export class MemoryClient implements KubeClient {
       const type = seenAs(change, matches);
       if (type === undefined) continue;
       const object = parseOrError(resource, change.text);
-      if (!(object instanceof InvalidObjectError)) yield { type, object };
-      else if (type !== "DELETED") yield { type: "INVALID", error: object };
+      if (object instanceof InvalidObjectError) yield { type: "INVALID", error: object };
+      else yield { type, object };
     }
   }
 
