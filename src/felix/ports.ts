@@ -72,3 +72,66 @@ export interface WorkloadEndpoint {
   readonly hostIfIndex: number;
   readonly ips: readonly IP[];
 }
+
+/** The methods of a pino logger that are used here. */
+export interface Logger {
+  debug(fields: object, message: string): void;
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+  error(fields: object, message: string): void;
+}
+
+/** All objects of a kind, as an informer's cache has them. */
+export interface Source<T> {
+  /** Shape: an unchanged object is the same object as before. */
+  list(): Iterable<T>;
+  /** True once the first list is complete. It stays true. */
+  hasSynced(): boolean;
+  /** Calls back after objects or `hasSynced` changed; once for many changes is fine. Returns how to stop. */
+  onChange(listener: () => void): () => void;
+}
+
+/** Outcome of one probe: the parts of it by name, so that a reader sees which one fails. */
+export interface HealthReport {
+  readonly ok: boolean;
+  readonly checks: Readonly<Record<string, { readonly ok: boolean; readonly detail: string }>>;
+}
+
+export interface Health {
+  /** False: only a restart helps. */
+  liveness(): HealthReport;
+  /** False: this node's routes cannot be relied on yet. */
+  readiness(): HealthReport;
+}
+
+/** What one turn of the apply loop did. */
+export interface TurnReport {
+  readonly durationMs: number;
+  /** Present when all routes were listed. Units: milliseconds. */
+  readonly resyncMs?: number;
+  readonly updated: number;
+  readonly deleted: number;
+  readonly failed: number;
+  readonly restored: number;
+  readonly replacedForeign: number;
+}
+
+/** What there is at the end of a turn. */
+export interface FelixGauges {
+  /** Ours in the kernel. */
+  readonly routes: number;
+  readonly pendingRoutes: number;
+  readonly hosts: number;
+  readonly localEndpoints: number;
+  readonly isInSync: boolean;
+  /** Number of findings by code. */
+  readonly findings: ReadonlyMap<string, number>;
+}
+
+/** Where Felix counts. Created in `main` and passed in. */
+export interface FelixMetrics {
+  datastoreResyncStarted(): void;
+  turn(report: TurnReport): void;
+  turnFailed(): void;
+  gauges(gauges: FelixGauges): void;
+}

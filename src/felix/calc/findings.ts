@@ -13,7 +13,8 @@ export type FindingCode =
   | "DuplicateWorkloadAddress"
   | "MalformedObject"
   | "RouteWaits"
-  | "RouteRefused";
+  | "RouteRefused"
+  | "ForwardingOff";
 
 /**
  * A fact about the present state that a person should know. Pure code returns these; the shell logs each once, when it

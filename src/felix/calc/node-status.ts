@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { Node } from "../../crds/core.ts";
+import type { Family } from "../../net/ip.ts";
+import { ADDRESS_ANNOTATIONS } from "./node-addresses.ts";
+
+/** What the agent says of its node in the node's own object. */
+export interface NodeClaims {
+  /** `address/length` by family; a family that is absent is left as it is. */
+  readonly addresses: Partial<Readonly<Record<Family, string>>>;
+}
+
+interface Condition {
+  readonly type: string;
+  readonly status: string;
+  readonly [field: string]: unknown;
+}
+
+const READY_REASON = "GinghamIsUp";
+
+/**
+ * Returns the Node with the claims in it, or undefined when it says them already.
+ *
+ * The condition NetworkUnavailable=False lets the scheduler use the node (a cloud's controller may have set it to True);
+ * any False is good enough, so that two writers never fight over the reason. The annotation tells Calico's nodes of a
+ * mixed cluster where this node is and how long its subnet's prefix is.
+ *
+ * Source: calico-interop 4.6 (annotations, written through nodes/status) and 4.7 (condition).
+ * @param nowText RFC 3339, whole seconds
+ */
+export function planNodeStatus(node: Node, claims: NodeClaims, nowText: string): Node | undefined {
+  const annotations = { ...node.metadata.annotations };
+  let isChanged = false;
+  for (const family of [4, 6] as const) {
+    const text = claims.addresses[family];
+    if (text === undefined || annotations[ADDRESS_ANNOTATIONS[family]] === text) continue;
+    annotations[ADDRESS_ANNOTATIONS[family]] = text;
+    isChanged = true;
+  }
+  const conditions = conditionsOf(node);
+  const condition = conditions.find(({ type }) => type === "NetworkUnavailable");
+  if (condition?.status === "False" && !isChanged) return undefined;
+  const ready: Condition = {
+    type: "NetworkUnavailable",
+    status: "False",
+    reason: READY_REASON,
+    message: "Gingham is running on this node",
+    lastHeartbeatTime: nowText,
+    lastTransitionTime: nowText,
+  };
+  const status = {
+    ...node.status,
+    conditions:
+      condition?.status === "False" ? conditions : [...conditions.filter((c) => c.type !== ready.type), ready],
+  };
+  return { ...node, metadata: { ...node.metadata, annotations }, status };
+}
+
+/** Conditions are not in the type of Node, since nobody else reads them; other fields of theirs pass through. */
+function conditionsOf(node: Node): readonly Condition[] {
+  const { conditions } = { conditions: undefined as unknown, ...node.status };
+  return Array.isArray(conditions) ? conditions.filter(isCondition) : [];
+}
+
+function isCondition(value: unknown): value is Condition {
+  return typeof value === "object" && value !== null && "type" in value && "status" in value;
+}

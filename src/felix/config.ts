@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+import { parseArgs } from "node:util";
+import { ConfigError } from "./errors.ts";
+
+export type LogLevel = "debug" | "info" | "warn" | "error" | "fatal";
+
+/** Everything that the agent is told from outside. */
+export interface AgentConfig {
+  readonly nodeName: string;
+  /** Absent: the service account of the pod that the agent runs in. */
+  readonly kubeconfig?: string;
+  readonly socketPath: string;
+  readonly stateDir: string;
+  readonly healthHost: string;
+  readonly healthPort: number;
+  readonly metricsHost: string;
+  readonly metricsPort: number;
+  readonly logLevel: LogLevel;
+  /** 0: the kernel's default. */
+  readonly podInterfaceMTUBytes: number;
+  readonly routeRefreshMs: number;
+}
+
+interface Option {
+  readonly env: string;
+  readonly help: string;
+  readonly fallback?: string;
+}
+
+/** Flags, each with its environment variable; Calico's names where Calico has the option. A flag wins. */
+export const OPTIONS = {
+  "node-name": { env: "NODENAME", help: "name of this machine's Node object (default: the host name)" },
+  kubeconfig: { env: "KUBECONFIG", help: "file that says where the API server is (default: in-cluster)" },
+  socket: { env: "GINGHAM_SOCKET", help: "where the launcher finds the agent", fallback: "/run/gingham/cni.sock" },
+  "state-dir": { env: "GINGHAM_STATE_DIR", help: "attachment records", fallback: "/var/lib/gingham" },
+  "health-host": { env: "FELIX_HEALTHHOST", help: "address of /liveness and /readiness", fallback: "127.0.0.1" },
+  "health-port": { env: "FELIX_HEALTHPORT", help: "its port; 0 takes any", fallback: "9099" },
+  "metrics-host": { env: "FELIX_PROMETHEUSMETRICSHOST", help: "address of /metrics", fallback: "0.0.0.0" },
+  "metrics-port": { env: "FELIX_PROMETHEUSMETRICSPORT", help: "its port; 0 takes any", fallback: "9091" },
+  "log-level": { env: "FELIX_LOGSEVERITYSCREEN", help: "Debug, Info, Warning, Error or Fatal", fallback: "Info" },
+  "pod-interface-mtu": { env: "GINGHAM_POD_INTERFACE_MTU", help: "MTU of pods; 0: the kernel's", fallback: "0" },
+  "route-refresh-interval": { env: "FELIX_ROUTEREFRESHINTERVAL", help: "seconds between resyncs", fallback: "90" },
+} as const satisfies Record<string, Option>;
+
+type OptionName = keyof typeof OPTIONS;
+
+const LOG_LEVELS: Readonly<Record<string, LogLevel>> = {
+  debug: "debug",
+  info: "info",
+  warning: "warn",
+  warn: "warn",
+  error: "error",
+  fatal: "fatal",
+};
+
+/** Kubernetes' names are DNS subdomains. Source: RFC 1123 section 2.1. */
+const NODE_NAME = /^[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?$/;
+const MIN_IPV4_MTU = 68;
+
+/**
+ * Reads flags and environment.
+ *
+ * @param hostName used, in lower case, when no node name is given
+ * @throws ConfigError which names the option as it was given
+ */
+export function parseAgentConfig(
+  args: readonly string[],
+  env: Readonly<Record<string, string | undefined>>,
+  hostName: string,
+): AgentConfig {
+  const flags = parseFlags(args);
+  const read = (name: OptionName): { text: string; option: string } => {
+    const flag = flags[name];
+    if (flag !== undefined) return { text: flag, option: `--${name}` };
+    const option: Option = OPTIONS[name];
+    // An empty variable is one that a manifest left blank.
+    return { text: env[option.env] || (option.fallback ?? ""), option: env[option.env] ? option.env : `--${name}` };
+  };
+  const integer = (name: OptionName, min: number, max: number): number => {
+    const { text, option } = read(name);
+    const value = Number(text);
+    if (/^\d{1,9}$/.test(text) && value >= min && value <= max) return value;
+    throw new ConfigError(option, `got ${JSON.stringify(text)}, want a whole number from ${min} to ${max}`);
+  };
+  const kubeconfig = read("kubeconfig").text;
+  return {
+    nodeName: nodeNameOf(read("node-name"), hostName),
+    ...(kubeconfig === "" ? {} : { kubeconfig }),
+    socketPath: absolutePath(read("socket")),
+    stateDir: absolutePath(read("state-dir")),
+    healthHost: read("health-host").text,
+    healthPort: integer("health-port", 0, 65_535),
+    metricsHost: read("metrics-host").text,
+    metricsPort: integer("metrics-port", 0, 65_535),
+    logLevel: logLevelOf(read("log-level")),
+    podInterfaceMTUBytes: mtuOf(integer("pod-interface-mtu", 0, 65_535), read("pod-interface-mtu").option),
+    routeRefreshMs: integer("route-refresh-interval", 1, 86_400) * 1000,
+  };
+}
+
+/** Text for --help. */
+export function agentUsage(): string {
+  const lines = Object.entries<Option>(OPTIONS).map(([name, { env, help, fallback }]) => {
+    const value = fallback === undefined ? "" : ` (default: ${fallback})`;
+    return `  ${`--${name}`.padEnd(26)}${env.padEnd(30)}${help}${value}`;
+  });
+  return `Usage: gingham-agent [options]\n\n  ${"flag".padEnd(26)}${"variable".padEnd(30)}meaning\n${lines.join("\n")}\n`;
+}
+
+function parseFlags(args: readonly string[]): Partial<Record<OptionName, string>> {
+  const options = Object.fromEntries(Object.keys(OPTIONS).map((name) => [name, { type: "string" as const }]));
+  try {
+    return parseArgs({ args: [...args], options, strict: true, allowPositionals: false }).values;
+  } catch (cause) {
+    const named = args.find((arg) => !(arg.replace(/^--/, "").replace(/=.*/s, "") in OPTIONS)) ?? args.at(-1) ?? "";
+    const known = Object.keys(OPTIONS).map((name) => `--${name}`);
+    throw new ConfigError(named, `not understood; the options are ${known.join(", ")}, each with a value`, cause);
+  }
+}
+
+function nodeNameOf({ text, option }: { text: string; option: string }, hostName: string): string {
+  const name = text || hostName.toLowerCase();
+  if (NODE_NAME.test(name)) return name;
+  const from = text === "" ? " (the host name)" : "";
+  throw new ConfigError(option, `${JSON.stringify(name)}${from} is no name of a Node object; set it to one`);
+}
+
+function absolutePath({ text, option }: { text: string; option: string }): string {
+  if (text.startsWith("/")) return text;
+  throw new ConfigError(option, `got ${JSON.stringify(text)}, want an absolute path`);
+}
+
+function logLevelOf({ text, option }: { text: string; option: string }): LogLevel {
+  const level = LOG_LEVELS[text.toLowerCase()];
+  if (level !== undefined) return level;
+  throw new ConfigError(option, `got ${JSON.stringify(text)}, want Debug, Info, Warning, Error or Fatal`);
+}
+
+function mtuOf(bytes: number, option: string): number {
+  if (bytes === 0 || bytes >= MIN_IPV4_MTU) return bytes;
+  throw new ConfigError(option, `got ${bytes}, want 0 or at least ${MIN_IPV4_MTU} bytes`);
+}

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { Node } from "../../crds/core.ts";
+import type { Clock } from "../../lib/clock.ts";
+import { describeError } from "../../lib/errors.ts";
+import { backoffMs } from "../../lib/retry.ts";
+import { type NodeClaims, planNodeStatus } from "../calc/node-status.ts";
+import type { Logger } from "../ports.ts";
+
+/** This node's own object. */
+export interface NodeStatusPort {
+  get(): Promise<Node>;
+  /** PUT of nodes/status; the resourceVersion makes it a compare-and-swap. */
+  updateStatus(node: Node): Promise<unknown>;
+}
+
+const BACKOFF = { baseMs: 500, maxMs: 60_000 };
+
+/**
+ * Keeps what the node's object says of it true, in the background: nothing ever waits for it, and every failure is
+ * retried with a fresh read (a conflict is the commonest: kubelets write the same object).
+ */
+export class NodeStatusDriver {
+  readonly #port: NodeStatusPort;
+  readonly #clock: Clock;
+  readonly #random: () => number;
+  readonly #log: Logger;
+  readonly #stop = new AbortController();
+  #claims: NodeClaims | undefined;
+  #writing: Promise<void> | undefined;
+
+  constructor(options: { port: NodeStatusPort; clock: Clock; random: () => number; log: Logger }) {
+    this.#port = options.port;
+    this.#clock = options.clock;
+    this.#random = options.random;
+    this.#log = options.log;
+  }
+
+  /** Writes when the node, as an informer knows it, does not say the claims yet. */
+  check(node: Node, claims: NodeClaims): void {
+    this.#claims = claims;
+    if (this.#writing !== undefined || planNodeStatus(node, claims, "") === undefined) return;
+    this.#writing = this.#write().finally(() => {
+      this.#writing = undefined;
+    });
+  }
+
+  async stop(): Promise<void> {
+    this.#stop.abort();
+    await this.#writing;
+  }
+
+  async #write(): Promise<void> {
+    const { signal } = this.#stop;
+    for (let attempt = 1; !signal.aborted; attempt++) {
+      try {
+        const node = await this.#port.get();
+        const nowText = `${new Date(this.#clock.nowMs()).toISOString().slice(0, 19)}Z`;
+        const next = this.#claims === undefined ? undefined : planNodeStatus(node, this.#claims, nowText);
+        if (next === undefined) return;
+        await this.#port.updateStatus(next);
+        this.#log.info({ node: node.metadata.name, ...this.#claims }, "node object updated: network available");
+        return;
+      } catch (error) {
+        const waitMs = backoffMs(BACKOFF, attempt, this.#random());
+        // The first failure is nearly always a conflict, and means nothing.
+        const level = attempt === 1 ? "debug" : "warn";
+        this.#log[level](
+          { err: describeError(error), attempt, retryInMs: Math.round(waitMs) },
+          "node object not updated",
+        );
+        await this.#clock.sleep(waitMs, signal).catch(() => {});
+      }
+    }
+  }
+}

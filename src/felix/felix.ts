@@ -1,0 +1,339 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { BlockAffinity } from "../crds/block-affinity.ts";
+import type { Node } from "../crds/core.ts";
+import type { IPPool } from "../crds/ip-pool.ts";
+import type { Clock } from "../lib/clock.ts";
+import { describeError } from "../lib/errors.ts";
+import { type Family, formatIP } from "../net/ip.ts";
+import { ApplyLoop } from "./apply-loop.ts";
+import type { Finding } from "./calc/findings.ts";
+import { addressOf } from "./calc/node-addresses.ts";
+import type { NodeClaims } from "./calc/node-status.ts";
+import { CalcState } from "./calc/state.ts";
+import { NodeStatusDriver, type NodeStatusPort } from "./drivers/node-status.ts";
+import { type ApplyReport, RouteTable } from "./drivers/route-table.ts";
+import { FelixLog } from "./felix-log.ts";
+import { felixHealth } from "./health.ts";
+import { RouteManager } from "./managers/route-manager.ts";
+import type {
+  FelixMetrics,
+  Health,
+  KernelChange,
+  Logger,
+  RouteDataplane,
+  Source,
+  TurnReport,
+  WorkloadEndpoint,
+} from "./ports.ts";
+import { SourceReader } from "./source-reader.ts";
+
+export interface FelixOptions {
+  readonly nodeName: string;
+  readonly dataplane: RouteDataplane;
+  readonly sources: {
+    readonly nodes: Source<Node>;
+    readonly affinities: Source<BlockAffinity>;
+    readonly pools: Source<IPPool>;
+  };
+  readonly clock: Clock;
+  /** From 0 (included) to 1. */
+  readonly random: () => number;
+  readonly log: Logger;
+  readonly metrics: FelixMetrics;
+  /** Sets ip_forward and its like. Throws when it cannot; that is reported and does not stop anything. */
+  readonly enableForwarding: (families: readonly Family[]) => void;
+  /** Absent: the Node object is left alone. */
+  readonly nodeStatus?: NodeStatusPort;
+  /** Between two full resyncs. Units: milliseconds. @default 90_000 */
+  readonly routeRefreshMs?: number;
+}
+
+export interface Felix {
+  /** A pod's interface is wanted (hostIfIndex 0), or is there. Again with the same key: it changed. */
+  endpointUp(endpoint: WorkloadEndpoint): void;
+  /** Idempotent. */
+  endpointDown(endpoint: Pick<WorkloadEndpoint, "key">): void;
+  /** Begins to work. Call it once all recorded endpoints are up: routes of pods unknown by then are removed in time. */
+  start(): void;
+  /** Ends the work, and leaves the kernel as it is. */
+  stop(): Promise<void>;
+  readonly health: Health;
+  /** What a person should know about the present state. */
+  findings(): readonly Finding[];
+}
+
+/** After a hint that routes changed. A listing may take at most a twentieth of the time. Units: milliseconds. */
+const RESYNC_SPACING_MS = 200;
+const RESYNC_SPACING_FACTOR = 20;
+/** A link that flaps loses its IPv4 routes without a notification of its own. Units: milliseconds. */
+const RESYNC_AFTER_LINK_MS = 5000;
+const SYNC_POLL_MS = 250;
+
+/** The node agent's dataplane side: sources and kernel notifications in, routes out. See docs/DESIGN.md. */
+export function createFelix(options: FelixOptions): Felix {
+  return new FelixAgent(options);
+}
+
+/**
+ * Drives calc ▶ manager ▶ driver, one turn at a time.
+ *
+ * Invariants: callbacks only record and wake the loop; a turn reads links and sources, flushes the calculation through
+ * the manager into the table, and applies. Nothing is written to the kernel before nodes, affinities and pools are in
+ * sync and the recorded endpoints are loaded.
+ */
+class FelixAgent implements Felix {
+  readonly health: Health;
+  readonly #options: FelixOptions;
+  readonly #state: CalcState;
+  readonly #manager = new RouteManager();
+  readonly #table: RouteTable;
+  readonly #loop: ApplyLoop;
+  readonly #log: FelixLog;
+  readonly #nodeStatus: NodeStatusDriver | undefined;
+  readonly #nodes = new SourceReader<Node>();
+  readonly #affinities = new SourceReader<BlockAffinity>();
+  readonly #pools = new SourceReader<IPPool>();
+  readonly #dirtySources = new Set<"nodes" | "affinities" | "pools">(["nodes", "affinities", "pools"]);
+  readonly #stops: (() => void)[] = [];
+  #areLinksDirty = true;
+  #resyncDueMs = 0;
+  #resyncAllowedMs = 0;
+  #isMonitorUp = false;
+  #isFirstApplyDone = false;
+  #lastError: string | undefined;
+  #forwardingError: Finding | undefined;
+
+  constructor(options: FelixOptions) {
+    const { nodeName, dataplane, clock, random, log } = options;
+    this.#options = options;
+    this.#state = new CalcState(nodeName);
+    const linkName = (ifIndex: number): string | undefined => this.#manager.linkName(ifIndex);
+    this.#table = new RouteTable({ dataplane, clock, random, linkName });
+    this.#log = new FelixLog(log, clock.nowMs(), linkName);
+    this.#nodeStatus =
+      options.nodeStatus === undefined
+        ? undefined
+        : new NodeStatusDriver({ port: options.nodeStatus, clock, random, log });
+    this.#loop = new ApplyLoop({
+      clock,
+      random,
+      turn: async () => await this.#turn(),
+      onError: (error, retryInMs) => this.#turnFailed(error, retryInMs),
+    });
+    this.health = felixHealth(clock, () => ({
+      lastBeatMs: this.#loop.lastBeatMs,
+      turnStartedMs: this.#loop.turnStartedMs,
+      waitingFor: this.#state.waitingFor,
+      isMonitorUp: this.#isMonitorUp,
+      isFirstApplyDone: this.#isFirstApplyDone,
+      lastError: this.#lastError,
+    }));
+  }
+
+  endpointUp(endpoint: WorkloadEndpoint): void {
+    this.#state.setEndpoint(endpoint);
+    const isLinkKnown = this.#manager.linkName(endpoint.hostIfIndex) === endpoint.hostIface;
+    if (endpoint.hostIfIndex !== 0 && !isLinkKnown) this.#areLinksDirty = true;
+    this.#loop.wake();
+  }
+
+  endpointDown(endpoint: Pick<WorkloadEndpoint, "key">): void {
+    this.#state.deleteEndpoint(endpoint.key);
+    this.#loop.wake();
+  }
+
+  start(): void {
+    const { sources, dataplane, metrics } = this.#options;
+    this.#state.markSynced("endpoints");
+    metrics.datastoreResyncStarted();
+    for (const name of ["nodes", "affinities", "pools"] as const) {
+      const stop = sources[name].onChange(() => {
+        this.#dirtySources.add(name);
+        this.#loop.wake();
+      });
+      this.#stops.push(stop);
+    }
+    // Before the first listing, so that no change falls between the two.
+    this.#stops.push(dataplane.watch((change) => this.#onKernelChange(change)));
+    this.#isMonitorUp = true;
+    this.#log.waitingFor(this.#state.waitingFor);
+    this.#loop.start();
+  }
+
+  async stop(): Promise<void> {
+    for (const stop of this.#stops.splice(0)) stop();
+    this.#isMonitorUp = false;
+    await Promise.all([this.#loop.stop(), this.#nodeStatus?.stop()]);
+  }
+
+  findings(): readonly Finding[] {
+    const own = this.#forwardingError === undefined ? [] : [this.#forwardingError];
+    return [...own, ...this.#state.findings(), ...this.#manager.findings(), ...this.#table.findings()];
+  }
+
+  #onKernelChange({ kind }: KernelChange): void {
+    const nowMs = this.#options.clock.nowMs();
+    if (kind !== "route") this.#areLinksDirty = true;
+    const isAboutRoutes = kind === "route" || kind === "overrun";
+    const dueMs = isAboutRoutes ? Math.max(nowMs, this.#resyncAllowedMs) : nowMs + RESYNC_AFTER_LINK_MS;
+    this.#resyncDueMs = Math.min(this.#resyncDueMs, dueMs);
+    this.#loop.wake();
+  }
+
+  async #turn(): Promise<number | undefined> {
+    const { clock } = this.#options;
+    const startedMs = clock.nowMs();
+    if (this.#areLinksDirty) await this.#readLinks();
+    this.#readSources();
+    this.#manager.onLocalAddresses(this.#state.localAddresses);
+    if (!this.#state.inSync) return this.#waitForSync();
+
+    this.#manager.onRoutes(this.#state.flush());
+    this.#manager.completeDeferredWork(this.#table);
+    if (startedMs >= this.#resyncDueMs) {
+      // Moved on before the listing: a hint that comes meanwhile asks for another one.
+      this.#resyncDueMs = startedMs + (this.#options.routeRefreshMs ?? 90_000);
+      this.#table.requestResync();
+      this.#enableForwarding();
+    }
+    const appliedAtMs = clock.nowMs();
+    const report = await this.#table.apply();
+    const endMs = clock.nowMs();
+    if (report.isResync) {
+      this.#resyncAllowedMs = endMs + Math.max(RESYNC_SPACING_MS, RESYNC_SPACING_FACTOR * (endMs - appliedAtMs));
+    }
+    this.#tell(report, {
+      durationMs: endMs - startedMs,
+      ...(report.isResync ? { resyncMs: endMs - appliedAtMs } : {}),
+      updated: report.updated,
+      deleted: report.deleted,
+      failed: report.failed,
+      restored: report.restored.length,
+      replacedForeign: report.replacedForeign.length,
+    });
+    this.#checkNodeStatus();
+    return this.#againInMs(report);
+  }
+
+  /** Looks again soon, since the first listing of a kind may be empty, and so change nothing that would call back. */
+  #waitForSync(): number {
+    for (const name of ["nodes", "affinities", "pools"] as const) this.#dirtySources.add(name);
+    return SYNC_POLL_MS;
+  }
+
+  async #readLinks(): Promise<void> {
+    const { dataplane } = this.#options;
+    this.#areLinksDirty = false;
+    try {
+      const [links, addrs] = await Promise.all([dataplane.listLinks(), dataplane.listAddrs()]);
+      this.#manager.onLinks(links, addrs);
+    } catch (error) {
+      this.#areLinksDirty = true;
+      throw error;
+    }
+    this.#table.onLinks((ifIndex) => this.#manager.isUp(ifIndex));
+  }
+
+  #readSources(): void {
+    const { nodes, affinities, pools } = this.#options.sources;
+    const state = this.#state;
+    const dirty = new Set(this.#dirtySources);
+    this.#dirtySources.clear();
+    if (dirty.has("nodes")) {
+      this.#nodes.read(
+        nodes.list(),
+        (node) => state.setNode(node),
+        (name) => state.deleteNode(name),
+      );
+    }
+    if (dirty.has("affinities")) {
+      this.#affinities.read(
+        affinities.list(),
+        (affinity) => state.setAffinity(affinity),
+        (name) => state.deleteAffinity(name),
+      );
+    }
+    if (dirty.has("pools")) {
+      this.#pools.read(
+        pools.list(),
+        (pool) => state.setPool(pool),
+        (name) => state.deletePool(name),
+      );
+    }
+    // After reading: what is synced has been read.
+    for (const name of ["nodes", "affinities", "pools"] as const) {
+      if (dirty.has(name) && this.#options.sources[name].hasSynced()) state.markSynced(name);
+    }
+  }
+
+  /**
+   * IPv6 only once a pool of it is there: a host that forwards IPv6 stops listening to router advertisements, and so may
+   * lose its own default route.
+   */
+  #enableForwarding(): void {
+    const families = ([4, 6] as const).filter((family) => family === 4 || this.#state.hasPoolOf(family));
+    try {
+      this.#options.enableForwarding(families);
+      this.#forwardingError = undefined;
+    } catch (error) {
+      const subject = families.map((family) => `IPv${family}`).join(" and ");
+      const message = `Cannot switch on forwarding of ${subject}: ${describeError(error)}; pods reach nothing beyond their node`;
+      this.#forwardingError = { code: "ForwardingOff", subject, message };
+    }
+  }
+
+  #tell(report: ApplyReport, turn: TurnReport): void {
+    const { clock, metrics } = this.#options;
+    const nowMs = clock.nowMs();
+    this.#lastError = undefined;
+    this.#log.localAddresses(this.#state.localAddresses, [this.#manager.parent(4), this.#manager.parent(6)]);
+    if (!this.#isFirstApplyDone) {
+      this.#isFirstApplyDone = true;
+      this.#log.firstApply(report, { routes: this.#table.size, durationMs: turn.durationMs, ...this.#state.counts });
+    }
+    const didWork = report.isResync || report.updated + report.deleted + report.failed > 0;
+    if (didWork) {
+      metrics.turn(turn);
+      this.#log.turn(turn, report, nowMs);
+    }
+    this.#log.summary(nowMs);
+    const findings = new Map<string, number>();
+    for (const { code } of this.findings()) findings.set(code, (findings.get(code) ?? 0) + 1);
+    metrics.gauges({
+      routes: this.#table.size,
+      pendingRoutes: this.#table.pending,
+      hosts: this.#state.counts.nodes,
+      localEndpoints: this.#state.counts.endpoints,
+      isInSync: this.#state.inSync,
+      findings,
+    });
+  }
+
+  #turnFailed(error: unknown, retryInMs: number): void {
+    this.#lastError = describeError(error);
+    this.#options.metrics.turnFailed();
+    this.#log.turnFailed(error, retryInMs);
+  }
+
+  #checkNodeStatus(): void {
+    const node = this.#nodes.get(this.#options.nodeName);
+    const local = this.#state.localAddresses;
+    if (this.#nodeStatus === undefined || node === undefined || local === undefined) return;
+    const addresses: Partial<Record<Family, string>> = {};
+    for (const family of [4, 6] as const) {
+      const address = addressOf(local, family);
+      const parent = this.#manager.parent(family);
+      if (address !== undefined && parent !== undefined) {
+        addresses[family] = `${formatIP(address.ip)}/${parent.prefixLength}`;
+      }
+    }
+    this.#nodeStatus.check(node, { addresses } satisfies NodeClaims);
+  }
+
+  #againInMs(report: ApplyReport): number {
+    const nowMs = this.#options.clock.nowMs();
+    const findingsInMs = this.#log.findings(this.findings(), nowMs);
+    const waits = [this.#resyncDueMs - nowMs, report.againInMs, findingsInMs].filter((ms) => ms !== undefined);
+    return Math.max(0, Math.min(...waits));
+  }
+}

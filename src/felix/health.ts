@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { Clock } from "../lib/clock.ts";
+import type { Health, HealthReport } from "./ports.ts";
+
+/** What Felix knows of itself. */
+export interface FelixStatus {
+  readonly lastBeatMs: number;
+  /** Since when a turn is under way. */
+  readonly turnStartedMs: number | undefined;
+  readonly waitingFor: readonly string[];
+  readonly isMonitorUp: boolean;
+  readonly isFirstApplyDone: boolean;
+  readonly lastError: string | undefined;
+}
+
+/** Longer than any honest turn: the first apply of 10,000 routes takes well under a second. Units: milliseconds. */
+const STUCK_AFTER_MS = 60_000;
+
+/** Source: calico-interop 4.8: readiness = datastore in sync, first dataplane apply done, interface monitor up. */
+export function felixHealth(clock: Clock, status: () => FelixStatus): Health {
+  return {
+    liveness: () => {
+      const { lastBeatMs, turnStartedMs } = status();
+      const now = clock.nowMs();
+      const silentMs = now - lastBeatMs;
+      const doing = turnStartedMs === undefined ? "idle" : `in a turn for ${seconds(now - turnStartedMs)}`;
+      const detail = `last sign of life ${seconds(silentMs)} ago, ${doing}`;
+      return report({ applyLoop: { ok: silentMs < STUCK_AFTER_MS, detail } });
+    },
+    readiness: () => {
+      const { waitingFor, isMonitorUp, isFirstApplyDone, lastError } = status();
+      const isInSync = waitingFor.length === 0;
+      const failure = lastError === undefined ? "" : `; the last try failed: ${lastError}`;
+      return report({
+        datastore: { ok: isInSync, detail: isInSync ? "in sync" : `waiting for ${waitingFor.join(", ")}` },
+        firstApply: { ok: isFirstApplyDone, detail: isFirstApplyDone ? "done" : `not done yet${failure}` },
+        monitor: { ok: isMonitorUp, detail: isMonitorUp ? "listening" : "not listening to the kernel yet" },
+      });
+    },
+  };
+}
+
+function report(checks: HealthReport["checks"]): HealthReport {
+  return { ok: Object.values(checks).every((check) => check.ok), checks };
+}
+
+function seconds(ms: number): string {
+  return `${(ms / 1000).toFixed(1)} s`;
+}
