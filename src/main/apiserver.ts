@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/**
+ * gingham-apiserver: the Kubernetes API for the laboratory, for tests and for machines without Kubernetes.
+ *
+ * It speaks the real protocol, so kubectl, calicoctl and client libraries work against it. What it is not: one machine
+ * and one process, without replication; two roles (admin, and node) instead of RBAC, which it only stores; no admission
+ * webhooks, no CEL rules, no garbage collection by owner; no controllers and no kubelet, so a Deployment makes no pods
+ * and a deleted pod is gone at once. A cluster uses its own API server.
+ *
+ *   gingham-apiserver --data /var/lib/gingham/api.db --kubeconfig admin.conf --crds manifests/crds
+ */
+
+import { globSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { pino } from "pino";
+import { createApiServer } from "../apiserver/api-server.ts";
+import { loadTokens } from "../apiserver/tokens.ts";
+import { parseYAML } from "../apiserver/yaml.ts";
+
+const USAGE = `Usage: gingham-apiserver [options]
+  --listen HOST:PORT   where to serve (127.0.0.1:6443); another host than loopback must be named here
+  --data FILE          SQLite file, or :memory: (:memory:)
+  --cert-dir DIR       keeps ca.crt, server.crt, server.key and the first admin token; made when missing
+  --token-file FILE    lines "token,user,role,node" or a JSON array of such objects; role is admin or node
+  --kubeconfig FILE    writes the admin's kubeconfig there
+  --crds DIR           loads every .yaml, .yml and .json manifest of the directory at the start
+  --log-level LEVEL    debug also logs refused requests (info)
+`;
+
+const { values: flags } = parseArgs({
+  options: {
+    listen: { type: "string", default: "127.0.0.1:6443" },
+    data: { type: "string", default: ":memory:" },
+    "cert-dir": { type: "string" },
+    "token-file": { type: "string" },
+    kubeconfig: { type: "string" },
+    crds: { type: "string" },
+    "log-level": { type: "string", default: "info" },
+    help: { type: "boolean", default: false },
+  },
+});
+
+if (flags.help) {
+  process.stdout.write(USAGE);
+  process.exit(0);
+}
+
+const log = pino({ level: flags["log-level"], base: { component: "apiserver" } });
+const colon = flags.listen.lastIndexOf(":");
+const certDir = flags["cert-dir"];
+const tokenFile = flags["token-file"] ?? (certDir === undefined ? undefined : join(certDir, "tokens.csv"));
+
+async function loadManifests(dir: string): Promise<unknown[]> {
+  const files = globSync("*.{yaml,yml,json}", { cwd: dir }).sort();
+  return (await Promise.all(files.map((file) => parseYAML(readFileSync(join(dir, file), "utf8"))))).flat();
+}
+
+const server = await createApiServer({
+  host: flags.listen.slice(0, colon).replace(/^\[(.*)\]$/, "$1"),
+  port: Number(flags.listen.slice(colon + 1)),
+  data: flags.data,
+  ...(certDir !== undefined && { certDir }),
+  ...(tokenFile !== undefined && { tokens: loadTokens(tokenFile, flags["token-file"] === undefined) }),
+  ...(flags.crds !== undefined && { manifests: await loadManifests(flags.crds) }),
+  log,
+});
+if (flags.kubeconfig !== undefined) writeFileSync(flags.kubeconfig, server.adminKubeconfig(), { mode: 0o600 });
+log.info({ url: server.url, data: flags.data }, "serving");
+
+for (const signal of ["SIGTERM", "SIGINT"] as const) {
+  process.once(signal, () => {
+    // A failure to close is thrown again, so that the process does not end as if all were well.
+    void server.close().then(() => log.info({ signal }, "stopped"));
+  });
+}
