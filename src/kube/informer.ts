@@ -69,6 +69,8 @@ export class Informer<T extends KubeObject, P> {
   #running: Promise<void> | undefined;
   /** Where the next watch goes on; empty before a list and after 410. */
   #version = "";
+  /** The present watch has brought something. */
+  #heard = false;
 
   constructor(options: InformerOptions<T, P>) {
     this.#options = options;
@@ -124,18 +126,18 @@ export class Informer<T extends KubeObject, P> {
     let failures = 0;
     while (!signal.aborted) {
       const startMs = clock.nowMs();
+      this.#heard = false;
       try {
         if (this.#version === "") await this.#relist(signal);
-        const events = await this.#watch(signal);
+        await this.#watch(signal);
         // A server that ends each watch at once must not be asked without a pause.
-        failures = events > 0 || clock.nowMs() - startMs >= GOOD_WATCH_MS ? 0 : failures + 1;
+        failures = this.#isGoodWatch(startMs) ? 0 : failures + 1;
       } catch (error) {
         if (signal.aborted) return;
         const isGone = error instanceof GoneError;
         if (isGone) this.#version = "";
         this.#report(error);
-        if (clock.nowMs() - startMs >= GOOD_WATCH_MS) failures = 0;
-        failures++;
+        failures = this.#isGoodWatch(startMs) ? 1 : failures + 1;
         // The first 410 is no failure: the answer to it is a list, at once.
         if (isGone && failures === 1) continue;
       }
@@ -147,7 +149,7 @@ export class Informer<T extends KubeObject, P> {
   async #relist(signal: AbortSignal): Promise<void> {
     const { client, pageSize = PAGE_SIZE } = this.#options;
     const missing = new Set(this.#entries.keys());
-    const changes: (() => void)[] = [];
+    const found: [string, Entry<P>][] = [];
     let version = "";
     for await (const page of client.listPages(this.#rawResource, { ...this.#selection(), limit: pageSize, signal })) {
       version = page.resourceVersion;
@@ -157,20 +159,24 @@ export class Informer<T extends KubeObject, P> {
         missing.delete(key);
         const entry = this.#entryOf(key, raw);
         // Told only when all pages are here: a list that fails half-way must leave no trace.
-        if (entry !== undefined) changes.push(() => this.#set(key, entry));
+        if (entry !== undefined) found.push([key, entry]);
       }
     }
     if (signal.aborted) return;
     for (const key of missing) this.#remove(key);
-    for (const change of changes) change();
+    for (const [key, entry] of found) this.#set(key, entry);
     this.#version = version;
     if (this.#hasSynced) return;
     this.#hasSynced = true;
     this.#fulfilSynced();
   }
 
-  /** Returns how many events came before the watch ended cleanly or fell silent. */
-  async #watch(signal: AbortSignal): Promise<number> {
+  #isGoodWatch(startMs: number): boolean {
+    return this.#heard || this.#options.clock.nowMs() - startMs >= GOOD_WATCH_MS;
+  }
+
+  /** Watches until the server ends it cleanly, or it falls silent. */
+  async #watch(signal: AbortSignal): Promise<void> {
     const { client, clock, random } = this.#options;
     const timeoutSeconds = Math.round(WATCH_SECONDS * (1 + random()));
     const silenceMs = timeoutSeconds * 1000 + SILENCE_GRACE_MS;
@@ -179,15 +185,15 @@ export class Informer<T extends KubeObject, P> {
     const silence = (async (): Promise<void> => {
       for (let leftMs = silenceMs; leftMs > 0; leftMs = heardMs + silenceMs - clock.nowMs())
         await clock.sleep(leftMs, AbortSignal.any([signal, ended.signal]));
+      this.#report(new Error(`The watch of ${this.#options.resource.plural} fell silent: watching anew`));
       ended.abort();
     })().catch(() => {});
-    let events = 0;
     try {
       const stop = AbortSignal.any([signal, ended.signal]);
       const options = { ...this.#selection(), resourceVersion: this.#version, timeoutSeconds, signal: stop };
       for await (const event of client.watch(this.#rawResource, options)) {
         heardMs = clock.nowMs();
-        events++;
+        this.#heard = true;
         if (event.type === "BOOKMARK") this.#version = event.resourceVersion;
         else if (event.type === "INVALID") this.#report(event.error);
         else this.#apply(event.type, event.object);
@@ -196,7 +202,6 @@ export class Informer<T extends KubeObject, P> {
       ended.abort();
       await silence;
     }
-    return events;
   }
 
   #apply(type: "ADDED" | "MODIFIED" | "DELETED", raw: KubeObject): void {

@@ -40,7 +40,7 @@ export class FakeClock implements Clock {
         reject(signal?.reason);
       };
       const sleeper: Sleeper = {
-        dueMs: this.nowMs() + Math.max(0, ms),
+        dueMs: this.nowMs() + Math.max(0, Math.ceil(ms)),
         wake: () => {
           signal?.removeEventListener("abort", aborted);
           resolve();
