@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { randomBytes } from "node:crypto";
-import { callPlugin, type Contender } from "./plugin-call.ts";
+import { type Contender, callPlugin } from "./plugin-call.ts";
 import { formatMs, median } from "./stats.ts";
 
 /** Whole bursts, from the first fork to the last answer. Units: milliseconds. */

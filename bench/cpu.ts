@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-import { readdirSync, readFileSync } from "node:fs";
+
 // Node tells the CPU time of this process only. Outside of bench/, `node:ffi` belongs to netlink/libc.ts alone.
 import { dlopen } from "node:ffi";
+import { readdirSync, readFileSync } from "node:fs";
 
 const { functions: libc } = dlopen(null, { getrusage: { arguments: ["i32", "buffer"], return: "i32" } });
 const RUSAGE_CHILDREN = -1;

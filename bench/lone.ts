@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { randomBytes } from "node:crypto";
 import { endedChildrenCPU, processCPU } from "./cpu.ts";
-import { callPlugin, type Contender } from "./plugin-call.ts";
+import { type Contender, callPlugin } from "./plugin-call.ts";
 import { formatMs, median, percentile, sum } from "./stats.ts";
 
 /** Times of one pod at a time. Units: milliseconds, all of them. */
@@ -32,7 +32,13 @@ const SETTLE_MS = 15;
 /** ADD and DEL, one pod after the other; the contenders take turns, and the order of the turns rotates. */
 export async function measureLone(options: LoneOptions): Promise<readonly LoneFigures[]> {
   const { contenders, rounds, netns, daemons, firstPod } = options;
-  const figures = contenders.map(({ name }) => ({ name, add: [] as number[], del: [] as number[], addCPU: 0, delCPU: 0 }));
+  const figures = contenders.map(({ name }) => ({
+    name,
+    add: [] as number[],
+    del: [] as number[],
+    addCPU: 0,
+    delCPU: 0,
+  }));
   for (let round = 0; round < WARM_UP_ROUNDS + rounds; round++) {
     for (let turn = 0; turn < contenders.length; turn++) {
       const index = (turn + round) % contenders.length;
@@ -64,7 +70,14 @@ async function measureCall(call: () => Promise<number>, pids: readonly number[])
   return { ms, cpu: endedChildrenCPU() + sum(pids.map(processCPU)) - before };
 }
 
-export const LONE_HEAD: readonly string[] = ["one pod at a time", "ADD p50", "ADD p90", "DEL p50", "CPU an ADD", "CPU a DEL"];
+export const LONE_HEAD: readonly string[] = [
+  "one pod at a time",
+  "ADD p50",
+  "ADD p90",
+  "DEL p50",
+  "CPU an ADD",
+  "CPU a DEL",
+];
 
 export function renderLone({ name, add, del, addCPU, delCPU }: LoneFigures): readonly string[] {
   return [

@@ -48,7 +48,10 @@ export function callPlugin(call: PluginCall): Promise<number> {
     child.on("close", (code) => {
       const elapsed = performance.now() - start;
       if (code === 0) resolve(elapsed);
-      else reject(new Error(`${contender.name} ${command} exited with ${code}: ${Buffer.concat(output).toString().trim()}`));
+      else
+        reject(
+          new Error(`${contender.name} ${command} exited with ${code}: ${Buffer.concat(output).toString().trim()}`),
+        );
     });
   });
 }

@@ -36,9 +36,14 @@ async function isListening(): Promise<boolean> {
 /** Gives each node a token of its own: the role `node` may write IPAM kinds and just this Node. */
 export function writeTokens(nodes: readonly string[]): ReadonlyMap<string, string> {
   const tokens = new Map(nodes.map((node) => [node, randomBytes(24).toString("base64url")]));
-  const lines = [...tokens].map(([node, token]) => `${token},system:node:${node},${node},"system:nodes"\n`);
+  const lines = [...tokens].map(([node, token]) => renderNodeToken(node, token));
   writeFileSync(TOKEN_FILE, lines.join(""), { mode: 0o600 });
   return tokens;
+}
+
+/** A line of the API server's token file: token, user, role, node. */
+export function renderNodeToken(node: string, token: string): string {
+  return `${token},system:node:${node},node,${node}\n`;
 }
 
 export async function readAdminCredentials(): Promise<Credentials> {

@@ -37,22 +37,28 @@ export function nodeIP(index: number): string {
 }
 
 /**
- * Gives the sandbox a /run and /sys of its own, mount points for what nodes have for themselves, and the segment. The
- * overlays are there because a plain machine has no /etc/cni or /opt/cni, and nothing on it may change.
+ * Gives the sandbox a /run of its own, and mount points for what nodes have for themselves. The overlays are there
+ * because a plain machine has no /etc/cni or /opt/cni, and nothing on it may change.
  */
-export async function setUpSandbox(): Promise<void> {
+export function renderSandboxScript(): string {
   const overlays = ["/etc", "/opt", "/var/lib", "/var/log"].map((dir) => {
     const layer = `${LAB_DIR}/overlay${dir}`;
     return `mkdir -p ${layer}/upper ${layer}/work
       mount -t overlay overlay -o lowerdir=${dir},upperdir=${layer}/upper,workdir=${layer}/work ${dir}`;
   });
-  await runScript(`
+  return `
     mount -t tmpfs -o mode=755 tmpfs /run
     mkdir -p ${LAB_DIR}/logs
-    mount -t sysfs sysfs /sys
     ${overlays.join("\n")}
     mkdir -p ${NODE_DIRS.join(" ")}
-    ip link set lo up
+    ip link set lo up`;
+}
+
+/** Prepares the sandbox for nodes, with the segment that joins them. */
+export async function setUpSandbox(): Promise<void> {
+  await runScript(`
+    ${renderSandboxScript()}
+    mount -t sysfs sysfs /sys
     ip link add segment type bridge
     ip addr add ${SEGMENT_IP}/24 dev segment
     ip link set segment up`);

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+// Process 1 of the bench's namespaces: everything that needs the node for itself. Arguments: a folder on a disk, names.
+import { mkdirSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { runScript } from "../src/lab/run.ts";
+import { setUpSandbox } from "../src/lab/topology.ts";
+import { benchAddresses } from "./addresses.ts";
+import { benchClusterSize } from "./cluster-size.ts";
+import { benchBurst, benchLone } from "./cni-bench.ts";
+import type { BenchResult } from "./report.ts";
+import { benchRequests } from "./requests.ts";
+import { benchRoutes } from "./routes.ts";
+import { type Stack, startStack } from "./stack.ts";
+
+const BURST = 100;
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const [dir = "", ...names] = process.argv.slice(2);
+
+process.on("disconnect", () => process.exit(1));
+process.on("SIGINT", () => {});
+
+/** The state of every contender lies on the same disk. */
+async function setUp(): Promise<readonly string[]> {
+  await setUpSandbox();
+  for (const name of ["cni", "gingham"]) mkdirSync(join(dir, name));
+  const netns = Array.from({ length: BURST }, (_, i) => `bench-${i}`);
+  await runScript(`
+    mount --bind ${dir}/cni /var/lib/cni
+    mount --bind ${dir}/gingham /var/lib/gingham
+    ln -s /usr/lib/cni/* /opt/cni/bin/
+    install -m 755 ${root}/dist/gingham /opt/cni/bin/gingham
+    echo 1 > /proc/sys/net/ipv4/ip_forward
+    printf '${netns.map((name) => `netns add ${name}\\n`).join("")}' | ip -batch -`);
+  return netns.map((name) => `/run/netns/${name}`);
+}
+
+async function bench(name: string, work: () => Promise<BenchResult>): Promise<void> {
+  if (!names.includes(name)) return;
+  process.stdout.write(`\n${name} …\n`);
+  const result = await work();
+  process.stdout.write(`${result.lines.join("\n")}\n`);
+  results.push(result);
+}
+
+async function withStack(purpose: string, data: string, work: (stack: Stack) => Promise<void>): Promise<void> {
+  const stack = await startStack({ root, dir: join(dir, purpose), data, poolCIDR: "10.64.0.0/12" });
+  await work(stack);
+  await stack.stop();
+}
+
+const results: BenchResult[] = [];
+try {
+  const netns = await setUp();
+  await bench("routes", () => benchRoutes(root, dir));
+  if (["lone", "burst", "requests", "addresses"].some((name) => names.includes(name))) {
+    await withStack("synced", join(dir, "api.db"), async (stack) => {
+      await bench("lone", () => benchLone(stack, netns.slice(0, 3), 150));
+      await bench("burst", () => benchBurst(stack, netns, 3));
+      await bench("requests", () => benchRequests(stack, netns));
+      await bench("addresses", () => benchAddresses(stack));
+    });
+  }
+  if (names.includes("cluster-size")) {
+    await withStack("large", ":memory:", (stack) => bench("cluster-size", () => benchClusterSize(stack)));
+  }
+  writeFileSync(join(dir, "results.json"), JSON.stringify(results));
+  process.exit(0);
+} catch (error) {
+  process.stderr.write(`bench: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
+  process.exit(1);
+}
