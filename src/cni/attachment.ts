@@ -12,6 +12,7 @@ import type {
   FileIdentity,
   IntentRecord,
   PodRef,
+  ReleasingRecord,
   ResultRoute,
   Vantage,
   WholeRecord,
@@ -97,10 +98,20 @@ function readRecord(reader: FieldReader): AttachmentRecord {
         result: readResult(reader.nested("result")),
       };
     case "releasing":
-      return { state, ...base, ...(reader.value("allocations") !== undefined && { allocations: allocations() }) };
+      return {
+        state,
+        ...base,
+        ...(reader.value("link") !== undefined && { link: readLink(reader.nested("link")) }),
+        ...(reader.value("allocations") !== undefined && { allocations: allocations() }),
+      };
     case undefined:
       throw reader.fail("state", reader.value("state"), "intent, whole or releasing");
   }
+}
+
+function readLink(reader: FieldReader): NonNullable<ReleasingRecord["link"]> {
+  const [bootID, hostIface] = [reader.string("bootID"), reader.string("hostIface")];
+  return { bootID, hostIface, hostIfIndex: integer(reader, "hostIfIndex") };
 }
 
 function readKernelPart(reader: FieldReader): Pick<IntentRecord, "bootID" | "netns" | "hostIface"> {

@@ -15,7 +15,10 @@ export class FakeAddresses implements AddressManager {
   /** Requests, in order. */
   readonly requests: AssignRequest[] = [];
 
-  constructor(blocks: readonly string[] = ["10.244.0.64/26", "fd00:10:244::/122"], sequenceNumber = 1787395200123456789n) {
+  constructor(
+    blocks: readonly string[] = ["10.244.0.64/26", "fd00:10:244::/122"],
+    sequenceNumber = 1787395200123456789n,
+  ) {
     this.#blocks = blocks.map(parseCIDR);
     this.#sequenceNumber = sequenceNumber;
   }

@@ -131,4 +131,3 @@ export class FakeWiring implements PodWiring {
     return true;
   }
 }
-

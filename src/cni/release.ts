@@ -16,12 +16,14 @@ export type Held = Pick<ReleasingRecord, "handleID" | "allocations">;
  */
 export async function removeFromKernel(cni: CNI, id: AttachmentID, record: AttachmentRecord): Promise<void> {
   await cni.endpoints.down(keyOf(id));
-  if (record.state === "releasing" || record.bootID !== cni.host.bootID) return;
-  const { hostIface, netns } = record;
-  if (record.state === "whole") {
-    await cni.wiring.unwire({ hostIface, hostIfIndex: record.hostIfIndex });
+  if (record.state !== "intent") {
+    const link = record.state === "whole" ? record : record.link;
+    if (link === undefined || link.bootID !== cni.host.bootID) return;
+    await cni.wiring.unwire({ hostIface: link.hostIface, hostIfIndex: link.hostIfIndex });
     return;
   }
+  if (record.bootID !== cni.host.bootID) return;
+  const { hostIface, netns } = record;
   const pod = { netns: netns.path, identity: netns.identity, contIface: id.ifName, hostIface };
   try {
     await cni.wiring.unwireFromNetns(pod);

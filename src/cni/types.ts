@@ -101,9 +101,14 @@ export interface WholeRecord extends RecordBase, KernelPart {
   readonly result: AddResult;
 }
 
-/** The kernel's part is gone, the addresses wait for the datastore. */
+/**
+ * A DEL is under way, or the datastore was away when it ran. Written before the link goes, so that a DEL that a crash
+ * cuts short is never mistaken for an attachment that is whole.
+ */
 export interface ReleasingRecord extends RecordBase {
   readonly state: "releasing";
+  /** Absent: there is no link any more. */
+  readonly link?: { readonly bootID: string; readonly hostIface: string; readonly hostIfIndex: number };
   /** Absent: whatever this node holds under the handle. */
   readonly allocations?: readonly Allocation[];
 }

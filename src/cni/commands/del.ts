@@ -4,7 +4,7 @@ import { CancelledError, isNetnsGone } from "../errors.ts";
 import { handleIDOf, hostIfaceOf } from "../iface-name.ts";
 import type { StoredRecord } from "../ports.ts";
 import { giveBack, type Held, heldBy, refuseForeign, removeFromKernel } from "../release.ts";
-import type { AttachmentID, PodRef, ReleasingRecord } from "../types.ts";
+import type { AttachmentID, PodRef, WholeRecord } from "../types.ts";
 import type { CNI } from "./cni.ts";
 
 /** A checked DEL. */
@@ -42,7 +42,9 @@ export async function delLocked(cni: CNI, request: DelRequest): Promise<DelOutco
   try {
     await giveBack(cni, held);
   } catch (error) {
-    await defer(cni, request, stored, held);
+    // A readable record says already what is to be done; otherwise neither a crash nor a reboot may lose it.
+    if (stored.kind !== "record")
+      await cni.records.create(id, { state: "releasing", ...held, atMs: cni.clock.nowMs() });
     if (!cni.defersReleases) throw error;
     return { kind: "deferred", found: stored.kind, error };
   }
@@ -53,6 +55,7 @@ export async function delLocked(cni: CNI, request: DelRequest): Promise<DelOutco
 async function remove(cni: CNI, request: DelRequest, stored: StoredRecord): Promise<Held> {
   if (stored.kind === "record") {
     refuseForeign(cni, request.id, stored.record);
+    if (stored.record.state === "whole") await markReleasing(cni, request.id, stored.record);
     await removeFromKernel(cni, request.id, stored.record);
     return heldBy(stored.record);
   }
@@ -76,10 +79,14 @@ async function removeUnrecorded(cni: CNI, { id, netns }: DelRequest, hostIface: 
   }
 }
 
-/** Writes down what is still to be given back, so that neither a crash nor a reboot loses it. */
-async function defer(cni: CNI, { id, pod }: DelRequest, stored: StoredRecord, held: Held): Promise<void> {
-  if (stored.kind === "record" && stored.record.state === "releasing") return;
-  const record: ReleasingRecord = { state: "releasing", ...held, ...(pod && { pod }), atMs: cni.clock.nowMs() };
-  if (stored.kind === "record") await cni.records.append(id, record);
-  else await cni.records.create(id, record);
+async function markReleasing(cni: CNI, id: AttachmentID, whole: WholeRecord): Promise<void> {
+  const { handleID, pod, allocations, bootID, hostIface, hostIfIndex } = whole;
+  const link = { bootID, hostIface, hostIfIndex };
+  const atMs = cni.clock.nowMs();
+  try {
+    await cni.records.append(id, { state: "releasing", handleID, ...(pod && { pod }), atMs, link, allocations });
+  } catch (error) {
+    // A full disk must not keep a pod from going; only a crash within this DEL would make it matter.
+    cni.log.warn({ op: "DEL", ...id, err: error }, "Record could not be marked; the DEL goes on");
+  }
 }

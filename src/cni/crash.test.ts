@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+import { describe, expect, it } from "vitest";
+import { FakeMachine, Faults } from "./fake-cni.ts";
+import { recover, sweep } from "./reconcile.ts";
+
+/*
+ * A fault point is before and after every call of a port. A crash there ends the process for good: nothing after it
+ * happens, not even an undo. A new process then meets the same kernel, datastore and disk. A throw fails one call.
+ */
+
+/** How many points a command passes when nothing happens. */
+async function countPoints(command: "ADD" | "DEL"): Promise<readonly string[]> {
+  using machine = new FakeMachine();
+  machine.kernel.addNetns("/run/netns/c1");
+  if (command === "DEL") await machine.start().call("ADD");
+  const faults = new Faults();
+  await machine.start(faults).call(command);
+  return faults.points;
+}
+
+async function runUntilFault(machine: FakeMachine, command: "ADD" | "DEL", faults: Faults): Promise<void> {
+  const victim = machine.start(faults);
+  await Promise.race([victim.call(command), faults.crashed]);
+  machine.kill(victim.executor);
+}
+
+async function expectNothing(machine: FakeMachine): Promise<void> {
+  expect(machine.kernel.links).toEqual([]);
+  expect(machine.addresses.held).toEqual([]);
+  expect(await machine.start().cni.records.list()).toEqual([]);
+}
+
+/** One link of the right container, with the one address that is held. */
+async function expectOne(machine: FakeMachine, containerID: string): Promise<void> {
+  expect(machine.kernel.links).toHaveLength(1);
+  expect(machine.addresses.held.map(({ ip, handleID }) => ({ ip, handleID }))).toEqual([
+    { ip: machine.kernel.links[0]?.ips[0], handleID: `k8s-pod-network.${containerID}` },
+  ]);
+  expect(await machine.start().cni.records.list()).toMatchObject([{ containerID }]);
+}
+
+/** What a runtime may do after its call was lost, and what must be there in the end. */
+const AFTERMATHS: Readonly<Record<string, (machine: FakeMachine) => Promise<void>>> = {
+  "nobody comes back, and the namespace dies": async (machine) => {
+    machine.kernel.removeNetns("/run/netns/c1");
+    await recover(machine.start().cni);
+    await expectNothing(machine);
+  },
+  "the machine reboots": async (machine) => {
+    machine.reboot();
+    await recover(machine.start().cni);
+    await expectNothing(machine);
+  },
+  "DEL before any sweep": async (machine) => {
+    expect((await machine.start().call("DEL")).exitCode).toBe(0);
+    await expectNothing(machine);
+  },
+  "DEL without a namespace after the recovery": async (machine) => {
+    const agent = machine.start();
+    await recover(agent.cni);
+    machine.kernel.removeNetns("/run/netns/c1");
+    expect((await agent.call("DEL", { netns: "" })).exitCode).toBe(0);
+    await expectNothing(machine);
+  },
+  "ADD again before any sweep": async (machine) => {
+    expect((await machine.start().call("ADD")).exitCode).toBe(0);
+    await expectOne(machine, "c1");
+  },
+  "ADD again after the recovery": async (machine) => {
+    const agent = machine.start();
+    await recover(agent.cni);
+    expect((await agent.call("ADD")).exitCode).toBe(0);
+    await expectOne(machine, "c1");
+  },
+  "a new sandbox of the pod, then a late DEL of the old one": async (machine) => {
+    const agent = machine.start();
+    machine.kernel.addNetns("/run/netns/c2");
+    expect((await agent.call("ADD", { containerID: "c2", netns: "/run/netns/c2" })).exitCode).toBe(0);
+    expect((await agent.call("DEL")).exitCode).toBe(0);
+    await expectOne(machine, "c2");
+  },
+};
+
+for (const command of ["ADD", "DEL"] as const) {
+  const points = await countPoints(command);
+  describe.each(["crash", "throw"] as const)(`${command} with a %s`, (kind) => {
+    describe.each(points.map((point, index) => ({ point, index })))("at $index $point", ({ index }) => {
+      it.each(Object.keys(AFTERMATHS))("then %s", async (aftermath) => {
+        using machine = new FakeMachine();
+        machine.kernel.addNetns("/run/netns/c1");
+        if (command === "DEL") await machine.start().call("ADD");
+        await runUntilFault(machine, command, new Faults(index, kind));
+        await AFTERMATHS[aftermath]?.(machine);
+      });
+    });
+  });
+}
+
+it("sweep() after a crash of the sweep finishes what it began", async () => {
+  for (let index = 0; ; index++) {
+    using machine = new FakeMachine();
+    machine.kernel.addNetns("/run/netns/c1");
+    await machine.start().call("ADD");
+    machine.reboot();
+    const faults = new Faults(index);
+    await Promise.race([sweep(machine.start(faults).cni), faults.crashed]);
+    await sweep(machine.start().cni);
+    await expectNothing(machine);
+    if (faults.points.length <= index) return;
+  }
+});

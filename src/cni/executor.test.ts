@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: Apache-2.0
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { IPAMError } from "../ipam/errors.ts";
+import { FakeMachine, type FakeProcess } from "./fake-cni.ts";
+import type { AddressManager } from "./ports.ts";
+
+let machine: FakeMachine;
+let agent: FakeProcess;
+beforeEach(() => {
+  machine = new FakeMachine();
+  machine.kernel.addNetns("/run/netns/c1");
+  agent = machine.start();
+});
+afterEach(() => machine[Symbol.dispose]());
+
+const nothingLeft = async () => {
+  expect(machine.kernel.links).toEqual([]);
+  expect(machine.addresses.held).toEqual([]);
+  expect(await agent.cni.records.list()).toEqual([]);
+  expect([...agent.endpoints]).toEqual([]);
+};
+const parsed = (reply: { readonly stdout: string }) => JSON.parse(reply.stdout) as Record<string, unknown>;
+
+describe("ADD", () => {
+  it("answers the golden result of 1.0.0", async () => {
+    const reply = await agent.call("ADD");
+    expect(reply.exitCode).toBe(0);
+    expect(parsed(reply)).toEqual({
+      cniVersion: "1.0.0",
+      interfaces: [
+        // SHA-1 of "default.web-0" begins with these eleven digits (sha1sum).
+        { name: "cali0d7763386da", mac: "ee:ee:ee:ee:ee:ee" },
+        { name: "eth0", mac: "02:00:00:00:00:0a", sandbox: "/run/netns/c1" },
+      ],
+      ips: [{ address: "10.244.0.64/32", interface: 1 }],
+      routes: [{ dst: "0.0.0.0/0", gw: "169.254.1.1" }],
+      dns: {},
+    });
+  });
+
+  it("asks for Calico's handle and attributes", async () => {
+    await agent.call("ADD");
+    expect(machine.addresses.requests).toEqual([
+      {
+        handleID: "k8s-pod-network.c1",
+        attributes: { namespace: "default", node: "node-a", pod: "web-0", timestamp: "2026-08-22 10:40:00 +0000 UTC" },
+        families: [4],
+      },
+    ]);
+  });
+
+  it("gives both families when asked for", async () => {
+    const ipam = {
+      type: "calico-ipam",
+      assign_ipv4: "true",
+      assign_ipv6: "true",
+      ipv4_pools: ["a"],
+      ipv6_pools: ["b"],
+    };
+    const reply = parsed(await agent.call("ADD", { conf: { cniVersion: "0.4.0", ipam } }));
+    expect(reply["ips"]).toEqual([
+      { version: "4", address: "10.244.0.64/32", interface: 1 },
+      { version: "6", address: "fd00:10:244::/128", interface: 1 },
+    ]);
+    expect(reply["routes"]).toEqual([
+      { dst: "0.0.0.0/0", gw: "169.254.1.1" },
+      { dst: "::/0", gw: "fe80::ecee:eeff:feee:eeee" },
+    ]);
+    expect(machine.addresses.requests[0]?.pools).toEqual(["a", "b"]);
+  });
+
+  it("tells Felix before the kernel has the link, and again after", async () => {
+    await agent.call("ADD");
+    const key = "k8s-pod-network/c1:eth0";
+    expect(agent.told).toEqual([`up ${key} cali0d7763386da wanted`, `up ${key} cali0d7763386da made`]);
+  });
+
+  it("answers the recorded result when the attachment is live, in the version asked for", async () => {
+    const first = parsed(await agent.call("ADD"));
+    const second = parsed(await agent.call("ADD", { conf: { cniVersion: "0.3.1" } }));
+    expect(second["interfaces"]).toEqual(first["interfaces"]);
+    expect(second["cniVersion"]).toBe("0.3.1");
+    expect(machine.addresses.requests).toHaveLength(1);
+  });
+
+  it("releases what an earlier life of the container ID left, then attaches anew", async () => {
+    await agent.call("ADD");
+    machine.kernel.addNetns("/run/netns/c1");
+    expect((await agent.call("ADD")).exitCode).toBe(0);
+    expect(machine.addresses.requests).toHaveLength(2);
+    expect(machine.addresses.held).toHaveLength(1);
+    expect(machine.kernel.links).toHaveLength(1);
+  });
+
+  it("does not confuse interfaces of a pod", async () => {
+    await agent.call("ADD");
+    await agent.call("ADD", { ifName: "net1" });
+    expect(machine.kernel.links).toHaveLength(2);
+    await agent.call("DEL", { ifName: "net1" });
+    expect(machine.kernel.links.map((link) => link.contIface)).toEqual(["eth0"]);
+    expect(machine.addresses.held).toHaveLength(1);
+  });
+
+  it("works without Kubernetes, with names from node and container", async () => {
+    const args = "IgnoreUnknown=1;K8S_POD_NAME=podman-container";
+    const reply = parsed(await agent.call("ADD", { args }));
+    expect(reply["interfaces"]).toMatchObject([{ name: expect.stringMatching(/^cali[0-9a-f]{11}$/) }, {}]);
+    expect(machine.addresses.requests[0]).toMatchObject({
+      handleID: expect.stringMatching(/^k8s-pod-network\.[0-9a-f]{40}$/),
+      attributes: { node: "node-a", timestamp: expect.any(String) },
+    });
+    expect(machine.addresses.requests[0]?.attributes).not.toHaveProperty("pod");
+    await agent.call("DEL", { args, netns: "" });
+    await nothingLeft();
+  });
+
+  it("undoes itself when the wiring fails, and says what is in the way", async () => {
+    machine.kernel.addForeignIface("/run/netns/c1", "eth0");
+    const reply = await agent.call("ADD");
+    expect(reply.exitCode).toBe(1);
+    expect(parsed(reply)).toMatchObject({ code: 4, cniVersion: "1.0.0" });
+    await nothingLeft();
+  });
+
+  it.each([
+    [new IPAMError("NoAddress", "No IPv4 address is free in pool a; enlarge it"), 101],
+    [new IPAMError("PoolNotFound", "IPPool nope does not exist; create it"), 102],
+    [new IPAMError("Datastore", "API server is down; try again"), 11],
+  ])("passes on what IPAM says: %s", async (error, code) => {
+    machine.addresses.away = error;
+    const reply = agent.call("ADD");
+    expect(parsed(await reply)).toMatchObject({ code, msg: error.message });
+    machine.addresses.away = undefined;
+    await nothingLeft();
+  });
+
+  it("leaves an intent when addresses may be held and the datastore stays away; the sweep undoes it", async () => {
+    machine.addresses.away = new IPAMError("Datastore", "API server is down", { mayHoldAddresses: true });
+    expect(parsed(await agent.call("ADD"))).toMatchObject({ code: 11 });
+    expect(await agent.cni.records.list()).toHaveLength(1);
+    machine.addresses.away = undefined;
+    expect((await agent.call("ADD")).exitCode).toBe(0);
+    expect(machine.addresses.held).toHaveLength(1);
+  });
+
+  it("undoes itself when the caller hangs up", async () => {
+    const hangUp = new AbortController();
+    const assign = machine.addresses.assign.bind(machine.addresses);
+    machine.addresses.assign = (async (request, signal) => {
+      const allocations = await assign(request, signal);
+      hangUp.abort(new Error("hung up"));
+      return allocations;
+    }) satisfies AddressManager["assign"];
+    expect((await agent.call("ADD", { signal: hangUp.signal })).exitCode).toBe(1);
+    await nothingLeft();
+  });
+
+  it("is cancelled by a DEL, which waits for its undo", async () => {
+    const reached = Promise.withResolvers<void>();
+    machine.addresses.assign = (_request, signal) => {
+      reached.resolve();
+      return new Promise((_, reject) => signal?.addEventListener("abort", () => reject(signal.reason)));
+    };
+    const adding = agent.call("ADD");
+    await reached.promise;
+    expect((await agent.call("DEL")).exitCode).toBe(0);
+    expect(parsed(await adding)).toMatchObject({ code: 11 });
+    await nothingLeft();
+  });
+
+  it("yields to a newer sandbox of the same pod", async () => {
+    machine.kernel.addNetns("/run/netns/c2");
+    const reached = Promise.withResolvers<void>();
+    const assign = machine.addresses.assign.bind(machine.addresses);
+    machine.addresses.assign = (request, signal) => {
+      if (request.handleID.endsWith("c2")) return assign(request, signal);
+      reached.resolve();
+      return new Promise((_, reject) => signal?.addEventListener("abort", () => reject(signal.reason)));
+    };
+    const older = agent.call("ADD");
+    await reached.promise;
+    expect((await agent.call("ADD", { containerID: "c2", netns: "/run/netns/c2" })).exitCode).toBe(0);
+    expect(parsed(await older)).toMatchObject({ code: 11 });
+    expect(machine.kernel.links).toHaveLength(1);
+    expect(machine.addresses.held.map((held) => held.handleID)).toEqual(["k8s-pod-network.c2"]);
+  });
+
+  it("refuses a configuration that was rendered for another node", async () => {
+    expect(parsed(await agent.call("ADD", { conf: { nodename: "node-b" } }))).toMatchObject({ code: 7 });
+  });
+});
+
+describe("DEL", () => {
+  it("removes everything, with or without a namespace, and again", async () => {
+    for (const netns of ["/run/netns/c1", ""]) {
+      await agent.call("ADD");
+      expect(await agent.call("DEL", { netns })).toEqual({ stdout: "", exitCode: 0 });
+      await nothingLeft();
+      expect(await agent.call("DEL", { netns })).toEqual({ stdout: "", exitCode: 0 });
+    }
+  });
+
+  it("succeeds for what was never added, and when the namespace is gone", async () => {
+    expect((await agent.call("DEL", { containerID: "never", netns: "/run/netns/none" })).exitCode).toBe(0);
+    await agent.call("ADD");
+    machine.kernel.removeNetns("/run/netns/c1");
+    expect((await agent.call("DEL")).exitCode).toBe(0);
+    await nothingLeft();
+  });
+
+  it("of an old sandbox does not touch the new sandbox of the same pod", async () => {
+    machine.kernel.addNetns("/run/netns/c2");
+    await agent.call("ADD");
+    await agent.call("ADD", { containerID: "c2", netns: "/run/netns/c2" });
+    const [link] = machine.kernel.links;
+    expect((await agent.call("DEL")).exitCode).toBe(0);
+    expect(machine.kernel.links).toEqual([link]);
+    expect(machine.addresses.held.map((held) => held.handleID)).toEqual(["k8s-pod-network.c2"]);
+    expect([...agent.endpoints.keys()]).toEqual(["k8s-pod-network/c2:eth0"]);
+  });
+
+  it("takes the endpoint down before the link", async () => {
+    await agent.call("ADD");
+    await agent.call("DEL");
+    expect(agent.told.at(-1)).toBe("down k8s-pod-network/c1:eth0");
+  });
+
+  it("without a record releases by handle and by what the namespace holds", async () => {
+    await agent.call("ADD");
+    await agent.cni.records.remove({ network: "k8s-pod-network", containerID: "c1", ifName: "eth0" });
+    expect((await agent.call("DEL")).exitCode).toBe(0);
+    expect(machine.kernel.links).toEqual([]);
+    expect(machine.addresses.held).toEqual([]);
+  });
+
+  it("succeeds while the datastore is away, writes that down, and a sweep finishes it", async () => {
+    await agent.call("ADD");
+    machine.addresses.away = new IPAMError("Datastore", "API server is down");
+    expect(await agent.call("DEL")).toEqual({ stdout: "", exitCode: 0 });
+    expect(machine.kernel.links).toEqual([]);
+    expect(machine.addresses.held).toHaveLength(1);
+    expect(await agent.call("DEL", { netns: "" })).toEqual({ stdout: "", exitCode: 0 });
+    machine.addresses.away = undefined;
+    expect((await agent.call("ADD")).exitCode).toBe(0);
+    expect(machine.addresses.held).toHaveLength(1);
+    await agent.call("DEL");
+    await nothingLeft();
+  });
+
+  it("waits no longer than releaseWaitMs for a datastore that hangs", async () => {
+    await agent.call("ADD");
+    const asked = Promise.withResolvers<void>();
+    machine.addresses.release = () => {
+      asked.resolve();
+      return new Promise(() => {});
+    };
+    const deleting = agent.call("DEL");
+    await asked.promise;
+    machine.clock.advance(5000);
+    expect(await deleting).toEqual({ stdout: "", exitCode: 0 });
+    const id = { network: "k8s-pod-network", containerID: "c1", ifName: "eth0" };
+    expect(await agent.cni.records.read(id)).toMatchObject({ record: { state: "releasing" } });
+  });
+
+  it("keeps the address while the kernel keeps the link", async () => {
+    await agent.call("ADD");
+    Object.assign(agent.cni, {
+      wiring: { ...agent.cni.wiring, unwire: () => Promise.reject(new Error("EBUSY")) },
+    });
+    expect((await agent.call("DEL")).exitCode).toBe(1);
+    expect(machine.addresses.held).toHaveLength(1);
+    expect(await agent.cni.records.list()).toHaveLength(1);
+  });
+
+  it("goes through when the rest of the configuration is broken by now", async () => {
+    await agent.call("ADD");
+    expect((await agent.call("DEL", { conf: { mtu: "big", ipam: { type: "dhcp" } } })).exitCode).toBe(0);
+    await nothingLeft();
+  });
+});
+
+describe("other commands", () => {
+  it.each(["CHECK", "GC", "STATUS"])("%s says that it is not supported yet", async (command) => {
+    const reply = parsed(await agent.call(command, { conf: { cniVersion: "1.1.0", prevResult: {} } }));
+    expect(reply).toMatchObject({ cniVersion: "1.1.0", code: 105, msg: expect.stringContaining("not supported yet") });
+  });
+
+  it.each([
+    ["CHECK", "0.3.1"],
+    ["GC", "1.0.0"],
+    ["STATUS", "1.0.0"],
+  ])("%s does not exist in %s", async (command, cniVersion) => {
+    expect(parsed(await agent.call(command, { conf: { cniVersion } }))).toMatchObject({ cniVersion, code: 1 });
+  });
+
+  it("VERSION ignores every other variable, as podman's dummies", async () => {
+    const reply = await agent.call("VERSION", { netns: "dummy", ifName: "dummy", conf: { cniVersion: "1.0.0" } });
+    expect(parsed(reply)).toEqual({
+      cniVersion: "1.0.0",
+      supportedVersions: ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"],
+    });
+  });
+});
