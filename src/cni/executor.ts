@@ -18,6 +18,8 @@ export interface Reply {
   /** One JSON object, or nothing. */
   readonly stdout: string;
   readonly exitCode: 0 | 1;
+  /** The number in the error object; 0 for success. */
+  readonly errorCode: number;
 }
 
 /** A call that is checked, and needs the world to go on. */
@@ -25,6 +27,10 @@ export interface Task {
   readonly cniVersion: CNIVersion;
   readonly call: Call;
   readonly id: AttachmentID;
+  /** What the configuration says of the node. */
+  readonly nodeName?: string;
+  /** Credentials that the configuration names, for a machine without an agent. */
+  readonly kubeconfig?: string;
   /** The whole configuration for ADD, which alone reads it. */
   readonly conf?: NetConf;
 }
@@ -36,10 +42,11 @@ export function prepare(env: Env, stdin: string): { readonly reply: Reply } | { 
     if (call.command === "VERSION") return { reply: succeed(versionAnswer(stdin)) };
     const raw = decodeNetConf(stdin);
     requireCommandIn(call.command, parseVersion(raw["cniVersion"]));
-    const { cniVersion, name: network } = parseNetwork(raw);
+    const { name: network, ...shared } = parseNetwork(raw);
     const id = { network, containerID: call.containerID, ifName: call.ifName };
-    if (call.command === "DEL") return { task: { cniVersion, call, id } };
-    if (call.command === "ADD") return { task: { cniVersion, call, id, conf: parseNetConf(raw) } };
+    const task = { ...shared, call, id };
+    if (call.command === "DEL") return { task };
+    if (call.command === "ADD") return { task: { ...task, conf: parseNetConf(raw) } };
     throw new CNIError("NotSupportedYet", `${call.command} is not supported yet by gingham; use ADD, DEL and VERSION`);
   } catch (error) {
     return { reply: fail(error, versionOf(stdin)) };
@@ -59,7 +66,7 @@ export async function perform(cni: CNI, task: Task, signal?: AbortSignal): Promi
       const fields = { durationMs: cni.clock.nowMs() - start, found: outcome.found };
       if (outcome.kind === "released") log.info(fields, "DEL done");
       else log.warn({ ...fields, err: outcome.error }, "DEL done, but the release waits for the datastore");
-      return { stdout: "", exitCode: 0 };
+      return { stdout: "", exitCode: 0, errorCode: 0 };
     }
     const { record, existed, stepsMs } = await add(cni, { ...request, conf }, signal);
     const ips = record.result.ips.map(formatIP);
@@ -85,11 +92,12 @@ export async function execute(cni: CNI, env: Env, stdin: string, signal?: AbortS
 
 /** The answer of a call that failed. */
 export function fail(error: unknown, cniVersion: string): Reply {
-  return { stdout: stringifyJSON(toErrorObject(error, cniVersion)), exitCode: 1 };
+  const object = toErrorObject(error, cniVersion);
+  return { stdout: stringifyJSON(object), exitCode: 1, errorCode: object.code };
 }
 
 function succeed(answer: object): Reply {
-  return { stdout: stringifyJSON(answer), exitCode: 0 };
+  return { stdout: stringifyJSON(answer), exitCode: 0, errorCode: 0 };
 }
 
 /** VERSION's input is `{"cniVersion": …}`; callers of before 1.0 send nothing. Source: CNI SPEC 1.1.0, Section 2, VERSION. */

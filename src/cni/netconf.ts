@@ -52,9 +52,24 @@ export function decodeNetConf(stdin: string): Readonly<Record<string, unknown>> 
  *
  * @throws CNIError IncompatibleVersion, InvalidNetworkConfig
  */
-export function parseNetwork(raw: Readonly<Record<string, unknown>>): Pick<NetConf, "cniVersion" | "name"> {
+export function parseNetwork(
+  raw: Readonly<Record<string, unknown>>,
+): Pick<NetConf, "cniVersion" | "name" | "nodeName" | "kubeconfig"> {
   const cniVersion = parseVersion(raw["cniVersion"]);
-  return { cniVersion, name: checked(raw, readName) };
+  const { kubernetes } = raw;
+  const nodeName = textOrNothing(raw["nodename"]);
+  const kubeconfig = isObject(kubernetes) ? textOrNothing(kubernetes["kubeconfig"]) : undefined;
+  return {
+    cniVersion,
+    name: checked(raw, readName),
+    ...(nodeName !== undefined && { nodeName }),
+    ...(kubeconfig !== undefined && { kubeconfig }),
+  };
+}
+
+/** A value of another type is for ADD to refuse. */
+function textOrNothing(value: unknown): string | undefined {
+  return typeof value === "string" && value !== "" ? value : undefined;
 }
 
 /**

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { PodInfo } from "../cni/ports.ts";
+import { BLOCK_AFFINITIES, type BlockAffinity } from "../crds/block-affinity.ts";
+import {
+  CLUSTER_INFORMATION_NAME,
+  CLUSTER_INFORMATIONS,
+  type ClusterInformation,
+} from "../crds/cluster-information.ts";
+import { NODES, type Node, PODS, type Pod } from "../crds/core.ts";
+import { IP_POOLS, type IPPool } from "../crds/ip-pool.ts";
+import { IPAM_CONFIG_NAME, IPAM_CONFIGS, type IPAMConfig } from "../crds/ipam-config.ts";
+import type { KubeObject, Resource } from "../crds/object.ts";
+import { projectAffinity, projectNode, sameNode } from "../felix/calc/projections.ts";
+import { IPAMError } from "../ipam/errors.ts";
+import type { SourceObjects } from "../ipam/sources.ts";
+import type { Clock } from "../lib/clock.ts";
+import type { KubeClient } from "./api.ts";
+import { Informer } from "./informer.ts";
+import { projectPod } from "./pod-source.ts";
+
+export interface ClusterCacheOptions {
+  readonly client: KubeClient;
+  readonly nodeName: string;
+  readonly clock: Clock;
+  readonly random: () => number;
+  /** Hears of every failure; none stops an informer. */
+  readonly onError: (error: unknown, resource: string) => void;
+}
+
+/** How long an ADD waits for an agent that has just started. Units: milliseconds. */
+const SYNC_WAIT_MS = 10_000;
+
+/**
+ * All that the agent watches: what it costs does not grow with the pods of the cluster. Nodes, affinities and pools change
+ * rarely; of pods only this node's are watched. See docs/DESIGN.md.
+ */
+export class ClusterCache {
+  readonly nodes: Informer<Node, Node>;
+  readonly affinities: Informer<BlockAffinity, BlockAffinity>;
+  readonly pools: Informer<IPPool, IPPool>;
+  readonly pods: Informer<Pod, PodInfo>;
+  readonly #clusterInformations: Informer<ClusterInformation, ClusterInformation>;
+  readonly #ipamConfigs: Informer<IPAMConfig, IPAMConfig>;
+  readonly #clock: Clock;
+
+  constructor(options: ClusterCacheOptions) {
+    const { nodeName, onError, ...shared } = options;
+    const informerOf = <T extends KubeObject, P>(
+      resource: Resource<T>,
+      project: (object: T) => P,
+      more: { readonly equal?: (a: P, b: P) => boolean; readonly fieldSelector?: string } = {},
+    ): Informer<T, P> =>
+      new Informer({ ...shared, resource, project, onError: (error) => onError(error, resource.plural), ...more });
+    this.#clock = options.clock;
+    this.nodes = informerOf(NODES, projectNode, { equal: sameNode });
+    this.affinities = informerOf(BLOCK_AFFINITIES, projectAffinity);
+    this.pools = informerOf(IP_POOLS, asIs);
+    this.pods = informerOf(PODS, projectPod, { fieldSelector: `spec.nodeName=${nodeName}` });
+    this.#clusterInformations = informerOf(CLUSTER_INFORMATIONS, asIs);
+    this.#ipamConfigs = informerOf(IPAM_CONFIGS, asIs);
+  }
+
+  start(): void {
+    for (const informer of this.#all()) informer.start();
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all(this.#all().map((informer) => informer.stop()));
+  }
+
+  /** Fulfilled when everything that allocation reads is here. */
+  get allocationSynced(): Promise<unknown> {
+    return Promise.all(this.#forAllocation().map((informer) => informer.synced));
+  }
+
+  /**
+   * What allocation reads. Before the first list is complete each answer waits a little, since an empty cache would say
+   * that there is no pool.
+   *
+   * Errors: IPAMError Datastore when the API server has not answered by then.
+   */
+  ipamObjects(): SourceObjects {
+    const whenSynced =
+      <T>(read: () => T) =>
+      (): T | Promise<T> =>
+        this.#forAllocation().every((informer) => informer.hasSynced) ? read() : this.#waitForSync().then(read);
+    return {
+      clusterInformation: whenSynced(() => this.#clusterInformations.get(CLUSTER_INFORMATION_NAME)),
+      ipamConfig: whenSynced(() => this.#ipamConfigs.get(IPAM_CONFIG_NAME)),
+      pools: whenSynced(() => [...this.pools.list()]),
+      affinities: whenSynced(() => [...this.affinities.list()]),
+    };
+  }
+
+  async #waitForSync(): Promise<void> {
+    const timer = new AbortController();
+    const late = this.#clock.sleep(SYNC_WAIT_MS, timer.signal).then(
+      () => {
+        const what = "Cannot read pools and affinities: the API server has not answered this agent since it started";
+        throw new IPAMError("Datastore", `${what}; check that it is up and that the agent's credentials are right`);
+      },
+      () => {},
+    );
+    await Promise.race([this.allocationSynced, late]).finally(() => timer.abort());
+  }
+
+  #forAllocation(): readonly { readonly hasSynced: boolean; readonly synced: Promise<void> }[] {
+    return [this.affinities, this.pools, this.#clusterInformations, this.#ipamConfigs];
+  }
+
+  #all(): readonly { start(): void; stop(): Promise<void> }[] {
+    return [this.nodes, this.affinities, this.pools, this.pods, this.#clusterInformations, this.#ipamConfigs];
+  }
+}
+
+function asIs<T>(object: T): T {
+  return object;
+}

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+// gingham-agent: one a node. Serves the launcher, allocates, wires pods, and keeps the node's routes.
+import { hostname } from "node:os";
+import { join } from "node:path";
+import { pino } from "pino";
+import type { CNI } from "../cni/commands/cni.ts";
+import { EndpointBook } from "../cni/endpoint-book.ts";
+import { execute } from "../cni/executor.ts";
+import { linuxHost } from "../cni/host.ts";
+import { KeyedLocks } from "../cni/locks.ts";
+import { filePendingStore } from "../cni/pending-store.ts";
+import { announce, sweep, sweepPeriodically } from "../cni/reconcile.ts";
+import { fileRecordStore } from "../cni/record-store.ts";
+import { listenCNI } from "../cni/server.ts";
+import { NODES } from "../crds/core.ts";
+import { agentUsage, parseAgentConfig } from "../felix/config.ts";
+import { createFelix } from "../felix/felix.ts";
+import { serveHealth, serveMetrics } from "../felix/http.ts";
+import { createMetrics } from "../felix/metrics.ts";
+import { createAllocator } from "../ipam/allocator.ts";
+import { KubeStore } from "../ipam/kube-store.ts";
+import { sourcesOf } from "../ipam/sources.ts";
+import { HTTPKubeClient } from "../kube/client.ts";
+import { ClusterCache } from "../kube/cluster-cache.ts";
+import { loadKubeConfig } from "../kube/kube-config.ts";
+import { podSource } from "../kube/pod-source.ts";
+import { describeError } from "../lib/errors.ts";
+import { systemClock as clock } from "../lib/system-clock.ts";
+import { enableForwarding } from "../netlink/sysctl.ts";
+import { createKernel } from "../netlink/worker.ts";
+
+const SWEEP_INTERVAL_MS = 20_000;
+const RELEASE_WAIT_MS = 5000;
+
+if (process.argv.includes("--help")) {
+  process.stdout.write(agentUsage());
+  process.exit(0);
+}
+
+async function main(): Promise<void> {
+  const config = parseAgentConfig(process.argv.slice(2), process.env, hostname());
+  const { nodeName, kubeconfig } = config;
+  const log = pino({ level: config.logLevel, base: { node: nodeName }, timestamp: pino.stdTimeFunctions.isoTime });
+  const logOf = (component: string): pino.Logger => log.child({ component });
+  const metrics = createMetrics(nodeName);
+  const random = Math.random;
+
+  const credentials = await loadKubeConfig(kubeconfig === undefined ? {} : { kubeconfigPath: kubeconfig });
+  const client = new HTTPKubeClient({ credentials, userAgent: `gingham-agent/${nodeName}`, clock });
+  const kubeLog = logOf("kube");
+  const onError = (err: unknown, resource: string): void => kubeLog.warn({ err, resource }, "Watch failed; it goes on");
+  const cache = new ClusterCache({ client, nodeName, clock, random, onError });
+  const kernel = await createKernel({
+    onFatal: (err) => {
+      // Nothing is known of what it was doing: the next process starts from the records and from what the kernel has.
+      log.fatal({ err }, "A kernel worker died; the agent ends and must be started again");
+      process.exit(1);
+    },
+  });
+
+  const felix = createFelix({
+    nodeName,
+    dataplane: kernel.routes,
+    sources: cache,
+    clock,
+    random,
+    log: logOf("felix"),
+    metrics: metrics.felix,
+    enableForwarding,
+    nodeStatus: {
+      get: () => client.get(NODES, nodeName),
+      updateStatus: (node) => client.update(NODES, node, { subresource: "status" }),
+    },
+    routeRefreshMs: config.routeRefreshMs,
+  });
+
+  const ipamLog = logOf("ipam");
+  const allocator = createAllocator({
+    store: new KubeStore(client),
+    sources: sourcesOf(cache.ipamObjects(), nodeName),
+    clock,
+    random,
+    nodeName,
+    isResident: true,
+    onBackgroundError: (err) => ipamLog.warn({ err }, "Background work failed; it is tried again"),
+  });
+
+  const cniLog = logOf("cni");
+  const cni: CNI = {
+    addresses: allocator,
+    wiring: kernel.wiring,
+    records: fileRecordStore(join(config.stateDir, "attachments")),
+    pending: filePendingStore(join(config.stateDir, "pending"), cniLog),
+    host: linuxHost({ nodeName, podMTUBytes: config.podInterfaceMTUBytes }),
+    pods: podSource(cache.pods, client),
+    endpoints: new EndpointBook(felix),
+    locks: new KeyedLocks(),
+    clock,
+    log: cniLog,
+    releaseWaitMs: RELEASE_WAIT_MS,
+    defersReleases: true,
+  };
+
+  // The records come first: Felix must know every pod that runs before it compares the kernel with what it wants.
+  const live = await announce(cni);
+  log.info({ endpoints: live, server: credentials.server.href }, "Starting");
+  cache.start();
+  felix.start();
+  const listeners = [
+    await serveHealth(felix.health, { host: config.healthHost, port: config.healthPort }),
+    await serveMetrics(metrics, { host: config.metricsHost, port: config.metricsPort }),
+  ];
+  const stop = new AbortController();
+  const server = await listenCNI({
+    socketPath: config.socketPath,
+    log: cniLog,
+    execute: async (env, stdin, signal) => {
+      const startMs = clock.nowMs();
+      const reply = await execute(cni, env, stdin, signal);
+      metrics.cniRequest(env["CNI_COMMAND"] ?? "", reply.errorCode, clock.nowMs() - startMs);
+      return reply;
+    },
+  });
+  log.info({ socket: config.socketPath }, "Serving CNI");
+
+  const sweeping = (async () => {
+    await sweep(cni);
+    await sweepPeriodically(cni, SWEEP_INTERVAL_MS, stop.signal);
+  })();
+  sweeping.catch((err: unknown) => cniLog.error({ err }, "Sweep ended"));
+  cache.allocationSynced
+    .then(() => allocator.warmUp([4, 6]))
+    .catch((err: unknown) => ipamLog.warn({ err }, "Blocks could not be read in advance; the first ADD does it"));
+
+  const shutDown = async (signal: string): Promise<void> => {
+    log.info({ signal }, "Stopping; pods and routes stay as they are");
+    stop.abort();
+    await server.close();
+    await Promise.all([felix.stop(), cache.stop(), ...listeners.map((listener) => listener.close())]);
+    allocator.close();
+    await kernel.close();
+    process.exit(0);
+  };
+  for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => void shutDown(signal));
+}
+
+main().catch((error: unknown) => {
+  process.stderr.write(`gingham-agent: ${describeError(error)}\n`);
+  process.exit(1);
+});

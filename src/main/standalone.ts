@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+// gingham-standalone: one CNI call in a process of its own, for machines without an agent. The launcher executes it when
+// nobody listens on the agent's socket and the network configuration names a kubeconfig.
+import { readFileSync } from "node:fs";
+import { hostname } from "node:os";
+import { join } from "node:path";
+import { EndpointBook } from "../cni/endpoint-book.ts";
+import { CNIError } from "../cni/errors.ts";
+import type { Task } from "../cni/executor.ts";
+import { linuxHost } from "../cni/host.ts";
+import { KeyedLocks } from "../cni/locks.ts";
+import { filePendingStore } from "../cni/pending-store.ts";
+import type { Logger } from "../cni/ports.ts";
+import { fileRecordStore } from "../cni/record-store.ts";
+import { runOnce, type Standalone } from "../cni/standalone.ts";
+import { createAllocator } from "../ipam/allocator.ts";
+import { KubeStore, listedObjects } from "../ipam/kube-store.ts";
+import { sourcesOf } from "../ipam/sources.ts";
+import { HTTPKubeClient } from "../kube/client.ts";
+import { loadKubeConfig } from "../kube/kube-config.ts";
+import { describeError } from "../lib/errors.ts";
+import { systemClock as clock } from "../lib/system-clock.ts";
+import { createDirectKernel } from "../netlink/kernel.ts";
+
+const RELEASE_WAIT_MS = 30_000;
+
+/** Warnings and errors go to stderr, where the runtime logs them; stdout holds the answer and nothing else. */
+function stderrLog(): Logger {
+  const write = (level: string) => (fields: object, message: string) => {
+    const { err, ...rest } = fields as { err?: unknown };
+    const line = { level, component: "standalone", ...rest, ...(err !== undefined && { err: describeError(err) }) };
+    process.stderr.write(`${JSON.stringify({ ...line, msg: message }, bigintText)}\n`);
+  };
+  return { debug: () => {}, info: () => {}, warn: write("warn"), error: write("error") };
+}
+
+function bigintText(_key: string, value: unknown): unknown {
+  return typeof value === "bigint" ? value.toString() : value;
+}
+
+async function make({ kubeconfig, nodeName: confNodeName }: Task): Promise<Standalone> {
+  if (kubeconfig === undefined) {
+    const what = "No agent is running, and the network configuration names no kubernetes.kubeconfig";
+    throw new CNIError("TryAgainLater", `${what}; start gingham-agent on this node, or name a kubeconfig`);
+  }
+  const nodeName = process.env["NODENAME"] || confNodeName || hostname().toLowerCase();
+  const client = new HTTPKubeClient({
+    credentials: await loadKubeConfig({ kubeconfigPath: kubeconfig }),
+    userAgent: `gingham-standalone/${nodeName}`,
+    clock,
+  });
+  const allocator = createAllocator({
+    store: new KubeStore(client),
+    sources: sourcesOf(listedObjects(client, nodeName), nodeName),
+    clock,
+    random: Math.random,
+    nodeName,
+  });
+  const kernel = createDirectKernel();
+  const stateDir = process.env["GINGHAM_STATE_DIR"] || "/var/lib/gingham";
+  const log = stderrLog();
+  return {
+    cni: {
+      addresses: allocator,
+      wiring: kernel.wiring,
+      records: fileRecordStore(join(stateDir, "attachments")),
+      pending: filePendingStore(join(stateDir, "pending"), log),
+      host: linuxHost({ nodeName, podMTUBytes: 0 }),
+      endpoints: new EndpointBook({ endpointUp: () => {}, endpointDown: () => {} }),
+      locks: new KeyedLocks(),
+      clock,
+      log,
+      releaseWaitMs: RELEASE_WAIT_MS,
+      defersReleases: false,
+    },
+    async [Symbol.asyncDispose]() {
+      allocator.close();
+      await kernel.close();
+      client.close();
+    },
+  };
+}
+
+async function main(): Promise<void> {
+  const { stdout, exitCode } = await runOnce(make, process.env, readFileSync(0, "utf8"));
+  process.stdout.write(stdout);
+  process.exitCode = exitCode;
+}
+
+main().catch((error: unknown) => {
+  process.stderr.write(`gingham-standalone: ${describeError(error)}\n`);
+  process.exitCode = 1;
+});
