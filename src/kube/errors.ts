@@ -156,3 +156,10 @@ export class KubeConfigError extends GinghamError {
     super("KubeConfig", message, options);
   }
 }
+
+/** We led, and may not any more. */
+export class LeadershipLostError extends GinghamError {
+  constructor(message: string, options?: ErrorOptions) {
+    super("LeadershipLost", message, options);
+  }
+}

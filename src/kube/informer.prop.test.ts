@@ -10,17 +10,26 @@ import { MemoryClient } from "./memory-client.ts";
 const NAMES = ["a", "b", "c", "d"];
 const TARGET = { verb: "watch", resource: "blockaffinities" };
 
-type Step =
+type Write =
   | { readonly kind: "put"; readonly name: string; readonly node: string }
-  | { readonly kind: "delete"; readonly name: string }
+  | { readonly kind: "delete"; readonly name: string };
+
+type Step =
+  | Write
+  /** Changes that no watch will ever tell. */
+  | { readonly kind: "gap"; readonly writes: readonly Write[] }
   | { readonly kind: "endWatch" | "cutWatch" | "compact" | "bookmark" }
   | { readonly kind: "failCalls"; readonly on: boolean }
   | { readonly kind: "wait"; readonly ms: number };
 
 const name = fc.constantFrom(...NAMES);
+const write: fc.Arbitrary<Write> = fc.oneof(
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant("put" as const), name, node: fc.constantFrom("n1", "n2") }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant("delete" as const), name }) },
+);
 const step: fc.Arbitrary<Step> = fc.oneof(
-  { weight: 6, arbitrary: fc.record({ kind: fc.constant("put" as const), name, node: fc.constantFrom("n1", "n2") }) },
-  { weight: 3, arbitrary: fc.record({ kind: fc.constant("delete" as const), name }) },
+  { weight: 9, arbitrary: write },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant("gap" as const), writes: fc.array(write, { minLength: 1 }) }) },
   fc.record({
     kind: fc.constantFrom("endWatch" as const, "cutWatch" as const, "compact" as const, "bookmark" as const),
   }),
@@ -47,6 +56,11 @@ async function play(client: MemoryClient, clock: FakeClock, outage: { on: boolea
       if ((await listed(client, outage)).items.some((item) => item.metadata.name === next.name))
         await client.delete(BLOCK_AFFINITIES, next.name);
       return;
+    case "gap":
+      await clock.advance(0);
+      client.endWatches();
+      for (const write of next.writes) await play(client, clock, outage, write);
+      return client.compact();
     case "endWatch":
       return client.endWatches();
     case "cutWatch":
