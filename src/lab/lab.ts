@@ -103,7 +103,7 @@ export class Lab implements LabControl {
   }
 
   get pods(): readonly LabPod[] {
-    return [...this.#pods.values()];
+    return [...this.#pods.values()].sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }));
   }
 
   /** How another terminal gets onto a node or into a pod. */
