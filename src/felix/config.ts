@@ -28,10 +28,10 @@ interface Option {
 }
 
 /** Flags, each with its environment variable; Calico's names where Calico has the option. A flag wins. */
-export const OPTIONS = {
+const OPTIONS = {
   "node-name": { env: "NODENAME", help: "name of this machine's Node object (default: the host name)" },
   kubeconfig: { env: "KUBECONFIG", help: "file that says where the API server is (default: in-cluster)" },
-  socket: { env: "GINGHAM_SOCKET", help: "where the launcher finds the agent", fallback: "/run/gingham/cni.sock" },
+  socket: { env: "GINGHAM_SOCKET", help: "where the launcher finds the agent", fallback: "/run/gingham/agent.sock" },
   "state-dir": { env: "GINGHAM_STATE_DIR", help: "attachment records", fallback: "/var/lib/gingham" },
   "health-host": { env: "FELIX_HEALTHHOST", help: "address of /liveness and /readiness", fallback: "127.0.0.1" },
   "health-port": { env: "FELIX_HEALTHPORT", help: "its port; 0 takes any", fallback: "9099" },

@@ -9,7 +9,7 @@ import { ApplyLoop } from "./apply-loop.ts";
 import type { Finding } from "./calc/findings.ts";
 import { addressOf } from "./calc/node-addresses.ts";
 import type { NodeClaims } from "./calc/node-status.ts";
-import { CalcState } from "./calc/state.ts";
+import { CalcState, type Input } from "./calc/state.ts";
 import { NodeStatusDriver, type NodeStatusPort } from "./drivers/node-status.ts";
 import { type ApplyReport, RouteTable } from "./drivers/route-table.ts";
 import { FelixLog } from "./felix-log.ts";
@@ -25,7 +25,6 @@ import type {
   TurnReport,
   WorkloadEndpoint,
 } from "./ports.ts";
-import { SourceReader } from "./source-reader.ts";
 
 export interface FelixOptions {
   readonly nodeName: string;
@@ -67,7 +66,6 @@ const RESYNC_SPACING_MS = 200;
 const RESYNC_SPACING_FACTOR = 20;
 /** A link that flaps loses its IPv4 routes without a notification of its own. Units: milliseconds. */
 const RESYNC_AFTER_LINK_MS = 5000;
-const SYNC_POLL_MS = 250;
 
 /** The node agent's dataplane side: sources and kernel notifications in, routes out. See docs/DESIGN.md. */
 export function createFelix(options: FelixOptions): Felix {
@@ -77,8 +75,8 @@ export function createFelix(options: FelixOptions): Felix {
 /**
  * Drives calc ▶ manager ▶ driver, one turn at a time.
  *
- * Invariants: callbacks only record and wake the loop; a turn reads links and sources, flushes the calculation through
- * the manager into the table, and applies. Nothing is written to the kernel before nodes, affinities and pools are in
+ * Invariants: callbacks only record and wake the loop; a turn reads links, flushes the calculation through the manager
+ * into the table, and applies. Nothing is written to the kernel before nodes, affinities and pools are in
  * sync and the recorded endpoints are loaded.
  */
 class FelixAgent implements Felix {
@@ -90,10 +88,7 @@ class FelixAgent implements Felix {
   readonly #loop: ApplyLoop;
   readonly #log: FelixLog;
   readonly #nodeStatus: NodeStatusDriver | undefined;
-  readonly #nodes = new SourceReader<Node>();
-  readonly #affinities = new SourceReader<BlockAffinity>();
-  readonly #pools = new SourceReader<IPPool>();
-  readonly #dirtySources = new Set<"nodes" | "affinities" | "pools">(["nodes", "affinities", "pools"]);
+  #localNode: Node | undefined;
   readonly #stops: (() => void)[] = [];
   #areLinksDirty = true;
   #resyncDueMs = 0;
@@ -146,13 +141,19 @@ class FelixAgent implements Felix {
     const { sources, dataplane, metrics } = this.#options;
     this.#state.markSynced("endpoints");
     metrics.datastoreResyncStarted();
-    for (const name of ["nodes", "affinities", "pools"] as const) {
-      const stop = sources[name].onChange(() => {
-        this.#dirtySources.add(name);
-        this.#loop.wake();
-      });
-      this.#stops.push(stop);
-    }
+    const state = this.#state;
+    this.#follow("nodes", sources.nodes, {
+      onSet: (node) => this.#setNode(node),
+      onDelete: (name) => state.deleteNode(name),
+    });
+    this.#follow("affinities", sources.affinities, {
+      onSet: (affinity) => state.setAffinity(affinity),
+      onDelete: (name) => state.deleteAffinity(name),
+    });
+    this.#follow("pools", sources.pools, {
+      onSet: (pool) => state.setPool(pool),
+      onDelete: (name) => state.deletePool(name),
+    });
     // Before the first listing, so that no change falls between the two.
     this.#stops.push(dataplane.watch((change) => this.#onKernelChange(change)));
     this.#isMonitorUp = true;
@@ -171,6 +172,30 @@ class FelixAgent implements Felix {
     return [...own, ...this.#state.findings(), ...this.#manager.findings(), ...this.#table.findings()];
   }
 
+  /** Takes what a source has, and each change after it. Doubled news does no harm. */
+  #follow<T>(
+    input: Input,
+    source: Source<T>,
+    { onSet, onDelete }: { onSet: (object: T) => void; onDelete: (name: string) => void },
+  ): void {
+    const stop = source.onChange((change) => {
+      if (change.new === undefined) onDelete(change.key);
+      else onSet(change.new);
+      this.#loop.wake();
+    });
+    this.#stops.push(stop);
+    for (const object of source.list()) onSet(object);
+    void source.synced.then(() => {
+      this.#state.markSynced(input);
+      this.#loop.wake();
+    });
+  }
+
+  #setNode(node: Node): void {
+    if (node.metadata.name === this.#options.nodeName) this.#localNode = node;
+    this.#state.setNode(node);
+  }
+
   #onKernelChange({ kind }: KernelChange): void {
     const nowMs = this.#options.clock.nowMs();
     if (kind !== "route") this.#areLinksDirty = true;
@@ -184,9 +209,8 @@ class FelixAgent implements Felix {
     const { clock } = this.#options;
     const startedMs = clock.nowMs();
     if (this.#areLinksDirty) await this.#readLinks();
-    this.#readSources();
     this.#manager.onLocalAddresses(this.#state.localAddresses);
-    if (!this.#state.inSync) return this.#waitForSync();
+    if (!this.#state.inSync) return undefined;
 
     this.#manager.onRoutes(this.#state.flush());
     this.#manager.completeDeferredWork(this.#table);
@@ -215,12 +239,6 @@ class FelixAgent implements Felix {
     return this.#againInMs(report);
   }
 
-  /** Looks again soon, since the first listing of a kind may be empty, and so change nothing that would call back. */
-  #waitForSync(): number {
-    for (const name of ["nodes", "affinities", "pools"] as const) this.#dirtySources.add(name);
-    return SYNC_POLL_MS;
-  }
-
   async #readLinks(): Promise<void> {
     const { dataplane } = this.#options;
     this.#areLinksDirty = false;
@@ -232,38 +250,6 @@ class FelixAgent implements Felix {
       throw error;
     }
     this.#table.onLinks((ifIndex) => this.#manager.isUp(ifIndex));
-  }
-
-  #readSources(): void {
-    const { nodes, affinities, pools } = this.#options.sources;
-    const state = this.#state;
-    const dirty = new Set(this.#dirtySources);
-    this.#dirtySources.clear();
-    if (dirty.has("nodes")) {
-      this.#nodes.read(
-        nodes.list(),
-        (node) => state.setNode(node),
-        (name) => state.deleteNode(name),
-      );
-    }
-    if (dirty.has("affinities")) {
-      this.#affinities.read(
-        affinities.list(),
-        (affinity) => state.setAffinity(affinity),
-        (name) => state.deleteAffinity(name),
-      );
-    }
-    if (dirty.has("pools")) {
-      this.#pools.read(
-        pools.list(),
-        (pool) => state.setPool(pool),
-        (name) => state.deletePool(name),
-      );
-    }
-    // After reading: what is synced has been read.
-    for (const name of ["nodes", "affinities", "pools"] as const) {
-      if (dirty.has(name) && this.#options.sources[name].hasSynced()) state.markSynced(name);
-    }
   }
 
   /**
@@ -316,7 +302,7 @@ class FelixAgent implements Felix {
   }
 
   #checkNodeStatus(): void {
-    const node = this.#nodes.get(this.#options.nodeName);
+    const node = this.#localNode;
     const local = this.#state.localAddresses;
     if (this.#nodeStatus === undefined || node === undefined || local === undefined) return;
     const addresses: Partial<Record<Family, string>> = {};

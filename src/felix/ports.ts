@@ -83,12 +83,17 @@ export interface Logger {
 
 /** All objects of a kind, as an informer's cache has them. */
 export interface Source<T> {
-  /** Shape: an unchanged object is the same object as before. */
   list(): Iterable<T>;
-  /** True once the first list is complete. It stays true. */
-  hasSynced(): boolean;
-  /** Calls back after objects or `hasSynced` changed; once for many changes is fine. Returns how to stop. */
-  onChange(listener: () => void): () => void;
+  /** Fulfilled when the first list is complete, and the handlers have heard of it. */
+  readonly synced: Promise<void>;
+  /** Calls back with each difference from now on; `new` is undefined when the object is gone. Returns how to stop. */
+  onChange(handler: (change: SourceChange<T>) => void): () => void;
+}
+
+export interface SourceChange<T> {
+  /** The object's name. */
+  readonly key: string;
+  readonly new: T | undefined;
 }
 
 /** Outcome of one probe: the parts of it by name, so that a reader sees which one fails. */

@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: Apache-2.0
+import { describe, expect, test } from "vitest";
+import type { BlockAffinity } from "../../crds/block-affinity.ts";
+import type { Node } from "../../crds/core.ts";
+import type { IPPool } from "../../crds/ip-pool.ts";
+import { formatCIDR } from "../../net/cidr.ts";
+import { formatIP } from "../../net/ip.ts";
+import { fakeAffinity, fakeEndpoint, fakeNode, fakePool } from "../fake-resources.ts";
+import type { WorkloadEndpoint } from "../ports.ts";
+import type { Route } from "./block-routes.ts";
+import { CalcState } from "./state.ts";
+
+interface Content {
+  readonly nodes?: readonly Node[];
+  readonly affinities?: readonly BlockAffinity[];
+  readonly pools?: readonly IPPool[];
+  readonly endpoints?: readonly WorkloadEndpoint[];
+}
+
+interface BaseState extends Content {
+  readonly name: string;
+  /** Destination and where to, as a person would say it. */
+  readonly routes: Readonly<Record<string, string>>;
+  /** `code subject` of each. */
+  readonly findings?: readonly string[];
+}
+
+const A = fakeNode("node-a", ["192.0.2.1", "2001:db8::1"]);
+const B = fakeNode("node-b", ["192.0.2.2", "2001:db8::2"]);
+const C = fakeNode("node-c", ["192.0.2.3"]);
+const POOL4 = fakePool("four", "10.0.0.0/16");
+const POOL6 = fakePool("six", "fd00::/64");
+const CLUSTER = { nodes: [A, B, C], pools: [POOL4, POOL6] };
+
+/** States that the agent of node-a may see; any one may follow any other. */
+const BASE_STATES: readonly BaseState[] = [
+  { name: "nothing", routes: {} },
+  { name: "nodes and pools only", ...CLUSTER, routes: {} },
+  {
+    name: "own and remote blocks, both families",
+    ...CLUSTER,
+    affinities: [
+      fakeAffinity("node-a", "10.0.0.0/26"),
+      fakeAffinity("node-b", "10.0.0.64/26"),
+      fakeAffinity("node-a", "fd00::/122"),
+      fakeAffinity("node-b", "fd00::40/122"),
+    ],
+    routes: {
+      "10.0.0.0/26": "blackhole",
+      "10.0.0.64/26": "node-b 192.0.2.2",
+      "fd00::/122": "blackhole",
+      "fd00::40/122": "node-b 2001:db8::2",
+    },
+  },
+  {
+    name: "the same blocks, moved to other nodes",
+    ...CLUSTER,
+    affinities: [fakeAffinity("node-b", "10.0.0.0/26"), fakeAffinity("node-c", "10.0.0.64/26")],
+    routes: { "10.0.0.0/26": "node-b 192.0.2.2", "10.0.0.64/26": "node-c 192.0.2.3" },
+  },
+  {
+    name: "local pods in an own block",
+    ...CLUSTER,
+    affinities: [fakeAffinity("node-a", "10.0.0.0/26")],
+    endpoints: [fakeEndpoint("1", 11, "10.0.0.5", "fd00::5"), fakeEndpoint("2", 12, "10.0.0.6")],
+    routes: {
+      "10.0.0.0/26": "blackhole",
+      "10.0.0.5/32": "cali1 11",
+      "fd00::5/128": "cali1 11",
+      "10.0.0.6/32": "cali2 12",
+    },
+  },
+  {
+    name: "blocks of one address: no blackhole, and a local pod comes first",
+    ...CLUSTER,
+    affinities: [
+      fakeAffinity("node-a", "10.0.0.5/32"),
+      fakeAffinity("node-a", "10.0.0.7/32"),
+      fakeAffinity("node-b", "10.0.0.6/32"),
+    ],
+    endpoints: [fakeEndpoint("1", 11, "10.0.0.5"), fakeEndpoint("2", 12, "10.0.0.6")],
+    routes: { "10.0.0.5/32": "cali1 11", "10.0.0.6/32": "cali2 12" },
+  },
+  {
+    name: "affinities that route nothing",
+    ...CLUSTER,
+    affinities: [
+      fakeAffinity("node-b", "10.0.1.0/26", { state: "pending" }),
+      fakeAffinity("node-b", "10.0.1.64/26", { state: "pendingDeletion" }),
+      fakeAffinity("node-b", "10.0.1.128/26", { deleted: "true" }),
+      fakeAffinity("node-b", "10.0.1.192/26", { type: "virtual" }),
+      fakeAffinity("node-b", "10.0.2.0/26", { state: "", type: "host" }),
+    ],
+    routes: { "10.0.2.0/26": "node-b 192.0.2.2" },
+  },
+  {
+    name: "a disabled pool still counts, a pool of load balancers does not",
+    nodes: [A, B],
+    pools: [
+      fakePool("four", "10.0.0.0/24", { disabled: true }),
+      fakePool("lb", "10.0.1.0/24", { allowedUses: ["LoadBalancer"] }),
+    ],
+    affinities: [fakeAffinity("node-b", "10.0.0.0/26"), fakeAffinity("node-b", "10.0.1.0/26")],
+    routes: { "10.0.0.0/26": "node-b 192.0.2.2" },
+  },
+  {
+    name: "pools with encapsulation: said, not skipped in silence; own blocks keep their blackhole",
+    nodes: [A, B],
+    pools: [
+      fakePool("ipip", "10.0.0.0/24", { ipipMode: "Always" }),
+      fakePool("vxlan", "10.0.1.0/24", { vxlanMode: "CrossSubnet" }),
+    ],
+    affinities: [
+      fakeAffinity("node-a", "10.0.0.0/26"),
+      fakeAffinity("node-b", "10.0.0.64/26"),
+      fakeAffinity("node-b", "10.0.0.128/26"),
+      fakeAffinity("node-b", "10.0.1.0/26"),
+    ],
+    routes: { "10.0.0.0/26": "blackhole" },
+    findings: ["EncapsulationUnsupported ipip", "EncapsulationUnsupported vxlan"],
+  },
+  {
+    name: "no pool: a deleted pool must not cut its running pods off",
+    nodes: [A, B],
+    affinities: [fakeAffinity("node-a", "10.0.0.0/26"), fakeAffinity("node-b", "10.0.0.64/26")],
+    routes: { "10.0.0.0/26": "blackhole", "10.0.0.64/26": "node-b 192.0.2.2" },
+    findings: ["BlockOutsidePools 10.0.0.0/26", "BlockOutsidePools 10.0.0.64/26"],
+  },
+  {
+    name: "a node that is gone, and one without an address of the family",
+    nodes: [A, C],
+    pools: [POOL4, POOL6],
+    affinities: [
+      fakeAffinity("node-b", "10.0.0.0/26"),
+      fakeAffinity("node-b", "10.0.0.64/26"),
+      fakeAffinity("node-c", "fd00::40/122"),
+    ],
+    routes: {},
+    findings: ["NodeWithoutAddress node-c IPv6", "UnknownNode node-b"],
+  },
+  {
+    name: "addresses of nodes never become routes",
+    ...CLUSTER,
+    pools: [POOL4, fakePool("hosts", "192.0.2.0/24")],
+    affinities: [fakeAffinity("node-b", "192.0.2.3/32"), fakeAffinity("node-a", "192.0.2.1/32")],
+    endpoints: [fakeEndpoint("1", 11, "192.0.2.2")],
+    routes: {},
+    findings: ["BlockIsHostAddress 192.0.2.1/32", "BlockIsHostAddress 192.0.2.3/32", "WorkloadIsHostAddress 192.0.2.2"],
+  },
+  {
+    name: "the same block claimed twice: the newest claim, then the name",
+    ...CLUSTER,
+    affinities: [
+      fakeAffinity("node-b", "10.0.0.0/26", {}, "2026-01-02T00:00:00Z"),
+      fakeAffinity("node-a", "10.0.0.0/26", {}, "2026-01-01T00:00:00Z"),
+      fakeAffinity("node-c", "10.0.0.64/26"),
+      fakeAffinity("node-b", "10.0.0.64/26"),
+    ],
+    routes: { "10.0.0.0/26": "node-b 192.0.2.2", "10.0.0.64/26": "node-b 192.0.2.2" },
+    findings: ["DuplicateBlockClaim 10.0.0.0/26", "DuplicateBlockClaim 10.0.0.64/26"],
+  },
+  {
+    name: "a block inside another: both stand, the kernel prefers the smaller",
+    ...CLUSTER,
+    affinities: [
+      fakeAffinity("node-b", "10.0.0.0/24"),
+      fakeAffinity("node-c", "10.0.0.64/26"),
+      fakeAffinity("node-a", "10.0.1.0/26"),
+    ],
+    routes: { "10.0.0.0/24": "node-b 192.0.2.2", "10.0.0.64/26": "node-c 192.0.2.3", "10.0.1.0/26": "blackhole" },
+    findings: ["OverlappingBlocks 10.0.0.64/26"],
+  },
+  {
+    name: "two pod interfaces with one address: the newer",
+    ...CLUSTER,
+    endpoints: [fakeEndpoint("1", 12, "10.0.0.5"), fakeEndpoint("2", 11, "10.0.0.5"), fakeEndpoint("3", 0, "10.0.0.6")],
+    routes: { "10.0.0.5/32": "cali1 12", "10.0.0.6/32": "cali3 0" },
+    findings: ["DuplicateWorkloadAddress 10.0.0.5"],
+  },
+  {
+    name: "annotations: of another node they win, of this node the InternalIP wins",
+    nodes: [
+      fakeNode("node-a", ["192.0.2.1"], { "projectcalico.org/IPv4Address": "192.0.2.2/24" }),
+      fakeNode("node-b", ["192.0.2.2"], { "projectcalico.org/IPv4Address": "198.51.100.2/24" }),
+    ],
+    pools: [POOL4, fakePool("hosts", "192.0.2.0/24")],
+    affinities: [
+      fakeAffinity("node-b", "10.0.0.0/26"),
+      fakeAffinity("node-b", "192.0.2.1/32"),
+      fakeAffinity("node-b", "192.0.2.2/32"),
+    ],
+    routes: { "10.0.0.0/26": "node-b 198.51.100.2", "192.0.2.2/32": "node-b 198.51.100.2" },
+    findings: ["BlockIsHostAddress 192.0.2.1/32"],
+  },
+  {
+    name: "malformed objects: ignored and named, the others go on",
+    nodes: [A, fakeNode("node-b", ["300.1.1.1", "192.0.2.2"])],
+    pools: [POOL4, fakePool("bad", "10.9.0.0/99")],
+    affinities: [fakeAffinity("node-b", "10.0.0.0/26"), fakeAffinity("node-b", "10.0.0.64-26")],
+    routes: { "10.0.0.0/26": "node-b 192.0.2.2" },
+    findings: [
+      "MalformedObject BlockAffinity node-b-10-0-0-64-26",
+      "MalformedObject IPPool bad",
+      "MalformedObject Node node-b",
+    ],
+  },
+];
+
+type Update = (state: CalcState) => void;
+
+function updatesOf(content: Content): Update[] {
+  return [
+    ...(content.nodes ?? []).map(
+      (node): Update =>
+        (state) =>
+          state.setNode(node),
+    ),
+    ...(content.affinities ?? []).map(
+      (affinity): Update =>
+        (state) =>
+          state.setAffinity(affinity),
+    ),
+    ...(content.pools ?? []).map(
+      (pool): Update =>
+        (state) =>
+          state.setPool(pool),
+    ),
+    ...(content.endpoints ?? []).map(
+      (endpoint): Update =>
+        (state) =>
+          state.setEndpoint(endpoint),
+    ),
+  ];
+}
+
+/** What removes everything of one state that the next one lacks. */
+function removalsOf(from: Content, to: Content): Update[] {
+  const gone = (was: readonly { metadata: { name: string } }[] = [], is: typeof was = []): string[] =>
+    was.map((o) => o.metadata.name).filter((name) => !is.some((o) => o.metadata.name === name));
+  return [
+    ...gone(from.nodes, to.nodes).map(
+      (name): Update =>
+        (state) =>
+          state.deleteNode(name),
+    ),
+    ...gone(from.affinities, to.affinities).map(
+      (name): Update =>
+        (state) =>
+          state.deleteAffinity(name),
+    ),
+    ...gone(from.pools, to.pools).map(
+      (name): Update =>
+        (state) =>
+          state.deletePool(name),
+    ),
+    ...(from.endpoints ?? [])
+      .filter((endpoint) => !(to.endpoints ?? []).some(({ key }) => key === endpoint.key))
+      .map(
+        ({ key }): Update =>
+          (state) =>
+            state.deleteEndpoint(key),
+      ),
+  ];
+}
+
+/** Follows the deltas alone, as the manager does. */
+class Follower {
+  readonly state = new CalcState("node-a");
+  readonly routes = new Map<string, Route>();
+
+  flush(): void {
+    const { updated, removed } = this.state.flush();
+    for (const [key, route] of updated) this.routes.set(key, route);
+    for (const key of removed) expect(this.routes.delete(key), `${key} was removed but never there`).toBe(true);
+  }
+
+  run(updates: readonly Update[], flushEvery: number): void {
+    for (const [i, update] of updates.entries()) {
+      update(this.state);
+      if ((i + 1) % flushEvery === 0) this.flush();
+    }
+    this.flush();
+  }
+
+  expect(base: BaseState): void {
+    const said = Object.fromEntries([...this.routes].map(([key, route]) => [key, describeTarget(key, route)]));
+    expect(said).toEqual(base.routes);
+    expect(this.state.findings().map(({ code, subject }) => `${code} ${subject}`)).toEqual(base.findings ?? []);
+  }
+}
+
+function describeTarget(key: string, { dst, target }: Route): string {
+  expect(formatCIDR(dst)).toBe(key);
+  if (target.kind === "blackhole") return "blackhole";
+  if (target.kind === "remote") return `${target.node} ${formatIP(target.gateway)}`;
+  return `${target.hostIface} ${target.hostIfIndex}`;
+}
+
+/** Ways in which one state's updates may arrive. */
+const ARRIVALS: Readonly<Record<string, (updates: Update[]) => Update[]>> = {
+  "in order": (updates) => updates,
+  reversed: (updates) => updates.toReversed(),
+  duplicated: (updates) => [...updates, ...updates],
+  "each repeated": (updates) => updates.flatMap((update) => [update, update]),
+};
+
+const FLUSHES: Readonly<Record<string, number>> = {
+  "one flush": Number.POSITIVE_INFINITY,
+  "a flush each": 1,
+  "by two": 2,
+};
+
+describe("CalcState", () => {
+  for (const base of BASE_STATES) {
+    for (const [arrival, arrange] of Object.entries(ARRIVALS)) {
+      for (const [flushes, flushEvery] of Object.entries(FLUSHES)) {
+        test(`flush() with ${base.name}; ${arrival}, ${flushes}`, () => {
+          const follower = new Follower();
+          follower.run(arrange(updatesOf(base)), flushEvery);
+          follower.expect(base);
+        });
+      }
+    }
+
+    test(`flush() with ${base.name}, after every other state`, () => {
+      for (const previous of BASE_STATES) {
+        const follower = new Follower();
+        follower.run(updatesOf(previous), 1);
+        follower.expect(previous);
+        follower.run([...updatesOf(base), ...removalsOf(previous, base)].toReversed(), 2);
+        follower.expect(base);
+        follower.run([...removalsOf(base, previous), ...updatesOf(previous)], Number.POSITIVE_INFINITY);
+        follower.expect(previous);
+      }
+    });
+  }
+
+  test("flush() after an update that changes nothing is empty", () => {
+    const state = new CalcState("node-a");
+    for (const update of updatesOf(CLUSTER)) update(state);
+    state.setAffinity(fakeAffinity("node-b", "10.0.0.0/26"));
+    state.flush();
+    for (const update of updatesOf(CLUSTER)) update(state);
+    state.setAffinity(fakeAffinity("node-b", "10.0.0.0/26"));
+    expect(state.flush()).toEqual({ updated: new Map(), removed: new Set() });
+  });
+
+  test("a block that moves to another node is one update, not a removal", () => {
+    const state = new CalcState("node-a");
+    for (const update of updatesOf(CLUSTER)) update(state);
+    state.setAffinity(fakeAffinity("node-b", "10.0.0.0/26"));
+    state.flush();
+    state.deleteAffinity(fakeAffinity("node-b", "10.0.0.0/26").metadata.name);
+    state.setAffinity(fakeAffinity("node-c", "10.0.0.0/26"));
+    const { updated, removed } = state.flush();
+    expect([...updated.keys()]).toEqual(["10.0.0.0/26"]);
+    expect([...removed]).toEqual([]);
+  });
+
+  test("inSync needs nodes, affinities, pools and endpoints", () => {
+    const state = new CalcState("node-a");
+    for (const input of ["nodes", "endpoints", "pools"] as const) state.markSynced(input);
+    expect(state.inSync).toBe(false);
+    expect(state.waitingFor).toEqual(["affinities"]);
+    state.markSynced("affinities");
+    expect(state.inSync).toBe(true);
+  });
+});
