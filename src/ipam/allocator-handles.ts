@@ -43,10 +43,11 @@ export class HandleWriter {
     }
   }
 
-  /** What the handle holds, or undefined when there is none. */
-  async blocksOf(handleID: string): Promise<HandleBlocks | undefined> {
+  /** What the handle counts; nothing when there is none. */
+  async blocksOf(handleID: string): Promise<HandleBlocks> {
     const handle = this.#known.get(handleID) ?? (await this.#read(handleID));
-    return handle?.spec.block;
+    if (handle !== undefined) this.#remember(handleID, handle);
+    return handle?.spec.block ?? {};
   }
 
   /**

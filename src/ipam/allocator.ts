@@ -14,7 +14,7 @@ import type { ReleaseOp } from "./batch.ts";
 import { ordinalsOfHandle } from "./block.ts";
 import { IPAMError } from "./errors.ts";
 import type { BlockCommitter } from "./group-commit.ts";
-import { addToBlocks, settleBlocks } from "./handle.ts";
+import { addToBlocks, type HandleBlocks, settleBlocks } from "./handle.ts";
 import { checkHandleID } from "./handle-id.ts";
 import type { IPAMSources, IPAMStore } from "./ports.ts";
 import type { Allocation, AssignRequest } from "./types.ts";
@@ -99,6 +99,7 @@ class NodeAllocator implements Allocator {
     await allOf(
       [...byHandle].map(([handleID, held]) =>
         this.#handles.withLock(handleID, async () => {
+          const counts = await this.#handles.blocksOf(handleID);
           const byBlock = Map.groupBy(held, (allocation) => formatCIDR(allocation.block));
           await this.#releaseFrom(
             handleID,
@@ -110,6 +111,7 @@ class NodeAllocator implements Allocator {
               }));
               return { block, which: { ordinals } };
             }),
+            counts,
           );
         }),
       ),
@@ -121,7 +123,8 @@ class NodeAllocator implements Allocator {
     await this.#refuseWhileLocked("release a handle");
     await this.#handles.withLock(handleID, async () => {
       signal?.throwIfAborted();
-      const keys = new Set(Object.keys((await this.#handles.blocksOf(handleID)) ?? {}));
+      const counts = await this.#handles.blocksOf(handleID);
+      const keys = new Set(Object.keys(counts));
       // The blocks are the truth: one of ours that says so counts even when the handle is gone.
       for (const { cidr, block } of this.#supply.committers())
         if (block && ordinalsOfHandle(block.spec, handleID).length > 0) keys.add(formatCIDR(cidr));
@@ -129,6 +132,7 @@ class NodeAllocator implements Allocator {
       await this.#releaseFrom(
         handleID,
         [...keys].map((key) => ({ block: parseCIDR(key), which })),
+        counts,
       );
     });
   }
@@ -158,13 +162,15 @@ class NodeAllocator implements Allocator {
   async #releaseFrom(
     handleID: string,
     parts: readonly { readonly block: CIDR; readonly which: ReleaseOp["which"] }[],
+    counts: HandleBlocks,
   ): Promise<void> {
     const actual = new Map<string, number>();
     try {
       await allOf(
         parts.map(async ({ block, which }) => {
           const committer = this.#supply.committer(block);
-          const result = await committer.submit({ kind: "release", handleID, which });
+          const counted = counts[formatCIDR(block)] ?? 0;
+          const result = await committer.submit({ kind: "release", handleID, counted, which });
           if (result.kind === "released") actual.set(formatCIDR(block), result.remaining);
           this.#statuses.touch(committer);
         }),
@@ -295,7 +301,7 @@ class Assignment {
     for (const { block, ip, sequenceNumber } of this.#done.values()) {
       const which = { ordinals: [{ ordinal: ordinalOf(block, ip), sequenceNumber }] };
       try {
-        await this.#supply.committer(block).submit({ kind: "release", handleID, which });
+        await this.#supply.committer(block).submit({ kind: "release", handleID, counted: 0, which });
       } catch {
         // The handle keeps its count for this block, so that a later release finds the address.
         this.#uncertain.add(formatCIDR(block));

@@ -12,8 +12,8 @@ function take(handleID: string, tried: PlannedOp["tried"] = []): PlannedOp {
   const op: AssignOp = { kind: "assign", handleID, attributes: { node: "node-a" }, affinity: "host:node-a" };
   return { op, tried };
 }
-function give(handleID: string, which: ReleaseOp["which"] = { node: "node-a" }): PlannedOp {
-  return { op: { kind: "release", handleID, which }, tried: [] };
+function give(handleID: string, which: ReleaseOp["which"] = { node: "node-a" }, counted = 0): PlannedOp {
+  return { op: { kind: "release", handleID, counted, which }, tried: [] };
 }
 
 describe("planBatch()", () => {
@@ -52,6 +52,14 @@ describe("planBatch()", () => {
         { kind: "released", freed: 0, remaining: 0 },
       ],
     });
+  });
+
+  it("writes the block before an over-counted handle may go, so that an assignment on its way is never taken", () => {
+    const plan = planBatch(empty, [give("a", { node: "node-a" }, 1)]);
+    expect(plan).toMatchObject({ write: "update", block: { ...empty, sequenceNumber: 1_001n } });
+    expect(planBatch(undefined, [give("a", { node: "node-a" }, 1)]).write).toBe("none");
+    const other = planBatch(empty, [take("a")]).block;
+    expect(planBatch(other, [give("a", { node: "node-b" }, 1)]).write).toBe("none");
   });
 
   it("frees neither a recycled address nor another node's", () => {

@@ -15,6 +15,8 @@ export interface AssignOp {
 export interface ReleaseOp {
   readonly kind: "release";
   readonly handleID: string;
+  /** What the handle counts for this block, and will be set down from. */
+  readonly counted: number;
   readonly which:
     | { readonly ordinals: readonly { readonly ordinal: number; readonly sequenceNumber: bigint }[] }
     | { readonly node: string };
@@ -49,7 +51,13 @@ export interface BatchPlan {
 }
 
 /**
- * Works out one write for everybody who waits. Releases come first, so that what they free can be given at once when the
+ * Works out one write for everybody who waits.
+ *
+ * A handle that counts more than the block holds may belong to an assignment that is still on its way: of a process that
+ * died, or of a request that timed out. Before such a count may go, the block must be written, even if only its
+ * sequence number changes: then that assignment can never be taken any more.
+ *
+ * Releases come first, so that what they free can be given at once when the
  * block is full; since the queue is first in, first out, it is given last.
  */
 export function planBatch(stored: IPAMBlockSpec | undefined, ops: readonly PlannedOp[]): BatchPlan {
@@ -71,9 +79,15 @@ export function planBatch(stored: IPAMBlockSpec | undefined, ops: readonly Plann
     block = outcome.block;
     results[i] = outcome.result;
   }
-  if (block === undefined || block === stored) return { write: "none", block, results };
+  if (block === undefined) return { write: "none", block, results };
+  if (block === stored && !ops.some(({ op }, i) => isOverCounted(op, results[i])))
+    return { write: "none", block, results };
   const isDead = block.affinity === undefined && isEmptyBlock(block);
   return { write: isDead ? "delete" : "update", block: nextRevision(block), results };
+}
+
+function isOverCounted(op: BlockOp, result: BlockOpResult | undefined): boolean {
+  return op.kind === "release" && result?.kind === "released" && op.counted > result.freed + result.remaining;
 }
 
 function applyRelease(block: IPAMBlockSpec, op: ReleaseOp): IPAMBlockSpec {

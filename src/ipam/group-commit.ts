@@ -119,9 +119,10 @@ export class BlockCommitter {
 
   /** Reads the block again, in case others gave addresses back. */
   async refresh(): Promise<void> {
+    const before = this.#block;
     const fresh = await this.#tools.loadOwn(this.cidr);
-    // A write that ran meanwhile knows better.
-    if (!this.#isRunning) this.adopt(fresh);
+    // A write that ended meanwhile knows better.
+    if (this.#block === before) this.adopt(fresh);
   }
 
   #start(): void {

@@ -1,0 +1,331 @@
+// SPDX-License-Identifier: Apache-2.0
+import { setImmediate as turn } from "node:timers/promises";
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { type EffectiveIPPool, effectiveIPPool, parseIPPool } from "../crds/ip-pool.ts";
+import { affinityName, blockName } from "../crds/names.ts";
+import type { Clock } from "../lib/clock.ts";
+import { type CIDR, formatCIDR, ipAt, parseCIDR } from "../net/cidr.ts";
+import { type Family, formatIP } from "../net/ip.ts";
+import { isHostAffinityOf, nodeOfAffinity, withState } from "./affinity.ts";
+import { type Allocator, createAllocator } from "./allocator.ts";
+import { assign, isEmptyBlock, nextRevision, ordinalsOfHandle, release, withoutAffinity } from "./block.ts";
+import { checkBlock } from "./check-block.ts";
+import { IPAMError } from "./errors.ts";
+import { addToBlocks, newHandle, withBlocks } from "./handle.ts";
+import { MemoryStore } from "./memory-store.ts";
+import type { IPAMSources, IPAMStore } from "./ports.ts";
+import type { Allocation } from "./types.ts";
+
+/** Decides who goes next, so that a seed is one interleaving of all requests of all hosts. */
+class Scheduler {
+  readonly random: () => number;
+  readonly #ready: (() => void)[] = [];
+
+  constructor(seed: number) {
+    let state = seed >>> 0;
+    // mulberry32
+    this.random = () => {
+      state = (state + 0x6d2b79f5) >>> 0;
+      let t = Math.imul(state ^ (state >>> 15), state | 1);
+      t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+      return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+    };
+  }
+
+  pause(): Promise<void> {
+    return new Promise((resolve) => this.#ready.push(resolve));
+  }
+
+  later(fn: () => void): void {
+    this.#ready.push(fn);
+  }
+
+  /** Runs until the work is done and nothing is left. Rejects when everybody waits for nobody. */
+  async run(work: Promise<unknown>, afterEach: () => void): Promise<void> {
+    let isDone = false;
+    const finished = work.finally(() => {
+      isDone = true;
+    });
+    finished.catch(() => {});
+    for (let idle = 0; !isDone || this.#ready.length > 0; ) {
+      const [next] = this.#ready.splice(Math.floor(this.random() * this.#ready.length), 1);
+      if (next === undefined && ++idle > 20) throw new Error("Everybody waits: a request hangs");
+      if (next !== undefined) idle = 0;
+      next?.();
+      await turn();
+      afterEach();
+    }
+    await finished;
+  }
+}
+
+interface World {
+  readonly scheduler: Scheduler;
+  readonly store: MemoryStore;
+  readonly pools: readonly EffectiveIPPool[];
+  readonly clock: Clock;
+  /** Address to the handle that believes that it holds it. */
+  readonly holders: Map<string, string>;
+  faultRate: number;
+  containers: number;
+}
+
+function makeWorld(seed: number): World {
+  const scheduler = new Scheduler(seed);
+  const pools = [
+    { name: "four", spec: { cidr: "10.0.0.0/26", blockSize: 29 } },
+    { name: "six", spec: { cidr: "fd00::/122", blockSize: 125 } },
+  ].map(({ name, spec }) =>
+    effectiveIPPool(parseIPPool({ apiVersion: "crd.projectcalico.org/v1", kind: "IPPool", metadata: { name }, spec })),
+  );
+  let ticks = 0n;
+  const clock: Clock = {
+    nowMs: () => Number(++ticks),
+    nowNs: () => ++ticks,
+    sleep: async (ms) => {
+      for (let i = 0; i < (ms < 500 ? 1 : 20); i++) await scheduler.pause();
+    },
+  };
+  return {
+    scheduler,
+    pools,
+    clock,
+    holders: new Map(),
+    faultRate: 0.04,
+    containers: 0,
+    store: new MemoryStore({
+      onRequest: async () => {
+        await scheduler.pause();
+        return undefined;
+      },
+    }),
+  };
+}
+
+/**
+ * What a process sees of the store: some answers are lost, some writes land late or never, and when the process is
+ * killed nothing answers any more.
+ */
+function faulty(world: World, life: { isDead: boolean }): IPAMStore {
+  const { scheduler, store } = world;
+  const never = new Promise<never>(() => {});
+  const answer = async (property: string, call: () => Promise<unknown>): Promise<unknown> => {
+    if (scheduler.random() >= world.faultRate) return await call();
+    await scheduler.pause();
+    const fault = Math.floor(scheduler.random() * 4);
+    if (property === "get" || property === "list") throw new IPAMError("Datastore", "the test took the server away");
+    if (fault === 0 && property === "update") return { kind: "conflict" };
+    if (fault === 1) await call();
+    if (fault === 2) scheduler.later(() => void call());
+    return { kind: "unknown", error: new Error("the test lost the answer") };
+  };
+  return new Proxy(store, {
+    get: (target, property) => {
+      const method: unknown = Reflect.get(target, property);
+      if (typeof method !== "function") return method;
+      return async (...args: unknown[]): Promise<unknown> => {
+        if (life.isDead) return await never;
+        const result = await answer(String(property), () => Reflect.apply(method, target, args));
+        return life.isDead ? await never : result;
+      };
+    },
+  });
+}
+
+/** One node: an agent that is killed now and then, and several sandboxes that come and go at once. */
+async function runHost(world: World, node: string, rounds: number): Promise<void> {
+  const { scheduler, store, holders } = world;
+  const sources: IPAMSources = {
+    settings: () => ({ datastoreReady: true, autoAllocateBlocks: true }),
+    pools: () => world.pools,
+    ownAffinities: () => store.all("affinity").filter((affinity) => isHostAffinityOf(affinity, node)),
+    knownBlocks: () => store.all("affinity").map((affinity) => parseCIDR(affinity.spec.cidr)),
+  };
+  const held = new Map<string, readonly Allocation[]>();
+  /** Handles of ADDs that did not end well: what the attachment records say after a crash. */
+  const doubtful = new Set<string>();
+
+  const add = async (allocator: Allocator): Promise<void> => {
+    const handleID = `net.c${world.containers++}`;
+    const families: readonly Family[] = scheduler.random() < 0.5 ? [4] : [4, 6];
+    const abort = new AbortController();
+    if (scheduler.random() < 0.1) void scheduler.pause().then(() => abort.abort(new Error("hung up")));
+    doubtful.add(handleID);
+    try {
+      const got = await allocator.assign({ handleID, attributes: { node, pod: handleID }, families }, abort.signal);
+      doubtful.delete(handleID);
+      held.set(handleID, got);
+      for (const { ip } of got) {
+        expect(holders.get(formatIP(ip)), `${formatIP(ip)} given twice`).toBeUndefined();
+        holders.set(formatIP(ip), handleID);
+      }
+    } catch (error) {
+      if (!(error instanceof Error) || error.name === "AssertionError") throw error;
+      if (!("mayHoldAddresses" in error && error.mayHoldAddresses === true)) doubtful.delete(handleID);
+    }
+  };
+  const del = async (allocator: Allocator): Promise<void> => {
+    const [first] = held;
+    if (first === undefined) return;
+    const [handleID, allocations] = first;
+    held.delete(handleID);
+    doubtful.add(handleID);
+    for (const { ip } of allocations) holders.delete(formatIP(ip));
+    const byHandle = scheduler.random() < 0.3;
+    await (byHandle ? allocator.releaseByHandle(handleID) : allocator.release(allocations)).then(
+      () => doubtful.delete(handleID),
+      () => {},
+    );
+  };
+
+  for (let life = 0; life < 2; life++) {
+    const state = { isDead: false };
+    const killed = Promise.withResolvers<void>();
+    const allocator = createAllocator({
+      store: faulty(world, state),
+      sources,
+      clock: world.clock,
+      random: scheduler.random,
+      nodeName: node,
+      isResident: true,
+    });
+    const recover = async (): Promise<void> => {
+      for (const handleID of [...doubtful]) {
+        await allocator.releaseByHandle(handleID).then(
+          () => doubtful.delete(handleID),
+          () => {},
+        );
+      }
+    };
+    const worker = async (): Promise<void> => {
+      for (let i = 0; i < rounds; i++) {
+        if (life === 0 && scheduler.random() < 0.02) {
+          state.isDead = true;
+          killed.resolve();
+          return;
+        }
+        await (scheduler.random() < 0.6 ? add(allocator) : del(allocator));
+      }
+    };
+    await recover();
+    await Promise.race([Promise.all([worker(), worker(), worker()]), killed.promise]);
+    allocator.close();
+    if (life === 0) continue;
+    world.faultRate = 0;
+    while (held.size > 0) await del(allocator);
+    while (doubtful.size > 0) await recover();
+  }
+}
+
+/** Somebody else's plugin, one call at a time, by the same rules: it borrows from everybody's blocks and unclaims them. */
+async function runCalico(world: World, rounds: number): Promise<void> {
+  const { store, scheduler, holders } = world;
+  for (let i = 0; i < rounds; i++) {
+    const blocks = await store.list("block");
+    const block = blocks[Math.floor(scheduler.random() * blocks.length)];
+    if (block === undefined) continue;
+    if (scheduler.random() < 0.3) await unclaim(world, parseCIDR(block.spec.cidr));
+    else {
+      const handleID = `calico.${i}`;
+      const ip = await borrow(world, block.metadata.name, handleID);
+      if (ip === undefined) continue;
+      expect(holders.get(ip), `${ip} given twice`).toBeUndefined();
+      holders.set(ip, handleID);
+      if (scheduler.random() < 0.8) {
+        holders.delete(ip);
+        await giveBack(world, block.metadata.name, handleID);
+      }
+    }
+  }
+}
+
+async function countHandle(store: MemoryStore, handleID: string, cidr: string, count: number): Promise<void> {
+  for (;;) {
+    const handle = await store.get("handle", handleID);
+    const blocks = addToBlocks(handle?.spec.block ?? {}, [cidr], count);
+    const outcome =
+      handle === undefined
+        ? await store.create("handle", newHandle(handleID, blocks))
+        : Object.keys(blocks).length === 0
+          ? await store.delete("handle", handle)
+          : await store.update("handle", withBlocks(handle, blocks));
+    if (outcome.kind === "ok") return;
+  }
+}
+
+async function borrow({ store }: World, name: string, handleID: string): Promise<string | undefined> {
+  for (;;) {
+    const block = await store.get("block", name);
+    if (block === undefined) return undefined;
+    const taken = assign(block.spec, { handleID, attributes: { node: "calico" }, count: 1 });
+    const [ordinal] = taken.ordinals;
+    if (ordinal === undefined) return undefined;
+    await countHandle(store, handleID, block.spec.cidr, 1);
+    const outcome = await store.update("block", { ...block, spec: nextRevision(taken.block) });
+    if (outcome.kind === "ok") return formatIP(ipAt(parseCIDR(block.spec.cidr), ordinal));
+    await countHandle(store, handleID, block.spec.cidr, -1);
+  }
+}
+
+async function giveBack({ store }: World, name: string, handleID: string): Promise<void> {
+  for (;;) {
+    const block = await store.get("block", name);
+    if (block === undefined) throw new Error("a block with an address in it is gone");
+    const freed = nextRevision(release(block.spec, ordinalsOfHandle(block.spec, handleID)));
+    const isDead = freed.affinity === undefined && isEmptyBlock(freed);
+    const written = { ...block, spec: freed };
+    const outcome = isDead ? await store.delete("block", block) : await store.update("block", written);
+    if (outcome.kind !== "ok") continue;
+    await countHandle(store, handleID, block.spec.cidr, -1);
+    return;
+  }
+}
+
+/** Takes an empty block from its owner, or gives up the affinity of one that is in use, as deleting a pool does. */
+async function unclaim({ store }: World, cidr: CIDR): Promise<void> {
+  const block = await store.get("block", blockName(cidr));
+  const owner = nodeOfAffinity(block?.spec.affinity);
+  if (block === undefined || owner === undefined) return;
+  const affinity = await store.get("affinity", affinityName(owner, cidr));
+  if (affinity === undefined) return;
+  const marked = await store.update("affinity", withState(affinity, "pendingDeletion"));
+  if (marked.kind !== "ok") return;
+  const without = { ...block, spec: nextRevision(withoutAffinity(block.spec)) };
+  const outcome = isEmptyBlock(block.spec) ? await store.delete("block", block) : await store.update("block", without);
+  if (outcome.kind === "ok") await store.delete("affinity", marked.object);
+}
+
+/** True at every moment, whoever died in the middle of what. Plain code: it runs after each request. */
+function expectSound(store: MemoryStore): void {
+  for (const { spec } of store.all("block")) {
+    const findings = checkBlock(spec, 0);
+    if (findings.length > 0) throw new Error(`${spec.cidr}: ${JSON.stringify(findings)}`);
+    for (const { handle_id: handleID = "" } of spec.attributes) {
+      const counted = store.peek("handle", handleID)?.spec.block[spec.cidr] ?? 0;
+      const actual = ordinalsOfHandle(spec, handleID).length;
+      if (counted < actual) throw new Error(`${handleID} holds ${actual} in ${spec.cidr} and counts ${counted}`);
+    }
+  }
+}
+
+describe("createAllocator()", () => {
+  it("gives no address twice and loses none, with many hosts, faults, crashes, thieves and another plugin", async () => {
+    const kept = { blocks: 0 };
+    await fc.assert(
+      fc.asyncProperty(fc.integer(), async (seed) => {
+        const world = makeWorld(seed);
+        const work = [runCalico(world, 15), ...["a", "b", "c"].map((name) => runHost(world, `node-${name}`, 8))];
+        await world.scheduler.run(Promise.all(work), () => expectSound(world.store));
+        const blocks = world.store.all("block");
+        const taken = blocks.flatMap(({ spec }) => spec.attributes.map((a) => a.handle_id ?? ""));
+        // What is left is what the other plugin kept.
+        expect([...new Set(taken)].sort()).toEqual([...new Set(world.holders.values())].sort());
+        expect(new Set(blocks.map((b) => formatCIDR(parseCIDR(b.spec.cidr)))).size).toBe(blocks.length);
+        kept.blocks += blocks.length;
+      }),
+      { numRuns: Number(process.env["IPAM_SIM_RUNS"] ?? 12) },
+    );
+    expect(kept.blocks).toBeGreaterThan(0);
+  }, 600_000);
+});
