@@ -159,7 +159,7 @@ async function createFirstObjects(
       subresource: "",
       dryRun: false,
       fieldValidation: "Strict",
-      fieldManager: "gingham-apiserver",
+      manager: { name: "gingham-apiserver", isNamed: false },
       admit: () => undefined,
     } as const;
     const isThere = store.get(storageKey(def), key) !== undefined;

@@ -208,9 +208,14 @@ function writeContext({ request, path, def }: Call, admit: WriteContext["admit"]
     subresource: path.subresource === "status" ? "status" : "",
     dryRun: dryRun.length > 0,
     fieldValidation: fieldValidationOf(query.get("fieldValidation")),
-    fieldManager: query.get("fieldManager") ?? (request.userAgent ?? "unknown").split("/", 1)[0] ?? "unknown",
+    manager: managerOf(query.get("fieldManager"), request.userAgent),
     admit,
   };
+}
+
+function managerOf(named: string | null, userAgent = "unknown"): WriteContext["manager"] {
+  const isNamed = named !== null && named !== "";
+  return { name: isNamed ? named : (userAgent.split("/", 1)[0] ?? "unknown"), isNamed };
 }
 
 function fieldValidationOf(text: string | null): FieldValidation {

@@ -44,6 +44,13 @@ export interface JSONSchema {
   readonly $ref?: string;
 }
 
+/** The schema of a field, wherever the schema of its parent says it. */
+export function fieldSchema(schema: JSONSchema | undefined, name: string): JSONSchema | undefined {
+  const known = schema?.properties?.[name];
+  if (known !== undefined) return known;
+  return typeof schema?.additionalProperties === "object" ? schema.additionalProperties : undefined;
+}
+
 /** What one walk over an object found. */
 export interface Findings {
   readonly causes: Cause[];

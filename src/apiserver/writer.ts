@@ -19,7 +19,7 @@ import {
   toApiObject,
   validate,
 } from "./lifecycle.ts";
-import { recordManager } from "./managed-fields.ts";
+import { type Manager, recordManager } from "./managed-fields.ts";
 import { type ApiObject, clone } from "./model.ts";
 import { type Registry, type ResourceDef, storageKey } from "./resource.ts";
 import type { Store, Transaction } from "./store.ts";
@@ -33,7 +33,7 @@ export interface WriteContext {
   readonly subresource: "" | "status";
   readonly dryRun: boolean;
   readonly fieldValidation: FieldValidation;
-  readonly fieldManager: string;
+  readonly manager: Manager;
   /** Refuses by what is stored, such as "not a pod of your node". @throws StatusError 403 */
   readonly admit: (stored: ApiObject | undefined) => void;
 }
@@ -72,27 +72,14 @@ export class Writer {
 
   /** A server-side apply creates what is not there; the other patches need an object. */
   patch(context: WriteContext, patch: PatchBody): Promise<WriteResult> {
-    const { def, namespace, name } = context;
+    const { def, namespace, name, manager, subresource } = context;
+    const isApply = patch.type === "apply";
+    const patched = (stored: ApiObject | undefined): ApiObject =>
+      toApiObject(applyPatch(def, stored, patch, { manager, subresource, time: this.#time() }), def, namespace, name);
     return this.#store.write((tx) => {
-      const old = tx.get(storageKey(def), keyOf(context, name));
-      if (old === undefined && patch.type === "apply" && context.subresource === "") {
-        const object = toApiObject(
-          applyPatch(def, undefined, patch, context.fieldManager, this.#time()),
-          def,
-          namespace,
-          name,
-        );
-        return this.#create(tx, context, object);
-      }
-      return this.#update(
-        tx,
-        context,
-        (stored) => {
-          const patched = applyPatch(def, stored, patch, context.fieldManager, this.#time());
-          return toApiObject(patched, def, namespace, name);
-        },
-        patch.type === "apply",
-      );
+      const isThere = tx.get(storageKey(def), keyOf(context, name)) !== undefined;
+      if (isApply && !isThere && subresource === "") return this.#create(tx, context, patched(undefined), isApply);
+      return this.#update(tx, context, patched, isApply);
     });
   }
 
@@ -123,7 +110,7 @@ export class Writer {
     return timestamp(this.#nowMs());
   }
 
-  #create(tx: Transaction, context: WriteContext, object: ApiObject): WriteResult {
+  #create(tx: Transaction, context: WriteContext, object: ApiObject, isApply = false): WriteResult {
     const { def, dryRun } = context;
     const resource = storageKey(def);
     if (object.metadata.name === "" && object.metadata.generateName) {
@@ -138,9 +125,10 @@ export class Writer {
     }
     context.admit(undefined);
     beginLife(def, object, randomUUID(), this.#nowMs());
-    if (managedFields !== undefined) object.metadata.managedFields = managedFields;
+    if (isApply && managedFields !== undefined) object.metadata.managedFields = managedFields;
     const warnings = validate(def, object, context.fieldValidation);
     def.check?.(object, undefined);
+    if (!isApply) recordManager(def, undefined, object, context.manager, "", this.#time());
     if (def.namespaced) checkNamespace(tx, def, context.namespace, object.metadata.name);
     const key = keyOf(context, object.metadata.name);
     if (tx.get(resource, key) !== undefined) throw alreadyExists(def, object.metadata.name);
@@ -175,7 +163,7 @@ export class Writer {
     }
     countGeneration(def, old.object, object);
     if (isSame(old.object, object)) return { status: 200, entry: old, warnings, isRemoved: false };
-    if (!isApply) recordManager(def, old.object, object, context.fieldManager, context.subresource, this.#time());
+    if (!isApply) recordManager(def, old.object, object, context.manager, context.subresource, this.#time());
     const entry = dryRun ? preview(resource, key, object) : tx.put(resource, key, object);
     return { status: 200, entry, warnings, isRemoved: false };
   }
