@@ -1,0 +1,339 @@
+// SPDX-License-Identifier: Apache-2.0
+import { describe, expect, test } from "vitest";
+import type { BlockAffinity } from "../crds/block-affinity.ts";
+import type { Node } from "../crds/core.ts";
+import type { IPPool } from "../crds/ip-pool.ts";
+import { FakeClock } from "../lib/fake-clock.ts";
+import { parseCIDR } from "../net/cidr.ts";
+import { type Family, parseIP } from "../net/ip.ts";
+import { FakeLog, FakeSource, fakeAffinity, fakeEndpoint, fakeNode, fakePool, noMetrics } from "./fake-resources.ts";
+import { FakeRouteDataplane } from "./fake-route-dataplane.ts";
+import { createFelix, type Felix, type FelixOptions } from "./felix.ts";
+import { formatKernelRoute } from "./kernel-route.ts";
+import type { KernelRoute } from "./ports.ts";
+
+const NIC = 2;
+
+function setUp(options: Partial<FelixOptions> = {}) {
+  const clock = new FakeClock();
+  const kernel = new FakeRouteDataplane();
+  kernel.addLink("eth0", { ip: parseIP("192.0.2.1"), prefixLength: 24 }, NIC);
+  kernel.addAddr(NIC, parseIP("2001:db8::1"), 64);
+  const sources = {
+    nodes: new FakeSource<Node>(
+      fakeNode("node-a", ["192.0.2.1", "2001:db8::1"]),
+      fakeNode("node-b", ["192.0.2.2", "2001:db8::2"]),
+    ),
+    affinities: new FakeSource<BlockAffinity>(
+      fakeAffinity("node-a", "10.0.0.0/26"),
+      fakeAffinity("node-b", "10.0.0.64/26"),
+    ),
+    pools: new FakeSource<IPPool>(fakePool("four", "10.0.0.0/16")),
+  };
+  const log = new FakeLog();
+  const forwarding: (readonly Family[])[] = [];
+  const felixOptions: FelixOptions = {
+    nodeName: "node-a",
+    dataplane: kernel,
+    sources,
+    clock,
+    random: () => 0,
+    log,
+    metrics: noMetrics,
+    enableForwarding: (families) => forwarding.push(families),
+    ...options,
+  };
+  const open = (): Felix => createFelix(felixOptions);
+  const syncAll = (): void => {
+    for (const source of Object.values(sources)) source.sync();
+  };
+  const shown = (): string[] =>
+    kernel.routes
+      .map((route) => formatKernelRoute(route, (ifIndex) => (ifIndex === NIC ? "eth0" : undefined)))
+      .toSorted();
+  return { clock, kernel, sources, log, forwarding, open, syncAll, shown };
+}
+
+/** Starts an agent in which everything is known, and lets it make its first apply. */
+async function setUpRunning(options: Partial<FelixOptions> = {}) {
+  const world = setUp(options);
+  const felix = world.open();
+  felix.start();
+  world.syncAll();
+  await world.clock.advance(10);
+  return { ...world, felix };
+}
+
+const OWN = "blackhole 10.0.0.0/26 proto 80";
+const REMOTE = "10.0.0.64/26 via 192.0.2.2 dev eth0 proto 80";
+
+function podRoute(ip: string, ifIndex: number): KernelRoute {
+  const base = { type: "unicast", metric: 0, protocol: 80, onlink: false } as const;
+  return { ...base, dst: parseCIDR(`${ip}/32`), ifIndex, scope: "link" };
+}
+
+describe("Felix", () => {
+  test("start() writes nothing to the kernel before nodes, affinities and pools are in sync", async () => {
+    const { clock, kernel, sources, open, shown } = setUp();
+    kernel.put({ ...podRoute("10.0.0.5", NIC), dst: parseCIDR("10.9.9.0/26") });
+    const felix = open();
+    felix.start();
+    for (const name of ["nodes", "affinities", "pools"] as const) {
+      await clock.advance(5000);
+      expect([kernel.writes, kernel.deletes]).toEqual([[], []]);
+      expect(felix.health.readiness().ok).toBe(false);
+      expect(felix.health.readiness().checks["datastore"]?.detail).toContain(name);
+      sources[name].sync();
+    }
+    await clock.advance(10);
+    expect(shown()).toEqual([REMOTE, OWN].toSorted());
+    expect(felix.health.readiness()).toMatchObject({ ok: true });
+    await felix.stop();
+  });
+
+  test("a restart on a kernel that agrees writes nothing, and stop() leaves the kernel alone", async () => {
+    const { clock, kernel, felix, open, log, shown } = await setUpRunning();
+    kernel.addLink("cali1", undefined, 11);
+    felix.endpointUp(fakeEndpoint("1", 11, "10.0.0.5"));
+    await clock.advance(10);
+    const before = shown();
+    expect(before).toContain("10.0.0.5/32 dev #11 proto 80");
+    await felix.stop();
+    expect(shown()).toEqual(before);
+    kernel.writes.length = 0;
+    kernel.deletes.length = 0;
+    const restarted = open();
+    restarted.endpointUp(fakeEndpoint("1", 11, "10.0.0.5"));
+    restarted.start();
+    await clock.advance(200_000);
+    expect([kernel.writes, kernel.deletes]).toEqual([[], []]);
+    expect(log.said("info")).toContain("in sync: 3 routes adopted as they were, 0 written, 0 deleted");
+    await restarted.stop();
+    expect(kernel.watchers).toBe(0);
+  });
+
+  test("what others delete or change is restored soon after the notification, and reported", async () => {
+    const { clock, kernel, felix, log, shown } = await setUpRunning();
+    await clock.advance(1000);
+    const before = shown();
+    kernel.remove(parseCIDR("10.0.0.0/26"));
+    kernel.put({ ...podRoute("10.0.0.5", NIC), dst: parseCIDR("10.0.0.64/26"), protocol: 4 });
+    await clock.advance(10);
+    expect(shown()).toEqual(before);
+    expect(log.said("warn")).toContain("2 routes were removed or changed by another program; restored");
+    expect(log.said("warn")).toContain("1 routes of others replaced by ours");
+    await felix.stop();
+  });
+
+  test("notifications in a storm share listings", async () => {
+    const { clock, kernel, felix } = await setUpRunning();
+    await clock.advance(1000);
+    const before = kernel.listings;
+    for (let i = 0; i < 100; i++) {
+      kernel.put({ ...podRoute("10.9.0.1", NIC), protocol: 12 });
+      await clock.advance(10);
+    }
+    // One second: at most one listing of two families in 200 ms, and one at either end.
+    expect(kernel.listings - before).toBeLessThanOrEqual(2 * 7);
+    await felix.stop();
+  });
+
+  test("a full resync every 90 s finds what no notification told", async () => {
+    const { clock, kernel, felix, shown } = await setUpRunning();
+    const before = shown();
+    const lost = kernel.routes[0];
+    if (lost === undefined) throw new Error("no route");
+    await kernel.deleteRoutes([lost]);
+    await clock.advance(80_000);
+    expect(shown()).not.toEqual(before);
+    await clock.advance(10_100);
+    expect(shown()).toEqual(before);
+    await felix.stop();
+  });
+
+  test("routes of a deleted node and of a released block vanish; a moved block is one replace", async () => {
+    const { clock, kernel, sources, felix, log, shown } = await setUpRunning();
+    sources.nodes.set(fakeNode("node-c", ["192.0.2.3"]));
+    sources.affinities.set(fakeAffinity("node-c", "10.0.0.128/26"));
+    await clock.advance(10);
+    expect(shown()).toContain("10.0.0.128/26 via 192.0.2.3 dev eth0 proto 80");
+    kernel.deletes.length = 0;
+    sources.affinities.delete("node-c-10-0-0-128-26");
+    sources.affinities.set(fakeAffinity("node-b", "10.0.0.128/26"));
+    await clock.advance(10);
+    expect(shown()).toContain("10.0.0.128/26 via 192.0.2.2 dev eth0 proto 80");
+    expect(kernel.deletes).toEqual([]);
+    sources.nodes.delete("node-b");
+    sources.affinities.delete("node-a-10-0-0-0-26");
+    await clock.advance(10);
+    expect(shown()).toEqual([]);
+    await clock.advance(1000);
+    expect(log.said("warn")).toEqual(["node-b: No Node object of this name; its blocks get no route (2 destinations)"]);
+    await felix.stop();
+  });
+
+  test("a pod's route is left alone while its ADD is under way, and known from its first moment", async () => {
+    const { clock, kernel, felix, shown, log } = await setUpRunning();
+    felix.endpointUp(fakeEndpoint("1", 0, "10.0.0.5"));
+    await clock.advance(10);
+    kernel.addLink("cali1", undefined, 11);
+    kernel.put(podRoute("10.0.0.5", 11));
+    await clock.advance(500);
+    felix.endpointUp(fakeEndpoint("1", 11, "10.0.0.5"));
+    await clock.advance(100_000);
+    expect(shown()).toContain("10.0.0.5/32 dev #11 proto 80");
+    felix.endpointDown({ key: "1" });
+    felix.endpointDown({ key: "1" });
+    await clock.advance(10);
+    kernel.deleteLink(11);
+    await clock.advance(100_000);
+    expect(shown()).toEqual([REMOTE, OWN].toSorted());
+    expect(kernel.deletes).toEqual([]);
+    expect(log.said("warn")).toEqual([]);
+    await felix.stop();
+  });
+
+  test("a pod's link that flaps gets its route back; one that is gone is named", async () => {
+    const { clock, kernel, felix, log, shown } = await setUpRunning();
+    kernel.addLink("cali1", undefined, 11);
+    felix.endpointUp(fakeEndpoint("1", 11, "10.0.0.5"));
+    await clock.advance(10);
+    kernel.setUp(11, false);
+    kernel.setUp(11, true);
+    await clock.advance(6000);
+    expect(shown()).toContain("10.0.0.5/32 dev #11 proto 80");
+    kernel.deleteLink(11);
+    await clock.advance(2000);
+    expect(log.said("warn")).toContain("Route to 10.0.0.5/32 waits: link cali1 (index 11) is missing");
+    expect(felix.findings()).toMatchObject([{ code: "RouteWaits" }]);
+    await felix.stop();
+  });
+
+  test("the parent link may go down and lose its routes: they come back with it", async () => {
+    const { clock, kernel, felix, log, shown } = await setUpRunning();
+    kernel.setUp(NIC, false);
+    await clock.advance(2000);
+    expect(shown()).toEqual([OWN]);
+    expect(log.said("warn")[0]).toContain("link eth0, which carries this node's address 192.0.2.1, is down");
+    kernel.setUp(NIC, true);
+    await clock.advance(10);
+    expect(shown()).toEqual([REMOTE, OWN].toSorted());
+    await felix.stop();
+  });
+
+  test("an address that leaves its link for a moment takes no route away", async () => {
+    const { clock, kernel, felix, shown } = await setUpRunning();
+    kernel.deleteAddr(NIC, parseIP("192.0.2.1"));
+    await clock.advance(200_000);
+    expect(shown()).toEqual([REMOTE, OWN].toSorted());
+    kernel.addAddr(NIC, parseIP("192.0.2.1"), 24);
+    await clock.advance(10);
+    expect(kernel.deletes).toEqual([]);
+    await felix.stop();
+  });
+
+  test("a changed InternalIP of another node changes its routes, also of this node its parent link", async () => {
+    const { clock, kernel, sources, felix, shown } = await setUpRunning();
+    kernel.addLink("eth1", { ip: parseIP("198.51.100.1"), prefixLength: 24 }, 3);
+    sources.nodes.set(fakeNode("node-b", ["198.51.100.2"]));
+    sources.nodes.set(fakeNode("node-a", ["198.51.100.1"]));
+    await clock.advance(10);
+    expect(shown()).toContain("10.0.0.64/26 via 198.51.100.2 dev #3 proto 80");
+    await felix.stop();
+  });
+
+  test("a failing kernel worker is retried with back-off, shown by readiness, and never ends the loop", async () => {
+    const { clock, kernel, open, syncAll, log, shown } = setUp();
+    kernel.onCall = (call) => {
+      if (call === "listRoutes") throw new Error("worker is gone");
+    };
+    const felix = open();
+    felix.start();
+    syncAll();
+    await clock.advance(1000);
+    expect(felix.health.readiness().checks["firstApply"]?.detail).toContain("worker is gone");
+    expect(felix.health.liveness().ok).toBe(true);
+    expect(log.said("warn").length).toBeGreaterThan(1);
+    expect(log.said("warn").length).toBeLessThan(10);
+    kernel.onCall = undefined;
+    await clock.advance(20_000);
+    expect(shown()).toEqual([REMOTE, OWN].toSorted());
+    expect(felix.health.readiness().ok).toBe(true);
+    await felix.stop();
+  });
+
+  test("forwarding of IPv6 is switched on with the first IPv6 pool, and again at each resync", async () => {
+    const { clock, sources, forwarding, felix } = await setUpRunning();
+    expect(forwarding).toEqual([[4]]);
+    sources.pools.set(fakePool("six", "fd00::/64"));
+    await clock.advance(91_000);
+    expect(forwarding.at(-1)).toEqual([4, 6]);
+    await felix.stop();
+  });
+
+  test("forwarding that cannot be switched on is a finding, and routes are written all the same", async () => {
+    const { clock, felix, log, shown } = await setUpRunning({
+      enableForwarding: () => {
+        throw new Error("EROFS");
+      },
+    });
+    await clock.advance(2000);
+    expect(shown()).toEqual([REMOTE, OWN].toSorted());
+    expect(log.said("warn")[0]).toContain("Cannot switch on forwarding of IPv4: EROFS");
+    await felix.stop();
+  });
+
+  test("the node object gets its address and condition in the background, with retries", async () => {
+    const written: Node[] = [];
+    let fails = 2;
+    const { clock, felix } = await setUpRunning({
+      nodeStatus: {
+        get: async () => fakeNode("node-a", ["192.0.2.1"]),
+        updateStatus: async (node) => {
+          if (fails-- > 0) throw new Error("conflict");
+          written.push(node);
+        },
+      },
+    });
+    await clock.advance(10_000);
+    expect(written).toMatchObject([
+      {
+        metadata: {
+          annotations: {
+            "projectcalico.org/IPv4Address": "192.0.2.1/24",
+            "projectcalico.org/IPv6Address": "2001:db8::1/64",
+          },
+        },
+        status: { conditions: [{ type: "NetworkUnavailable", status: "False", reason: "GinghamIsUp" }] },
+      },
+    ]);
+    await felix.stop();
+  });
+
+  test("liveness fails when a turn hangs", async () => {
+    const { clock, kernel, open, syncAll } = setUp();
+    const felix = open();
+    const hang = Promise.withResolvers<never>();
+    kernel.listRoutes = () => hang.promise;
+    felix.start();
+    syncAll();
+    await clock.advance(50_000);
+    expect(felix.health.liveness().ok).toBe(true);
+    await clock.advance(20_000);
+    expect(felix.health.liveness()).toMatchObject({ ok: false });
+    hang.reject(new Error("over"));
+    await felix.stop();
+  });
+
+  test("the loop says one line a minute", async () => {
+    const { clock, kernel, felix, log } = await setUpRunning();
+    for (let i = 0; i < 12; i++) {
+      kernel.overrun();
+      await clock.advance(10_000);
+    }
+    const lines = log.said("info").filter((line) => line.startsWith("route updates:"));
+    expect(lines.length).toBeGreaterThanOrEqual(1);
+    expect(lines.length).toBeLessThanOrEqual(2);
+    await felix.stop();
+  });
+});
