@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { constants } from "node:os";
 import { CommandError } from "./errors.ts";
 
 export interface RunOptions {
@@ -42,7 +43,7 @@ export async function run(argv: readonly string[], options: RunOptions = {}): Pr
   options.signal?.throwIfAborted();
   const text = Buffer.concat(stderr).toString();
   return {
-    exitCode: failure.error === undefined ? (code ?? 128 + signalNumber(signal)) : 127,
+    exitCode: failure.error === undefined ? (code ?? 128 + (signal === null ? 0 : constants.signals[signal])) : 127,
     stdout: Buffer.concat(stdout).toString(),
     stderr: failure.error === undefined ? text : `${text}${failure.error.message}`,
   };
@@ -58,8 +59,4 @@ export async function runOk(argv: readonly string[], options: RunOptions = {}): 
 /** Runs a `sh` script that stops at the first failure. @throws CommandError */
 export function runScript(script: string, options: RunOptions = {}): Promise<string> {
   return runOk(["sh", "-euc", script], options);
-}
-
-function signalNumber(signal: NodeJS.Signals | null): number {
-  return signal === "SIGKILL" ? 9 : signal === "SIGINT" ? 2 : 15;
 }

@@ -115,7 +115,7 @@ describe("CRI, as kubelet uses it", () => {
 
   test("a host port answers from outside of the node", async () => {
     const url = `http://${NODE_IP}:8080/`;
-    const outside = ["ip", "netns", "exec", "outside", "busybox", "wget", "-T", "5", "-qO-", url];
+    const outside = ["ip", "netns", "exec", "outside", "timeout", "5", "busybox", "wget", "-qO-", url];
     expect(await machine.runOk(outside)).toBe("hello from the container\n");
   });
 
@@ -210,7 +210,7 @@ describe("ctr run --cni, without Kubernetes", () => {
   test("their host ports answer", async () => {
     for (const port of [HOST_PORT, HOST_PORT + 1]) {
       const url = `http://${NODE_IP}:${port}/`;
-      const outside = ["ip", "netns", "exec", "outside", "busybox", "wget", "-T", "5", "-qO-", url];
+      const outside = ["ip", "netns", "exec", "outside", "timeout", "5", "busybox", "wget", "-qO-", url];
       expect(await machine.runOk(outside)).toBe("hello from the container\n");
     }
   });
