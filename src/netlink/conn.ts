@@ -82,7 +82,11 @@ export class Conn implements Disposable {
     return result?.replies ?? NO_REPLIES;
   }
 
-  /** As executeBatch, for steps that only make sense together. @throws NetlinkError the first failure; later requests were tried all the same */
+  /**
+   * As executeBatch, for steps that only make sense together.
+   *
+   * @throws NetlinkError the first failure; later requests were tried all the same
+   */
   executeAll(requests: readonly Request[]): readonly BatchResult[] {
     const results = this.executeBatch(requests);
     for (const { error } of results) if (error !== undefined) throw error;

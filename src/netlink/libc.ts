@@ -4,8 +4,8 @@ import { NetlinkError } from "./errors.ts";
 
 /**
  * The system calls that Node lacks, out of the libc that the process runs on. This is the one file that imports
- * `node:ffi`, which is experimental: whatever changes there, changes here. Reading and writing need nothing of it, since
- * `fs.readSync` and `fs.writeSync` work on any descriptor.
+ * `node:ffi`, which is experimental: whatever changes there, changes here. Reading and writing need nothing of it,
+ * since `fs.readSync` and `fs.writeSync` work on any descriptor.
  *
  * Hazard: errno belongs to the thread and to the last call, so it is read in the very next call and nowhere else.
  */

@@ -80,8 +80,12 @@ export function sameNetns(a: NetnsIdentity, b: NetnsIdentity): boolean {
   return a.dev === b.dev && a.inode === b.inode;
 }
 
-/** A function whose result is no Promise: an async one would go on after the thread has switched back. */
-type Synchronous<F extends () => unknown> = F & (ReturnType<F> extends PromiseLike<unknown> ? never : unknown);
+/**
+ * A function whose result is no Promise: an async one would go on after the thread has switched back. (A function that
+ * only throws returns never, which would pass for a Promise.)
+ */
+export type Synchronous<F extends () => unknown> = F &
+  ([ReturnType<F>] extends [never] ? unknown : ReturnType<F> extends PromiseLike<unknown> ? never : unknown);
 
 /**
  * Runs a function while the calling thread is inside the namespace, then switches back.

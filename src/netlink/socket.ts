@@ -21,8 +21,8 @@ const SOCKADDR_NL_BYTES = 12;
 const DEFAULT_RECEIVE_BUFFER_BYTES = 1 << 20;
 
 /**
- * One NETLINK_ROUTE socket, bound and set up. It belongs to the namespace that the thread was in when it was opened, and
- * serves any thread from then on.
+ * One NETLINK_ROUTE socket, bound and set up. It belongs to the namespace that the thread was in when it was opened,
+ * and serves any thread from then on.
  *
  * Replies come without the request's bytes (CAP_ACK), with words (EXT_ACK), and dump requests with fields that the
  * kernel would ignore are refused (GET_STRICT_CHK), so a filter that is not honoured is an error and not a surprise.
@@ -44,7 +44,7 @@ export class NetlinkSocket implements Disposable {
     }
   }
 
-  /** Hands all bytes over as one datagram. The kernel works its messages off before this returns. @throws NetlinkError */
+  /** Hands over one datagram. The kernel works all its messages off before this returns. @throws NetlinkError */
   send(bytes: Uint8Array): void {
     try {
       writeSync(this.#fd, bytes);

@@ -4,7 +4,7 @@ import type { RouteResult } from "../felix/ports.ts";
 import { createDirectKernel, type Kernel } from "./kernel.ts";
 import { type Call, type KernelCalls, packError, type RouteFailure, type WorkerMessage } from "./rpc.ts";
 
-/** The worker's side: answers calls that come through the port until `close`. Tells `ready` when the sockets are open. */
+/** The worker's side: answers calls from the port until `close`. Tells `ready` when the sockets are open. */
 export function serveKernel(port: MessagePort): void {
   const kernel = createDirectKernel();
   const post = (message: WorkerMessage): void => port.postMessage(message);

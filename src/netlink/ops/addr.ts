@@ -3,12 +3,14 @@ import { type Family, familyOf, formatIP, type IP } from "../../net/ip.ts";
 import type { Conn, Request } from "../conn.ts";
 import { type AddrMessage, decodeAddr, encodeAddr } from "../wire/addr.ts";
 import {
+  AF_INET6,
   AF_UNSPEC,
   NLM_F_CREATE,
   NLM_F_REPLACE,
   RT_SCOPE_UNIVERSE,
   RTM_DELADDR,
   RTM_GETADDR,
+  RTM_GETMULTICAST,
   RTM_NEWADDR,
 } from "../wire/constants.ts";
 import { addressFamily } from "../wire/prefix.ts";
@@ -50,6 +52,13 @@ export function replaceAddr(addr: InterfaceAddr): Request {
 
 export function deleteAddr(addr: InterfaceAddr): Request {
   return addrRequest(RTM_DELADDR, 0, addr);
+}
+
+/** IPv6 multicast groups that one interface has joined. @throws NetlinkError */
+export function listMulticastGroups(conn: Conn, index: number): IP[] {
+  const filter: AddrMessage = { family: AF_INET6, index, prefixLength: 0, scope: 0, flags: 0 };
+  const request: Request = { type: RTM_GETMULTICAST, flags: 0, encode: (w) => encodeAddr(w, filter) };
+  return conn.dump(request, (message) => decodeAddr(message.payload).multicast);
 }
 
 /** All addresses of one family, or both. @throws NetlinkError */

@@ -51,7 +51,7 @@ export function pairRequests(plan: WiringPlan, netnsFD: number): Request[] {
   return [pair, getLink({ name: plan.hostIface })];
 }
 
-/** Raises the host's end and routes each pod address to it. The link-local address comes before anybody can ask for it. */
+/** Raises the host's end and routes each pod address to it. The gateway's address comes before anybody asks for it. */
 export function hostRequests(plan: WiringPlan, hostIndex: number): Request[] {
   const routes = plan.ips.map((ip) =>
     replaceRoute({ dst: hostCIDR(ip), oif: hostIndex, scope: scopeOf(ip), protocol: RTPROT_GINGHAM }),
@@ -70,7 +70,7 @@ export function hostRequests(plan: WiringPlan, hostIndex: number): Request[] {
   return [setLinkUp(hostIndex), ...linkLocal, ...routes];
 }
 
-/** All of the pod's side, in the order in which each step needs the one before. The last answers with the finished link. */
+/** The pod's side, in the order in which each step needs the one before. The last answers with the finished link. */
 export function podRequests(plan: WiringPlan, contIndex: number): Request[] {
   const addrs = plan.ips.map((ip) =>
     replaceAddr({

@@ -4,17 +4,14 @@ import type { NetnsIdentity, PodWiring, WiredPod, WiringPlan } from "../../cni/p
 import { describeError } from "../../lib/errors.ts";
 import { formatIP } from "../../net/ip.ts";
 import { Conn } from "../conn.ts";
-import { NetlinkError, WiringError } from "../errors.ts";
+import { WiringError } from "../errors.ts";
 import { identifyNetns, type OpenNetns, openNetns, ownNetnsIdentity, sameNetns, withNetns } from "../netns.ts";
 import { hasIPv6, writeSysctl } from "../sysctl.ts";
-import { IF_OPER_UP } from "../wire/constants.ts";
 import type { LinkMessage } from "../wire/link.ts";
 import { deleteLink, findLink, isNoSuchLink, linkOf } from "./link.ts";
+import { waitUntilReady } from "./link-ready.ts";
 import { LinkReaper } from "./link-reaper.ts";
-import { hostRequests, hostSysctls, pairRequests, podRequests, podSysctls } from "./pod-requests.ts";
-
-const LINK_READY_ATTEMPTS = 100;
-const LINK_READY_PAUSE_MS = 1;
+import { HOST_LINK_LOCAL, hostRequests, hostSysctls, pairRequests, podRequests, podSysctls } from "./pod-requests.ts";
 
 /**
  * Wires pods from the calling thread's namespace, which is the host's.
@@ -113,8 +110,9 @@ export class KernelPodWiring implements PodWiring {
     });
     const contLink = linkOf(podConn.executeAll(podRequests(plan, contIndex)).at(-1)?.replies);
     if (contLink?.address === undefined) throw new WiringError("Kernel", `${plan.contIface} has no Ethernet address`);
-    waitUntilReady(this.#conn, hostLink.index);
-    waitUntilReady(podConn, contIndex);
+    const v6 = plan.ips.filter((ip) => typeof ip === "bigint");
+    waitUntilReady(this.#conn, hostLink.index, v6.length > 0 ? [HOST_LINK_LOCAL] : []);
+    waitUntilReady(podConn, contIndex, v6);
     return { hostIfIndex: hostLink.index, contMAC: contLink.address, mtuBytes: contLink.mtu ?? plan.mtuBytes };
   }
 
@@ -151,22 +149,4 @@ function findIn(netns: OpenNetns, name: string): LinkMessage | undefined {
 /** Each end of a veth pair names the other by index. */
 function isPair(hostLink: LinkMessage, contLink: LinkMessage): boolean {
   return hostLink.link === contLink.index && contLink.link === hostLink.index && contLink.info?.kind === "veth";
-}
-
-/**
- * Waits until the link sends what it is given. A raised veth gets its carrier at once but its queue only when the
- * kernel's link watch has run, and until then it drops: the pod's first ARP request or its answer would be lost, which
- * costs a second. Asking for the link runs the link watch in recent kernels (6.8), so the first look suffices there.
- */
-function waitUntilReady(conn: Conn, index: number): void {
-  for (let attempt = 0; attempt < LINK_READY_ATTEMPTS; attempt++) {
-    if (findLink(conn, { index })?.operState === IF_OPER_UP) return;
-    pause(LINK_READY_PAUSE_MS);
-  }
-  throw new NetlinkError({ op: `raising ifindex ${index}`, errno: constants.errno.ETIMEDOUT });
-}
-
-/** Blocks this thread, which does nothing else meanwhile by design. */
-function pause(ms: number): void {
-  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
 }

@@ -10,6 +10,7 @@ import {
   NLM_F_CREATE,
   NLM_F_EXCL,
   NLM_F_REPLACE,
+  RT_SCOPE_NOWHERE,
   RT_SCOPE_UNIVERSE,
   RT_TABLE_MAIN,
   RTM_DELROUTE,
@@ -22,20 +23,20 @@ import {
 } from "../wire/constants.ts";
 import { decodeRoute, encodeRoute, type RouteMessage } from "../wire/route.ts";
 
-/** A route with the defaults that `ip route` has: unicast, main table, protocol boot, scope universe. */
+/**
+ * A route of the main table. As with `ip route`, what is not given is unicast, protocol boot and scope universe when it
+ * is added, and anything when it is deleted.
+ */
 export type RouteSpec = Partial<Omit<RouteMessage, "family">> & { readonly dst: CIDR };
 
-function routeRequest(type: number, flags: number, route: RouteSpec): Request {
-  const message: RouteMessage = {
-    family: cidrFamily(route.dst),
-    tos: 0,
-    table: RT_TABLE_MAIN,
-    protocol: RTPROT_BOOT,
-    scope: RT_SCOPE_UNIVERSE,
-    type: RTN_UNICAST,
-    flags: 0,
-    ...route,
-  };
+type Defaults = Pick<RouteMessage, "protocol" | "scope" | "type">;
+const NEW: Defaults = { protocol: RTPROT_BOOT, scope: RT_SCOPE_UNIVERSE, type: RTN_UNICAST };
+/** What the kernel takes as "any" when it looks for a route. */
+const ANY: Defaults = { protocol: RTPROT_UNSPEC, scope: RT_SCOPE_NOWHERE, type: RTN_UNSPEC };
+
+function routeRequest(type: number, flags: number, route: RouteSpec, defaults: Defaults): Request {
+  const family = cidrFamily(route.dst);
+  const message: RouteMessage = { family, tos: 0, table: RT_TABLE_MAIN, flags: 0, ...defaults, ...route };
   return {
     type,
     flags,
@@ -46,17 +47,17 @@ function routeRequest(type: number, flags: number, route: RouteSpec): Request {
 
 /** Adds a route; EEXIST when its destination and metric are taken. */
 export function addRoute(route: RouteSpec): Request {
-  return routeRequest(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, route);
+  return routeRequest(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, route, NEW);
 }
 
 /** Adds a route, in place of the one with the same destination and metric where there is one, without a gap. */
 export function replaceRoute(route: RouteSpec): Request {
-  return routeRequest(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, route);
+  return routeRequest(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, route, NEW);
 }
 
 /** Deletes the route that agrees in every property given; ESRCH when there is none. */
 export function deleteRoute(route: RouteSpec): Request {
-  return routeRequest(RTM_DELROUTE, 0, route);
+  return routeRequest(RTM_DELROUTE, 0, route, ANY);
 }
 
 /** All routes of one family and table. @throws NetlinkError */
@@ -66,12 +67,8 @@ export function listRoutes<T = RouteMessage>(
   map: (route: RouteMessage) => T | undefined = (route) => route as T, // Without a map, T is its default.
 ): T[] {
   const { family, table } = filter;
-  const request = routeRequest(RTM_GETROUTE, 0, {
-    dst: { network: family === 4 ? (0 as IPv4) : (0n as IPv6), prefixLength: 0 },
-    table,
-    type: RTN_UNSPEC,
-    protocol: RTPROT_UNSPEC,
-  });
+  const dst: CIDR = { network: family === 4 ? (0 as IPv4) : (0n as IPv6), prefixLength: 0 };
+  const request = routeRequest(RTM_GETROUTE, 0, { dst, table, scope: RT_SCOPE_UNIVERSE }, ANY);
   try {
     return conn.dump(request, (message) =>
       message.type === RTM_NEWROUTE ? map(decodeRoute(message.payload)) : undefined,

@@ -22,6 +22,8 @@ export interface AddrMessage {
   readonly address?: IP;
   readonly local?: IP;
   readonly broadcast?: IP;
+  /** A group that the interface has joined; in answers to RTM_GETMULTICAST only. */
+  readonly multicast?: IP;
   readonly label?: string;
   /** Metric of the prefix route. */
   readonly routeMetric?: number;
@@ -35,6 +37,7 @@ const FIELDS: FieldTable<AddrMessage> = new FieldTable<AddrMessage>([
   field("address", c.IFA_ADDRESS, ip),
   field("local", c.IFA_LOCAL, ip),
   field("broadcast", c.IFA_BROADCAST, ip),
+  field("multicast", c.IFA_MULTICAST, ip),
   field("label", c.IFA_LABEL, string),
   field("routeMetric", c.IFA_RT_PRIORITY, u32),
   field("protocol", c.IFA_PROTO, u8),

@@ -152,15 +152,18 @@ export class MessageWriter {
   }
 
   u8(value: number): void {
-    this.#view.setUint8(this.#take(1), value);
+    const at = this.#take(1);
+    this.#view.setUint8(at, value);
   }
 
   u16(value: number): void {
-    this.#view.setUint16(this.#take(2), value, LITTLE_ENDIAN);
+    const at = this.#take(2);
+    this.#view.setUint16(at, value, LITTLE_ENDIAN);
   }
 
   u32(value: number): void {
-    this.#view.setUint32(this.#take(4), value, LITTLE_ENDIAN);
+    const at = this.#take(4);
+    this.#view.setUint32(at, value, LITTLE_ENDIAN);
   }
 
   /** Overwrites a length written earlier. */
@@ -195,7 +198,8 @@ export class MessageWriter {
 
   attrU16BE(type: number, value: number): void {
     this.#header(type, 2);
-    this.#view.setUint16(this.#take(2), value, false);
+    const at = this.#take(2);
+    this.#view.setUint16(at, value, false);
     this.align();
   }
 
@@ -222,7 +226,8 @@ export class MessageWriter {
   attrIP(type: number, ip: IP): void {
     if (typeof ip === "number") {
       this.#header(type, 4);
-      this.#view.setUint32(this.#take(4), ip, false);
+      const at = this.#take(4);
+      this.#view.setUint32(at, ip, false);
     } else {
       this.attrBytes(type, ipToBytes(ip));
     }
@@ -247,9 +252,11 @@ export class MessageWriter {
   }
 
   #append(bytes: Uint8Array): void {
-    this.#bytes.set(bytes, this.#take(bytes.length));
+    const at = this.#take(bytes.length);
+    this.#bytes.set(bytes, at);
   }
 
+  /** Makes room. It may replace buffer and view, so it comes before either is looked at. */
   #take(bytes: number): number {
     const at = this.#at;
     if (at + bytes > this.#bytes.length) {

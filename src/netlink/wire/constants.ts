@@ -45,6 +45,7 @@ export const RTM_GETADDR = 22;
 export const RTM_NEWROUTE = 24;
 export const RTM_DELROUTE = 25;
 export const RTM_GETROUTE = 26;
+export const RTM_GETMULTICAST = 58;
 export const RTM_NEWNEIGH = 28;
 export const RTM_DELNEIGH = 29;
 export const RTM_GETNEIGH = 30;
@@ -173,6 +174,7 @@ export const IFA_ADDRESS = 1;
 export const IFA_LOCAL = 2;
 export const IFA_LABEL = 3;
 export const IFA_BROADCAST = 4;
+export const IFA_MULTICAST = 7;
 export const IFA_FLAGS = 8;
 export const IFA_RT_PRIORITY = 9;
 export const IFA_PROTO = 11;
@@ -229,6 +231,7 @@ const MESSAGE_TYPE_NAMES: Readonly<Record<number, string>> = {
   [RTM_NEWROUTE]: "RTM_NEWROUTE",
   [RTM_DELROUTE]: "RTM_DELROUTE",
   [RTM_GETROUTE]: "RTM_GETROUTE",
+  [RTM_GETMULTICAST]: "RTM_GETMULTICAST",
   [RTM_NEWNEIGH]: "RTM_NEWNEIGH",
   [RTM_DELNEIGH]: "RTM_DELNEIGH",
   [RTM_GETNEIGH]: "RTM_GETNEIGH",

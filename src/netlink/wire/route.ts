@@ -150,7 +150,7 @@ export function encodeRoute(w: MessageWriter, route: RouteMessage): void {
   FIELDS.write(w, route);
 }
 
-/** Reads the payload of RTM_NEWROUTE or RTM_DELROUTE. @throws DecodeError, also for families other than IPv4 and IPv6 */
+/** Reads the payload of RTM_NEWROUTE or RTM_DELROUTE. @throws DecodeError, also for a family that is not of IP */
 export function decodeRoute(payload: Uint8Array): RouteMessage {
   const view = headerView(payload, RTMSG_BYTES, "rtmsg");
   const family = familyOfAF(view.getUint8(0));
