@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+import { describe, expect, test } from "vitest";
+import type { Node } from "../../crds/core.ts";
+import { fakeNode } from "../fake-resources.ts";
+import { planNodeStatus } from "./node-status.ts";
+import { projectNode, sameNode } from "./projections.ts";
+
+const NOW = "2026-07-28T12:00:00Z";
+const CLAIMS = { addresses: { 4: "192.0.2.1/24" } };
+
+function nodeWith(conditions: readonly object[], annotations?: Record<string, string>): Node {
+  const node = fakeNode("node-a", ["192.0.2.1"], annotations);
+  const status = { ...node.status, conditions, nodeInfo: { kernelVersion: "6.18" } };
+  return { ...node, metadata: { ...node.metadata, resourceVersion: "7", labels: { zone: "a" } }, status };
+}
+
+describe("planNodeStatus()", () => {
+  test("adds annotation and condition, and keeps everything else", () => {
+    const ready = { type: "Ready", status: "True" };
+    const unavailable = { type: "NetworkUnavailable", status: "True", reason: "NoRouteCreated" };
+    expect(planNodeStatus(nodeWith([unavailable, ready], { other: "x" }), CLAIMS, NOW)).toMatchObject({
+      metadata: {
+        resourceVersion: "7",
+        labels: { zone: "a" },
+        annotations: { other: "x", "projectcalico.org/IPv4Address": "192.0.2.1/24" },
+      },
+      status: {
+        nodeInfo: { kernelVersion: "6.18" },
+        conditions: [
+          ready,
+          { type: "NetworkUnavailable", status: "False", reason: "GinghamIsUp", lastTransitionTime: NOW },
+        ],
+      },
+    });
+  });
+
+  test("is undefined when the node says it already, whoever said it", () => {
+    const calico = { type: "NetworkUnavailable", status: "False", reason: "CalicoIsUp" };
+    const annotations = { "projectcalico.org/IPv4Address": "192.0.2.1/24" };
+    expect(planNodeStatus(nodeWith([calico], annotations), CLAIMS, NOW)).toBeUndefined();
+    const next = planNodeStatus(nodeWith([calico]), CLAIMS, NOW);
+    expect(next).toMatchObject({ status: { conditions: [calico] } });
+    expect(next && planNodeStatus(next, CLAIMS, NOW)).toBeUndefined();
+  });
+
+  test("leaves the annotation of a family without an address alone", () => {
+    const annotations = { "projectcalico.org/IPv6Address": "2001:db8::1/64" };
+    const next = planNodeStatus(nodeWith([], annotations), CLAIMS, NOW);
+    expect(next?.metadata.annotations).toMatchObject(annotations);
+  });
+});
+
+describe("projectNode()", () => {
+  test("keeps what planNodeStatus() and addresses need, and drops the rest", () => {
+    const node = nodeWith(
+      [
+        { type: "Ready", status: "True" },
+        { type: "NetworkUnavailable", status: "True" },
+      ],
+      { other: "x", "projectcalico.org/IPv4Address": "192.0.2.1/24" },
+    );
+    expect(projectNode(node)).toEqual({
+      apiVersion: "v1",
+      kind: "Node",
+      metadata: {
+        name: "node-a",
+        resourceVersion: "7",
+        annotations: { "projectcalico.org/IPv4Address": "192.0.2.1/24" },
+      },
+      status: {
+        addresses: [{ type: "InternalIP", address: "192.0.2.1" }],
+        conditions: [{ type: "NetworkUnavailable", status: "True" }],
+      },
+    });
+  });
+
+  test("sameNode() sees a changed condition or address, and no heartbeat", () => {
+    const beat = (time: string) =>
+      projectNode(nodeWith([{ type: "NetworkUnavailable", status: "False", lastHeartbeatTime: time }]));
+    expect(sameNode(beat("1"), beat("2"))).toBe(true);
+    expect(sameNode(beat("1"), projectNode(nodeWith([])))).toBe(false);
+    expect(sameNode(projectNode(fakeNode("n", ["192.0.2.1"])), projectNode(fakeNode("n", ["192.0.2.2"])))).toBe(false);
+  });
+});

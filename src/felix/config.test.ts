@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+import { describe, expect, test } from "vitest";
+import { agentUsage, parseAgentConfig } from "./config.ts";
+import { ConfigError } from "./errors.ts";
+
+describe("parseAgentConfig()", () => {
+  test("has defaults for everything", () => {
+    expect(parseAgentConfig([], {}, "Worker-1")).toEqual({
+      nodeName: "worker-1",
+      socketPath: "/run/gingham/agent.sock",
+      stateDir: "/var/lib/gingham",
+      healthHost: "127.0.0.1",
+      healthPort: 9099,
+      metricsHost: "0.0.0.0",
+      metricsPort: 9091,
+      logLevel: "info",
+      podInterfaceMTUBytes: 0,
+      routeRefreshMs: 90_000,
+    });
+  });
+
+  test("reads the environment, and a flag wins over it; an empty variable counts as absent", () => {
+    const env = {
+      NODENAME: "node-a",
+      KUBECONFIG: "/etc/kubeconfig",
+      GINGHAM_SOCKET: "/tmp/s",
+      FELIX_HEALTHPORT: "1",
+      FELIX_LOGSEVERITYSCREEN: "Warning",
+      GINGHAM_STATE_DIR: "",
+    };
+    const config = parseAgentConfig(["--health-port", "0", "--pod-interface-mtu=1400"], env, "host");
+    expect(config).toMatchObject({
+      nodeName: "node-a",
+      kubeconfig: "/etc/kubeconfig",
+      socketPath: "/tmp/s",
+      stateDir: "/var/lib/gingham",
+      healthPort: 0,
+      logLevel: "warn",
+      podInterfaceMTUBytes: 1400,
+    });
+  });
+
+  const bad: readonly [string, string[], Record<string, string>, string][] = [
+    ["a port", ["--health-port", "70000"], {}, "--health-port"],
+    ["a port in the environment", [], { FELIX_PROMETHEUSMETRICSPORT: "x" }, "FELIX_PROMETHEUSMETRICSPORT"],
+    ["an unknown flag", ["--frob", "1"], {}, "--frob"],
+    ["a flag without a value", ["--node-name"], {}, "--node-name"],
+    ["a positional", ["frob"], {}, "frob"],
+    ["a node name", [], { NODENAME: "Not A Name" }, "NODENAME"],
+    ["a log level", ["--log-level", "loud"], {}, "--log-level"],
+    ["an MTU", ["--pod-interface-mtu", "20"], {}, "--pod-interface-mtu"],
+    ["a relative path", ["--socket", "s"], {}, "--socket"],
+  ];
+  for (const [what, args, env, option] of bad) {
+    test(`refuses ${what} by the name under which it was given`, () => {
+      let error: unknown;
+      try {
+        parseAgentConfig(args, env, "host");
+      } catch (thrown) {
+        error = thrown;
+      }
+      expect(error).toBeInstanceOf(ConfigError);
+      expect(error).toMatchObject({ code: "Config", option });
+      expect(String(error)).toContain(`${option}: `);
+    });
+  }
+
+  test("agentUsage() names every flag with its variable", () => {
+    expect(agentUsage()).toMatch(/--health-port +FELIX_HEALTHPORT +its port/);
+  });
+});
