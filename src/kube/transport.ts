@@ -42,7 +42,7 @@ export class TransportError extends Error {
  * Connections for calls: enough to keep an API server busy, few enough that a burst of a hundred calls does not pay for
  * a hundred TLS handshakes. Watches have an agent without limit, so that they never hold up a call.
  */
-const MAX_CALL_SOCKETS = 24;
+const MAX_CALL_SOCKETS = 16;
 
 /** Go's API server closes idle connections after 90 s; closing them first avoids a race. Units: milliseconds. */
 const IDLE_MS = 60_000;

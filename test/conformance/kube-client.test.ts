@@ -4,16 +4,22 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { createApiServer } from "../../src/apiserver/api-server.ts";
-import { NODES } from "../../src/crds/core.ts";
+import { makeToken } from "../../src/apiserver/tokens.ts";
+import { LEASES, NODES, type Node } from "../../src/crds/core.ts";
 import { renderCRD } from "../../src/crds/definition.ts";
 import { KINDS } from "../../src/crds/kinds.ts";
 import { type ContractServer, describeKubeClient } from "../../src/kube/client.contract.ts";
 import { HTTPKubeClient } from "../../src/kube/client.ts";
 import { UnreachableError } from "../../src/kube/errors.ts";
+import { Informer } from "../../src/kube/informer.ts";
 import { loadKubeConfig } from "../../src/kube/kube-config.ts";
+import { runAsLeader } from "../../src/kube/lease.ts";
+import { systemClock } from "../../src/lib/system-clock.ts";
 
 /** The embedded API server over TLS with a bearer token, and a client by its kubeconfig. */
-async function start(data: (folder: string) => string): Promise<ContractServer & { stop(): Promise<void> }> {
+async function start(
+  data: (folder: string) => string,
+): Promise<ContractServer & { readonly stop: () => Promise<void> }> {
   const folder = mkdtempSync(join(tmpdir(), "kube-client-"));
   const server = await createApiServer({ data: data(folder), manifests: KINDS.map(renderCRD) });
   const kubeconfigPath = join(folder, "kubeconfig");
@@ -46,4 +52,96 @@ test("a certificate of another authority is refused, and the error says so", asy
   client.close();
   rmSync(folder, { recursive: true });
   await Promise.all([one.close(), other.close()]);
+});
+
+test("an informer misses nothing while the server is away, whether it remembers its history or not", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "kube-client-"));
+  const fixed = { data: join(folder, "data.sqlite"), certDir: folder, tokens: [makeToken("admin", "admin")] };
+  let server = await createApiServer(fixed);
+  const port = Number(new URL(server.url).port);
+  const kubeconfigPath = join(folder, "kubeconfig");
+  writeFileSync(kubeconfigPath, server.adminKubeconfig());
+  const client = new HTTPKubeClient({ credentials: await loadKubeConfig({ kubeconfigPath }) });
+  const node = (name: string, labels: Record<string, string> = {}): Node => ({
+    apiVersion: "v1",
+    kind: "Node",
+    metadata: { name, labels },
+  });
+  for (const name of ["kept", "changed", "deleted"]) await client.create(NODES, node(name));
+
+  const informer = new Informer({
+    client,
+    resource: NODES,
+    project: ({ metadata }) => metadata.labels?.["v"] ?? "",
+    clock: systemClock,
+    random: Math.random,
+  });
+  const changes: string[] = [];
+  let wake = (): void => {};
+  informer.onChange((change) => {
+    changes.push(`${change.type} ${change.key} ${change.new ?? ""}`.trim());
+    wake();
+  });
+  const seen = async (count: number): Promise<string[]> => {
+    while (changes.length < count) await new Promise<void>((resolve) => (wake = resolve));
+    return changes.splice(0).sort();
+  };
+  informer.start();
+  await informer.synced;
+  expect(await seen(3)).toEqual(["added changed", "added deleted", "added kept"]);
+
+  for (const forgets of [false, true]) {
+    await server.close();
+    // Written while the informer cannot see it: through a server on another port.
+    const hidden = await createApiServer(fixed);
+    writeFileSync(join(folder, "hidden"), hidden.adminKubeconfig());
+    const writer = new HTTPKubeClient({
+      credentials: await loadKubeConfig({ kubeconfigPath: join(folder, "hidden") }),
+    });
+    await writer.patch(NODES, "changed", { type: "merge", body: { metadata: { labels: { v: String(forgets) } } } });
+    await writer.delete(NODES, "deleted");
+    await writer.create(NODES, node("new"));
+    if (forgets) hidden.compact();
+    writer.close();
+    await hidden.close();
+    server = await createApiServer({ ...fixed, port });
+    if (forgets) server.compact();
+    expect(await seen(3)).toEqual(["added new", "deleted deleted", `modified changed ${forgets}`]);
+    await client.create(NODES, node("deleted"));
+    await client.delete(NODES, "new");
+    expect(await seen(2)).toEqual(["added deleted", "deleted new"]);
+  }
+  await informer.stop();
+  client.close();
+  await server.close();
+  rmSync(folder, { recursive: true });
+});
+
+test("of two contenders one leads, and the other when it lets go", async () => {
+  const { client, stop } = await start(() => ":memory:");
+  const turns: string[] = [];
+  const contend = (identity: string): Promise<void> =>
+    runAsLeader(
+      {
+        client,
+        namespace: "kube-system",
+        name: "gingham",
+        identity,
+        clock: systemClock,
+        random: Math.random,
+        leaseSeconds: 1,
+      },
+      async () => {
+        turns.push(`${identity} leads`);
+        const { spec } = await client.get(LEASES, "gingham", { namespace: "kube-system" });
+        expect(spec?.holderIdentity).toBe(identity);
+        await systemClock.sleep(300);
+        turns.push(`${identity} ends`);
+      },
+      AbortSignal.timeout(30_000),
+    );
+  await Promise.all([contend("a"), contend("b")]);
+  const [first = "", second = ""] = turns[0] === "a leads" ? ["a", "b"] : ["b", "a"];
+  expect(turns).toEqual([`${first} leads`, `${first} ends`, `${second} leads`, `${second} ends`]);
+  await stop();
 });
