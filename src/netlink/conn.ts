@@ -44,6 +44,7 @@ const RECEIVE_BYTES = 64 * 1024;
  * ordinary user gets (rmem_max doubled, 416 KiB), or the kernel drops some. Larger batches are no faster.
  */
 const BATCH_REQUESTS = 64;
+const TIMED_OUT = constants.errno.ETIMEDOUT;
 const DUMP_ATTEMPTS = 20;
 const NO_REPLIES: readonly NetlinkMessage[] = [];
 const SUCCESS: BatchResult = { replies: NO_REPLIES };
@@ -189,6 +190,7 @@ export class Conn implements Disposable {
 
   #receive(): NetlinkMessage[] {
     const length = this.#socket.receive(this.#buffer);
+    if (length === undefined) throw new NetlinkError({ op: "wait for the kernel's answer", errno: TIMED_OUT });
     if (length >= this.#buffer.length) throw new DecodeError(`Netlink datagram of ${length} bytes or more was cut`);
     const messages = splitMessages(this.#buffer.subarray(0, length));
     return messages.filter((message) => message.portID === this.#socket.portID);

@@ -26,5 +26,5 @@ test("NetlinkSocket is bound to a port of its own", () => {
   using b = new NetlinkSocket({ nonBlocking: true });
   expect(a.portID).toBeGreaterThan(0);
   expect(b.portID).not.toBe(a.portID);
-  expect(() => b.receive(new Uint8Array(16))).toThrow(expect.objectContaining({ errnoName: "EAGAIN" }));
+  expect(b.receive(new Uint8Array(16))).toBeUndefined();
 });

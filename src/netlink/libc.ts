@@ -4,8 +4,8 @@ import { NetlinkError } from "./errors.ts";
 
 /**
  * The system calls that Node lacks, out of the libc that the process runs on. This is the one file that imports
- * `node:ffi`, which is experimental: whatever changes there, changes here. Reading and writing need nothing of it,
- * since `fs.readSync` and `fs.writeSync` work on any descriptor.
+ * `node:ffi`, which is experimental: whatever changes there, changes here. Sending needs nothing of it, since
+ * `fs.writeSync` works on any descriptor; so would `fs.readSync`, but it builds an exception when nothing has come.
  *
  * Hazard: errno belongs to the thread and to the last call, so it is read in the very next call and nowhere else.
  */
@@ -15,6 +15,7 @@ const { functions: libc } = dlopen(null, {
   bind: { arguments: ["i32", "buffer", "u32"], return: "i32" },
   getsockname: { arguments: ["i32", "buffer", "buffer"], return: "i32" },
   setsockopt: { arguments: ["i32", "i32", "i32", "buffer", "u32"], return: "i32" },
+  recv: { arguments: ["i32", "buffer", "u64", "i32"], return: "i64" },
   setns: { arguments: ["i32", "i32"], return: "i32" },
   ioctl: { arguments: ["i32", "u64"], return: "i32" },
 });
@@ -54,6 +55,12 @@ export function setsockopt(fd: number, level: number, option: number, value: Uin
   if (libc.setsockopt(fd, level, option, value, value.length) < 0) fail(`setsockopt(${level}, ${option})`);
 }
 
+/** Receives one datagram. Returns its length, or the negative errno. */
+export function recv(fd: number, buffer: Uint8Array): number {
+  const length = libc.recv(fd, buffer, BigInt(buffer.length), 0);
+  return length < 0n ? -lastErrno() : Number(length);
+}
+
 /** Moves the calling thread, and it alone, into the network namespace behind the descriptor. @throws NetlinkError */
 export function setns(fd: number): void {
   if (libc.setns(fd, CLONE_NEWNET) < 0) fail("setns");
@@ -66,6 +73,9 @@ export function namespaceType(fd: number): number {
 }
 
 function fail(op: string): never {
-  const errno = getInt32(libc.__errno_location());
-  throw new NetlinkError({ op, errno });
+  throw new NetlinkError({ op, errno: lastErrno() });
+}
+
+function lastErrno(): number {
+  return getInt32(libc.__errno_location());
 }

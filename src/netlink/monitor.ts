@@ -85,11 +85,11 @@ export class Monitor implements Disposable {
   #readOnce(seen: Set<ChangeKind>): boolean {
     try {
       const length = this.#socket.receive(this.#buffer);
+      if (length === undefined) return false;
       if (length >= this.#buffer.length) seen.add("overrun");
       else for (const message of splitMessages(this.#buffer.subarray(0, length))) this.#note(message, seen);
       return true;
     } catch (error) {
-      if (error instanceof NetlinkError && error.errno === constants.errno.EAGAIN) return false;
       const isLoss = error instanceof NetlinkError && error.errno === constants.errno.ENOBUFS;
       if (!isLoss && !(error instanceof DecodeError)) throw error;
       seen.add("overrun");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { closeSync, readSync, writeSync } from "node:fs";
+import { closeSync, writeSync } from "node:fs";
 import { constants } from "node:os";
 import { errnoOf, NetlinkError } from "./errors.ts";
 import * as libc from "./libc.ts";
@@ -54,20 +54,18 @@ export class NetlinkSocket implements Disposable {
   }
 
   /**
-   * Receives one datagram into the buffer, and returns its length. A datagram that fills the buffer may have been cut.
+   * Receives one datagram into the buffer, and returns its length; undefined when nothing came in time, or at once for
+   * a non-blocking socket. A datagram that fills the buffer may have been cut.
    *
-   * @throws NetlinkError EAGAIN when nothing came in time, ENOBUFS when the kernel dropped messages for want of room
+   * @throws NetlinkError ENOBUFS when the kernel dropped messages for want of room
    */
-  receive(buffer: Uint8Array): number {
+  receive(buffer: Uint8Array): number | undefined {
     for (;;) {
-      try {
-        return readSync(this.#fd, buffer);
-      } catch (cause) {
-        const errno = errnoOf(cause);
-        if (errno !== constants.errno.EINTR) {
-          throw new NetlinkError({ op: "receive on netlink socket", errno }, { cause });
-        }
-      }
+      const length = libc.recv(this.#fd, buffer);
+      if (length >= 0) return length;
+      if (length === -constants.errno.EAGAIN) return undefined;
+      if (length !== -constants.errno.EINTR)
+        throw new NetlinkError({ op: "receive on netlink socket", errno: -length });
     }
   }
 
