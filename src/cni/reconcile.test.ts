@@ -35,7 +35,7 @@ describe("announce()", () => {
     machine.kernel.addNetns("/run/netns/c2");
     const first = machine.start();
     await first.call("ADD");
-    machine.clock.advance(1000);
+    await machine.clock.advance(1000);
     await first.call("ADD", { containerID: "c2", netns: "/run/netns/c2" });
     const agent = machine.start();
     await announce(agent.cni);
@@ -189,7 +189,7 @@ it("sweepPeriodically() sweeps at the interval and ends with the signal", async 
   const stop = new AbortController();
   const running = sweepPeriodically(agent.cni, 30_000, stop.signal);
   expect(machine.addresses.held).toHaveLength(1);
-  machine.clock.advance(30_000);
+  await machine.clock.advance(30_000);
   while (machine.addresses.held.length > 0) await new Promise(setImmediate);
   stop.abort();
   await running;

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+import { describe, expect, it } from "vitest";
+import { parseCIDR } from "../net/cidr.ts";
+import { parseIP } from "../net/ip.ts";
+import { parseMAC } from "../net/mac.ts";
+import { parseNetConf } from "./netconf.ts";
+import { type AttachmentPlan, formatGoUTC, planWiring } from "./plan.ts";
+
+describe("formatGoUTC()", () => {
+  // What Go's time.Now().UTC().String() prints: no trailing zeros, and no dot without a fraction.
+  it.each([
+    [1787395200123000000n, "2026-08-22 10:40:00.123 +0000 UTC"],
+    [1787395200123456789n, "2026-08-22 10:40:00.123456789 +0000 UTC"],
+    [1787395200000000100n, "2026-08-22 10:40:00.0000001 +0000 UTC"],
+    [1787395200000000000n, "2026-08-22 10:40:00 +0000 UTC"],
+  ])("%d", (ns, text) => {
+    expect(formatGoUTC(ns)).toBe(text);
+  });
+});
+
+describe("planWiring()", () => {
+  const plan = (conf: object): AttachmentPlan => ({
+    handleID: "net.c1",
+    hostIface: "cali00000000001",
+    contIface: "eth0",
+    netns: "/run/netns/a",
+    nodeName: "node-a",
+    conf: parseNetConf({ cniVersion: "1.0.0", name: "net", ...conf }),
+    podMTUBytes: 1450,
+  });
+  const allocationOf = (ip: string) => ({
+    ip: parseIP(ip),
+    handleID: "net.c1",
+    block: parseCIDR(`${ip}/26`),
+    sequenceNumber: 1n,
+  });
+
+  it("routes each family that the pod has", () => {
+    expect(planWiring(plan({}), [allocationOf("10.0.0.1")]).routes).toEqual([parseCIDR("0.0.0.0/0")]);
+    expect(planWiring(plan({}), [allocationOf("fd00::1")]).routes).toEqual([parseCIDR("::/0")]);
+  });
+
+  it("takes the configuration's MTU, else the node's", () => {
+    expect(planWiring(plan({ mtu: 1300 }), []).mtuBytes).toBe(1300);
+    expect(planWiring(plan({}), []).mtuBytes).toBe(1450);
+  });
+
+  it("passes on MAC and forwarding", () => {
+    const conf = { runtimeConfig: { mac: "02:00:00:00:00:09" }, container_settings: { allow_ip_forwarding: true } };
+    expect(planWiring(plan(conf), [])).toMatchObject({
+      contMAC: parseMAC("02:00:00:00:00:09"),
+      allowIPForwarding: true,
+    });
+  });
+});

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+import { appendFileSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import type { AttachmentStore } from "./ports.ts";
+import { fileRecordStore } from "./record-store.ts";
+import type { ReleasingRecord } from "./types.ts";
+
+const matching = (pattern: RegExp): unknown => expect.stringMatching(pattern);
+
+let root: string;
+let store: AttachmentStore;
+beforeEach(() => {
+  root = mkdtempSync(join(tmpdir(), "gingham-records-"));
+  store = fileRecordStore(join(root, "state/attachments"));
+});
+afterEach(() => rmSync(root, { recursive: true }));
+
+const id = { network: "net", containerID: "c1.x", ifName: "eth0" };
+const file = () => join(root, "state/attachments/net/c1.x:eth0.json");
+const at = (atMs: number): ReleasingRecord => ({ state: "releasing", handleID: "net.c1", atMs });
+
+describe("fileRecordStore", () => {
+  it("creates, appends, reads the last state, lists and removes", async () => {
+    expect(await store.read(id)).toEqual({ kind: "absent" });
+    expect(await store.list()).toEqual([]);
+    await store.create(id, at(1));
+    await store.append(id, at(2));
+    expect(await store.read(id)).toEqual({ kind: "record", record: at(2) });
+    expect(await store.list()).toEqual([id]);
+    await store.remove(id);
+    await store.remove(id);
+    expect(await store.read(id)).toEqual({ kind: "absent" });
+  });
+
+  it("is nobody else's to read", async () => {
+    await store.create(id, at(1));
+    expect(statSync(file()).mode & 0o777).toBe(0o600);
+    expect(statSync(join(root, "state/attachments/net")).mode & 0o777).toBe(0o700);
+  });
+
+  it("create() replaces what was there", async () => {
+    await store.create(id, at(1));
+    await store.append(id, at(2));
+    await store.create(id, at(3));
+    expect(await store.read(id)).toEqual({ kind: "record", record: at(3) });
+  });
+
+  it("ignores a torn last line", async () => {
+    await store.create(id, at(1));
+    appendFileSync(file(), '{"format":1,"state":"rel');
+    expect(await store.read(id)).toEqual({ kind: "record", record: at(1) });
+  });
+
+  it("takes a torn first line for no record", async () => {
+    await store.create(id, at(1));
+    writeFileSync(file(), '{"format":1,');
+    expect(await store.read(id)).toEqual({ kind: "absent" });
+  });
+
+  it.each(["x\n", "{}\n", '{"format":2,"state":"intent"}\n', '{"format":1,"state":"gone","handleID":"h","atMs":1}\n'])(
+    "reports %j as broken",
+    async (bytes) => {
+      await store.create(id, at(1));
+      writeFileSync(file(), bytes);
+      expect(await store.read(id)).toEqual({ kind: "broken", reason: matching(/./) });
+    },
+  );
+
+  it("list() leaves out what is no record", async () => {
+    await store.create(id, at(1));
+    writeFileSync(join(root, "state/attachments/stray"), "");
+    writeFileSync(join(root, "state/attachments/net/readme.txt"), "");
+    mkdirSync(join(root, "state/attachments/empty"));
+    expect(await store.list()).toEqual([id]);
+  });
+});
