@@ -11,3 +11,12 @@ export class ConfigError extends GinghamError {
     this.option = option;
   }
 }
+
+/** A port of the agent's own that cannot be opened. */
+export class ListenError extends GinghamError {
+  constructor(host: string, port: number, cause: unknown) {
+    super("Listen", `Cannot listen on ${host}:${port}: does another agent run here? Stop it, or set another port`, {
+      cause,
+    });
+  }
+}

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { afterEach, describe, expect, test } from "vitest";
 import { FakeClock } from "../lib/fake-clock.ts";
+import { ListenError } from "./errors.ts";
 import { type FelixStatus, felixHealth } from "./health.ts";
 import { type Listener, serveHealth, serveMetrics } from "./http.ts";
 import { createMetrics } from "./metrics.ts";
@@ -49,10 +50,20 @@ describe("serveHealth()", () => {
   });
 });
 
+describe("listening", () => {
+  test("fails with ListenError when the port is taken", async () => {
+    const metrics = createMetrics("node-a");
+    listener = await serveMetrics(metrics, HERE);
+    const port = Number(new URL(listener.url).port);
+    await expect(serveMetrics(metrics, { ...HERE, port })).rejects.toBeInstanceOf(ListenError);
+  });
+});
+
 describe("serveMetrics()", () => {
   test("answers in Prometheus' format under Calico's names", async () => {
     const metrics = createMetrics("node-a");
     metrics.cniRequest("ADD", 0, 12);
+    metrics.cniRequest("<script>", 4, 1);
     metrics.ipamBatch("assign", 7);
     metrics.felix.datastoreResyncStarted();
     const counts = { updated: 3, deleted: 1, failed: 1, restored: 2, replacedForeign: 0 };
@@ -77,6 +88,7 @@ describe("serveMetrics()", () => {
       'gingham_route_changes_total{op="updated"} 3',
       'gingham_findings{code="RouteWaits"} 2',
       'gingham_cni_requests_total{command="ADD",code="0"} 1',
+      'gingham_cni_requests_total{command="other",code="4"} 1',
       'gingham_ipam_batch_size_bucket{le="8",kind="assign"} 1',
     ]) {
       expect(text).toContain(`${line}\n`);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import fastify, { type FastifyInstance } from "fastify";
+import { ListenError } from "./errors.ts";
 import type { Health } from "./ports.ts";
 
 export interface Listener {
@@ -14,7 +15,7 @@ export interface ListenOptions {
   readonly port: number;
 }
 
-/** Serves /liveness and /readiness: 200 or 503, with the checks as JSON. */
+/** Serves /liveness and /readiness: 200 or 503, with the checks as JSON. @throws ListenError */
 export async function serveHealth(health: Health, options: ListenOptions): Promise<Listener> {
   const app = fastify();
   for (const probe of ["liveness", "readiness"] as const) {
@@ -26,7 +27,7 @@ export async function serveHealth(health: Health, options: ListenOptions): Promi
   return await listen(app, options);
 }
 
-/** Serves /metrics in Prometheus' text format. */
+/** Serves /metrics in Prometheus' text format. @throws ListenError */
 export async function serveMetrics(
   metrics: { readonly contentType: string; text(): Promise<string> },
   options: ListenOptions,
@@ -39,6 +40,10 @@ export async function serveMetrics(
 async function listen(app: FastifyInstance, options: ListenOptions): Promise<Listener> {
   // A scraper that keeps its connection must not keep the agent from stopping.
   app.addHook("onClose", async () => app.server.closeAllConnections());
-  const url = await app.listen({ host: options.host, port: options.port });
-  return { url, close: async () => await app.close() };
+  try {
+    const url = await app.listen({ host: options.host, port: options.port });
+    return { url, close: async () => await app.close() };
+  } catch (cause) {
+    throw new ListenError(options.host, options.port, cause);
+  }
 }

@@ -14,6 +14,9 @@ export interface AgentMetrics {
   text(): Promise<string>;
 }
 
+/** Source: CNI SPEC 1.1.0, Section 2. */
+const COMMANDS: readonly string[] = ["ADD", "DEL", "CHECK", "GC", "STATUS", "VERSION"];
+
 /** Calico's code for the state of the datastore connection. Source: felix_resync_state: 1 wait, 2 resync, 3 in sync. */
 const RESYNC_STATE = { resync: 2, inSync: 3 } as const;
 
@@ -60,7 +63,9 @@ export function createMetrics(nodeName: string): AgentMetrics {
   });
   return {
     felix: createFelixMetrics(registry),
-    cniRequest: (command, code, durationMs) => {
+    cniRequest: (given, code, durationMs) => {
+      // Whatever stands in CNI_COMMAND must not make new series.
+      const command = COMMANDS.includes(given) ? given : "other";
       cniRequests.inc({ command, code: String(code) });
       cniDuration.observe({ command }, durationMs / 1000);
     },

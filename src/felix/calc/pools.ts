@@ -39,6 +39,17 @@ export function poolOfBlock(pools: Iterable<Pool>, block: CIDR): Pool | undefine
   return best;
 }
 
+/** True when no route depends on the difference. */
+export function samePool(a: Pool, b: Pool): boolean {
+  return (
+    a.name === b.name &&
+    a.cidr.network === b.cidr.network &&
+    a.cidr.prefixLength === b.cidr.prefixLength &&
+    a.encapsulation === b.encapsulation &&
+    a.loadBalancerOnly === b.loadBalancerOnly
+  );
+}
+
 function isBetter(a: Pool, b: Pool): boolean {
   return a.cidr.prefixLength === b.cidr.prefixLength ? a.name < b.name : a.cidr.prefixLength > b.cidr.prefixLength;
 }

@@ -15,7 +15,7 @@ import {
   resolveNodeAddresses,
   sameAddresses,
 } from "./node-addresses.ts";
-import { type Pool, poolOf, poolOfBlock } from "./pools.ts";
+import { type Pool, poolOf, poolOfBlock, samePool } from "./pools.ts";
 
 /** What must be known before the first write to the kernel. */
 export type Input = "nodes" | "affinities" | "pools" | "endpoints";
@@ -255,6 +255,8 @@ export class CalcState {
 
   #replacePool(name: string, next: Pool | undefined): void {
     const previous = this.#pools.get(name);
+    // Most updates of a pool (its conditions, NAT) concern no route, and one that does concerns every block inside.
+    if (previous !== undefined && next !== undefined && samePool(previous, next)) return;
     if (next === undefined) this.#pools.delete(name);
     else this.#pools.set(name, next);
     if (previous !== undefined) this.#markInside(previous.cidr);
