@@ -43,6 +43,23 @@ describe("announce()", () => {
   });
 });
 
+it("announce() and sweep() go on past what cannot be examined", async () => {
+  machine.kernel.addNetns("/run/netns/c2");
+  const agent = machine.start();
+  await agent.call("ADD");
+  await agent.call("ADD", { containerID: "c2", netns: "/run/netns/c2", args: "" });
+  const next = machine.start();
+  const identifyNetns = next.cni.wiring.identifyNetns.bind(next.cni.wiring);
+  const wiring = {
+    ...next.cni.wiring,
+    identifyNetns: (path: string) => (path.endsWith("c1") ? Promise.reject(new Error("EACCES")) : identifyNetns(path)),
+  };
+  const pending = { ...next.cni.pending, list: () => Promise.reject(new Error("EIO")) };
+  const cni = { ...next.cni, wiring, pending };
+  expect(await announce(cni)).toBe(1);
+  expect(await sweep(cni)).toEqual({ ...nothing, live: 1, postponed: 1 });
+});
+
 describe("sweep()", () => {
   it("leaves a live attachment alone", async () => {
     const agent = machine.start();

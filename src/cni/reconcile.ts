@@ -32,9 +32,12 @@ const CONCURRENCY = 32;
 export async function announce(cni: CNI): Promise<number> {
   const live: { readonly id: AttachmentID; readonly record: WholeRecord }[] = [];
   for (const id of await cni.records.list()) {
-    const stored = await cni.records.read(id);
-    if (stored.kind === "record" && stored.record.state === "whole" && !(await isDead(cni, stored.record))) {
-      live.push({ id, record: stored.record });
+    try {
+      const stored = await cni.records.read(id);
+      if (stored.kind !== "record" || stored.record.state !== "whole") continue;
+      if (!(await isDead(cni, stored.record))) live.push({ id, record: stored.record });
+    } catch (error) {
+      cni.log.error({ op: "announce", ...id, err: error }, "Attachment cannot be examined; the sweep tries it again");
     }
   }
   // Of two sandboxes of one pod, which share the name of the host's end, the younger has the link.
@@ -55,7 +58,10 @@ export async function recover(cni: CNI): Promise<SweepSummary> {
  * holds the lock of is left alone.
  */
 export async function sweep(cni: CNI): Promise<SweepSummary> {
-  const pending = await workOffPending(cni);
+  const pending = await workOffPending(cni).catch((error: unknown) => {
+    cni.log.error({ op: "sweep", err: error }, "Pending releases cannot be read; they are tried again");
+    return 0;
+  });
   const counts = { live: 0, released: 0, postponed: 0, broken: 0, busy: 0 };
   const ids = [...(await cni.records.list())];
   // While the datastore is away, each release would wait for its whole time.
