@@ -2,7 +2,7 @@
 // Builds dist/: a bundle for each entry point of src/main, the standalone plugin as a single executable, the launcher.
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, globSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, globSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type BuildOptions, build } from "esbuild";
@@ -12,6 +12,7 @@ const dist = join(root, "dist");
 mkdirSync(dist, { recursive: true });
 
 const common: BuildOptions = {
+  absWorkingDir: root,
   bundle: true,
   platform: "node",
   target: "node26",
@@ -40,17 +41,26 @@ function unlessUnchanged(output: string, inputs: readonly string[], step: () => 
 }
 
 const mains = globSync("src/main/*.ts", { cwd: root }).filter((file) => !file.endsWith(".test.ts"));
-await build({
+const { metafile } = await build({
   ...common,
   entryPoints: mains.filter((file) => !file.endsWith("standalone.ts")).map((file) => join(root, file)),
   format: "esm",
   outExtension: { ".js": ".mjs" },
   sourcemap: "linked",
+  // What is loaded only where it is configured (credential plugins, YAML) must not cost memory everywhere else.
+  splitting: true,
+  metafile: true,
   // Bundled CommonJS packages call require() for Node's own modules, which an ES module does not have.
   banner: {
     js: 'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);',
   },
 });
+
+// Chunks are named by their content: those of older builds would pile up. A laboratory may be running from the others.
+const outputs = new Set(Object.keys(metafile.outputs).map((path) => join(root, path)));
+for (const file of globSync("chunk-*.mjs*", { cwd: dist })) {
+  if (!outputs.has(join(dist, file))) rmSync(join(dist, file));
+}
 
 // A single executable's code cache needs CommonJS, and CommonJS has no import.meta.
 await build({

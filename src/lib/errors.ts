@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { inspect } from "node:util";
 
 /**
  * What every error class of the project has: a stable `code` for programs and a message for people.
@@ -28,7 +29,7 @@ export class InvariantError extends GinghamError {
 export function describeError(error: unknown): string {
   const parts: string[] = [];
   for (let e: unknown = error; e !== undefined && parts.length < 6; e = e instanceof Error ? e.cause : undefined) {
-    const text = e instanceof Error ? e.message : String(e);
+    const text = e instanceof Error ? e.message : typeof e === "string" ? e : inspect(e);
     if (parts.at(-1) !== text) parts.push(text);
   }
   return parts.join(": ");

@@ -28,4 +28,4 @@ export function stringifyJSON(value: unknown, indent?: number): string {
 }
 
 /** TypeScript's library does not know JSON.rawJSON (ES2026) yet. */
-const { rawJSON } = JSON as unknown as { rawJSON(text: string): unknown };
+const { rawJSON } = JSON as unknown as { readonly rawJSON: (text: string) => unknown };
