@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { measureBurst, renderBurst } from "./burst.ts";
 import { BRIDGE, GINGHAM, PTP } from "./contenders.ts";
-import { LONE_HEAD, type LoneFigures, measureLone, renderLone } from "./lone.ts";
+import { cpuPerCall, LONE_HEAD, type LoneFigures, measureLone, renderCPU, renderLone } from "./lone.ts";
 import { type BenchResult, type BudgetLine, renderTable } from "./report.ts";
 import { createPods, type Stack } from "./stack.ts";
 import { formatMs, median } from "./stats.ts";
@@ -25,15 +25,15 @@ export async function benchLone(stack: Stack, netns: readonly string[], rounds: 
     contenders: CONTENDERS,
     rounds,
     netns,
-    daemons: { [GINGHAM.name]: [stack.agent.pid, stack.apiServer.pid] },
+    daemons: { [GINGHAM.name]: { agent: stack.agent.pid, "API server": stack.apiServer.pid } },
     firstPod: 0,
   });
   const [ours, ptp] = figures;
   if (ours === undefined || ptp === undefined) throw new RangeError("Two contenders are needed");
-  const cpu = ({ addCPU, add }: LoneFigures): number => addCPU / add.length;
+  const cpu = ({ addCPU, add }: LoneFigures): number => cpuPerCall(addCPU, add);
   return {
     name: "lone",
-    lines: renderTable([LONE_HEAD, ...figures.map(renderLone)]),
+    lines: [...renderTable([LONE_HEAD, ...figures.map(renderLone)]), renderCPU(ours)],
     budgets: [
       ratioLine("ADD p50, one pod at a time", median(ours.add), median(ptp.add), 0.7),
       ratioLine("CPU of one ADD, all processes", cpu(ours), cpu(ptp), 0.5),

@@ -9,18 +9,21 @@ export interface LoneFigures {
   readonly name: string;
   readonly add: readonly number[];
   readonly del: readonly number[];
-  /** CPU time of all processes together, over all ADDs and over all DELs. */
-  readonly addCPU: number;
-  readonly delCPU: number;
+  /** CPU time over all ADDs and over all DELs, by process. */
+  readonly addCPU: CPUTimes;
+  readonly delCPU: CPUTimes;
 }
+
+/** Units: milliseconds. `plugin` is what the runtime executes, with its children; the others are daemons. */
+export type CPUTimes = Readonly<Record<string, number>>;
 
 export interface LoneOptions {
   readonly contenders: readonly Contender[];
   readonly rounds: number;
   /** One namespace for each contender. */
   readonly netns: readonly string[];
-  /** Daemons whose CPU time counts, for the contender of that name. */
-  readonly daemons: Readonly<Record<string, readonly number[]>>;
+  /** Process IDs of daemons whose CPU time counts, by their names, for the contender of that name. */
+  readonly daemons: Readonly<Record<string, Readonly<Record<string, number>>>>;
   /** First pod to use; each round uses the next. */
   readonly firstPod: number;
 }
@@ -36,8 +39,8 @@ export async function measureLone(options: LoneOptions): Promise<readonly LoneFi
     name,
     add: [] as number[],
     del: [] as number[],
-    addCPU: 0,
-    delCPU: 0,
+    addCPU: {} as CPUTimes,
+    delCPU: {} as CPUTimes,
   }));
   for (let round = 0; round < WARM_UP_ROUNDS + rounds; round++) {
     for (let turn = 0; turn < contenders.length; turn++) {
@@ -50,24 +53,48 @@ export async function measureLone(options: LoneOptions): Promise<readonly LoneFi
         containerID: randomBytes(32).toString("hex"),
         netns: netns[index] ?? "",
       };
-      const pids = daemons[contender.name] ?? [];
+      const pids = daemons[contender.name] ?? {};
       const add = await measureCall(() => callPlugin({ ...call, command: "ADD" }), pids);
       const del = await measureCall(() => callPlugin({ ...call, command: "DEL" }), pids);
       if (round < WARM_UP_ROUNDS) continue;
       figure.add.push(add.ms);
       figure.del.push(del.ms);
-      figure.addCPU += add.cpu;
-      figure.delCPU += del.cpu;
+      figure.addCPU = addTimes(figure.addCPU, add.cpu);
+      figure.delCPU = addTimes(figure.delCPU, del.cpu);
     }
   }
   return figures;
 }
 
-async function measureCall(call: () => Promise<number>, pids: readonly number[]): Promise<{ ms: number; cpu: number }> {
-  const before = endedChildrenCPU() + sum(pids.map(processCPU));
+async function measureCall(
+  call: () => Promise<number>,
+  pids: Readonly<Record<string, number>>,
+): Promise<{ ms: number; cpu: CPUTimes }> {
+  const before = readCPU(pids);
   const ms = await call();
   await new Promise((resolve) => setTimeout(resolve, SETTLE_MS));
-  return { ms, cpu: endedChildrenCPU() + sum(pids.map(processCPU)) - before };
+  const after = readCPU(pids);
+  return { ms, cpu: Object.fromEntries(Object.entries(after).map(([name, t]) => [name, t - (before[name] ?? 0)])) };
+}
+
+function readCPU(pids: Readonly<Record<string, number>>): CPUTimes {
+  const daemons = Object.entries(pids).map(([name, pid]) => [name, processCPU(pid)] as const);
+  return { plugin: endedChildrenCPU(), ...Object.fromEntries(daemons) };
+}
+
+function addTimes(a: CPUTimes, b: CPUTimes): CPUTimes {
+  return Object.fromEntries(Object.entries(b).map(([name, t]) => [name, t + (a[name] ?? 0)]));
+}
+
+/** Units: milliseconds a call. */
+export function cpuPerCall(times: CPUTimes, calls: readonly number[]): number {
+  return sum(Object.values(times)) / calls.length;
+}
+
+/** Where the CPU time of an ADD goes. */
+export function renderCPU({ name, add, addCPU }: LoneFigures): string {
+  const parts = Object.entries(addCPU).map(([part, t]) => `${part} ${formatMs(t / add.length)}`);
+  return `CPU of an ADD of ${name}: ${parts.join(", ")}`;
 }
 
 export const LONE_HEAD: readonly string[] = [
@@ -85,7 +112,7 @@ export function renderLone({ name, add, del, addCPU, delCPU }: LoneFigures): rea
     formatMs(median(add)),
     formatMs(percentile(add, 90)),
     formatMs(median(del)),
-    formatMs(addCPU / add.length),
-    formatMs(delCPU / del.length),
+    formatMs(cpuPerCall(addCPU, add)),
+    formatMs(cpuPerCall(delCPU, del)),
   ];
 }
