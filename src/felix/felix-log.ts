@@ -45,7 +45,7 @@ export class FelixLog {
     const adopted = fields.routes - updated;
     this.#log.info(
       { ...fields, adopted, updated, deleted, failed },
-      `in sync: ${adopted} routes adopted as they were, ${updated} written, ${deleted} deleted`,
+      `in sync: ${countRoutes(adopted)} adopted as they were, ${updated} written, ${deleted} deleted`,
     );
   }
 
@@ -66,13 +66,13 @@ export class FelixLog {
     this.#summary.add(turn);
     if (report.replacedForeign.length > 0) {
       const routes = this.#sample(report.replacedForeign);
-      this.#log.warn({ routes }, `${report.replacedForeign.length} routes of others replaced by ours`);
+      this.#log.warn({ routes }, `${countRoutes(report.replacedForeign.length)} of others replaced by ours`);
     }
     this.#restored.push(...report.restored);
     if (this.#restored.length > 0 && nowMs >= this.#restoredDueMs) {
       const count = this.#restored.length;
       const routes = this.#sample(this.#restored);
-      this.#log.warn({ routes, count }, `${count} routes were removed or changed by another program; restored`);
+      this.#log.warn({ routes, count }, `${countRoutes(count)} removed or changed by another program; restored`);
       this.#restored = [];
       this.#restoredDueMs = nowMs + RESTORED_EVERY_MS;
     }
@@ -111,4 +111,8 @@ export class FelixLog {
     const more = routes.length > SAMPLE ? [`and ${routes.length - SAMPLE} more`] : [];
     return [...routes.slice(0, SAMPLE).map((route) => formatKernelRoute(route, this.#linkName)), ...more];
   }
+}
+
+function countRoutes(count: number): string {
+  return count === 1 ? "1 route" : `${count} routes`;
 }

@@ -120,8 +120,8 @@ describe("Felix", () => {
     kernel.put({ ...podRoute("10.0.0.5", NIC), dst: parseCIDR("10.0.0.64/26"), protocol: 4 });
     await clock.advance(10);
     expect(shown()).toEqual(before);
-    expect(log.said("warn")).toContain("2 routes were removed or changed by another program; restored");
-    expect(log.said("warn")).toContain("1 routes of others replaced by ours");
+    expect(log.said("warn")).toContain("2 routes removed or changed by another program; restored");
+    expect(log.said("warn")).toContain("1 route of others replaced by ours");
     await felix.stop();
   });
 

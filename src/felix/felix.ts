@@ -61,9 +61,9 @@ export interface Felix {
   findings(): readonly Finding[];
 }
 
-/** After a hint that routes changed. A listing may take at most a twentieth of the time. Units: milliseconds. */
+/** After a hint that routes changed. Listings may take a tenth of the time. Units: milliseconds. */
 const RESYNC_SPACING_MS = 200;
-const RESYNC_SPACING_FACTOR = 20;
+const RESYNC_SPACING_FACTOR = 10;
 /** A link that flaps loses its IPv4 routes without a notification of its own. Units: milliseconds. */
 const RESYNC_AFTER_LINK_MS = 5000;
 
