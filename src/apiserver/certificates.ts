@@ -54,7 +54,8 @@ export function ensureCertificates(dir: string | undefined, hosts: readonly stri
   mkdirSync(dir, { recursive: true, mode: 0o700 });
   const write = (name: string, content: string): void => writeFileSync(path(name), content, { mode: 0o600 });
   let authority: Authority;
-  if (has("ca.crt", "ca.key")) authority = { cert: read("ca.crt"), key: createPrivateKey(read("ca.key")) };
+  if (has("ca.crt", "ca.key") && isUsable(read("ca.crt"), [], nowMs))
+    authority = { cert: read("ca.crt"), key: createPrivateKey(read("ca.key")) };
   else {
     authority = makeAuthority(nowMs);
     write("ca.crt", authority.cert);

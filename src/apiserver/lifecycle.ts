@@ -178,24 +178,31 @@ function keepServerMetadata(old: ObjectMeta, next: ObjectMeta): void {
   else next.managedFields = old.managedFields;
 }
 
-/** Whether two states differ in anything but what every write changes. */
-export function isSame(old: ApiObject, next: ApiObject): boolean {
-  const { resourceVersion: _old, ...oldMetadata } = old.metadata;
-  const { resourceVersion: _next, ...nextMetadata } = next.metadata;
-  return deepEqual(oldMetadata, nextMetadata) && isSameOutsideMetadata(old, next, true);
+/** How a new state differs from the old one. */
+export interface Difference {
+  /** In what the user asks for: everything but metadata, and status where that is a subresource. */
+  readonly isInSpec: boolean;
+  /** In anything but what every write changes. */
+  readonly isAny: boolean;
 }
 
-/** Counts a change of what the user asks for: everything but metadata, and status where that is a subresource. */
-export function countGeneration(def: ResourceDef, old: ApiObject, next: ApiObject): void {
-  if (!countsGenerations(next) || isSameOutsideMetadata(old, next, !def.hasStatus)) return;
-  next.metadata.generation = (old.metadata.generation ?? 0) + 1;
+export function compare(def: ResourceDef, old: ApiObject, next: ApiObject): Difference {
+  let isInSpec = false;
+  let isElsewhere = false;
+  for (const field of new Set([...Object.keys(old), ...Object.keys(next)])) {
+    const isOutside = field === "metadata" || (field === "status" && def.hasStatus);
+    if (isOutside ? isElsewhere : isInSpec) continue;
+    const isSame =
+      field === "metadata" ? isSameMetadata(old.metadata, next.metadata) : deepEqual(old[field], next[field]);
+    if (isSame) continue;
+    if (isOutside) isElsewhere = true;
+    else isInSpec = true;
+  }
+  return { isInSpec, isAny: isInSpec || isElsewhere };
 }
 
-function isSameOutsideMetadata(a: ApiObject, b: ApiObject, withStatus: boolean): boolean {
-  const isCounted = (field: string): boolean => field !== "metadata" && (withStatus || field !== "status");
-  const fields = Object.keys(a).filter(isCounted);
-  if (fields.length !== Object.keys(b).filter(isCounted).length) return false;
-  return fields.every((field) => Object.hasOwn(b, field) && deepEqual(a[field], b[field]));
+function isSameMetadata(old: ObjectMeta, next: ObjectMeta): boolean {
+  return deepEqual({ ...old, resourceVersion: "" }, { ...next, resourceVersion: "" });
 }
 
 /** @throws StatusError 422 when an object that is going away gets a new finalizer. */

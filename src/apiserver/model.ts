@@ -53,7 +53,9 @@ export function deepEqual(a: unknown, b: unknown): boolean {
     return typeof a !== typeof b && isInteger(a) && isInteger(b) && BigInt(a) === BigInt(b);
   }
   if (Array.isArray(a)) {
-    return Array.isArray(b) && a.length === b.length && a.every((item, i) => deepEqual(item, b[i]));
+    if (!Array.isArray(b) || a.length !== b.length) return false;
+    for (let i = 0; i < a.length; i++) if (!deepEqual(a[i], b[i])) return false;
+    return true;
   }
   if (Array.isArray(b) || !isObject(a) || !isObject(b)) return false;
   let size = 0;

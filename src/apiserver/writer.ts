@@ -9,12 +9,11 @@ import {
   beginLife,
   checkDelete,
   checkFinalizers,
+  compare,
   continueLife,
-  countGeneration,
   type DeleteOptions,
   type FieldValidation,
   isFinished,
-  isSame,
   timestamp,
   toApiObject,
   validate,
@@ -161,8 +160,9 @@ export class Writer {
       const entry = dryRun ? old : this.#remove(tx, def, old);
       return { status: 200, entry, warnings, isRemoved: true };
     }
-    countGeneration(def, old.object, object);
-    if (isSame(old.object, object)) return { status: 200, entry: old, warnings, isRemoved: false };
+    const { isAny, isInSpec } = compare(def, old.object, object);
+    if (!isAny) return { status: 200, entry: old, warnings, isRemoved: false };
+    if (isInSpec && object.metadata.generation !== undefined) object.metadata.generation++;
     if (!isApply) recordManager(def, old.object, object, context.manager, context.subresource, this.#time());
     const entry = dryRun ? preview(resource, key, object) : tx.put(resource, key, object);
     return { status: 200, entry, warnings, isRemoved: false };
