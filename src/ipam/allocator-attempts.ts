@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Clock } from "../lib/clock.ts";
+import { InvariantError } from "../lib/errors.ts";
 import { backoffMs } from "../lib/retry.ts";
 import { IPAMError } from "./errors.ts";
+import type { Refused } from "./ports.ts";
 
 /** Every compare-and-swap loop gives up after this many rounds, as Calico's do. Source: calico-interop 2. */
 const MAX_ATTEMPTS = 100;
@@ -30,11 +32,17 @@ export async function* attempts(tools: LoopTools, what: string): AsyncGenerator<
 
 /** For the end of a loop that its generator never leaves without a result. */
 export function unreachable(): never {
-  throw new Error("The attempts ended without a result");
+  throw new InvariantError("The attempts of a loop ended without a result");
 }
 
 /** A refused write, told as an error of the allocation that needed it. */
-export function refusedError(what: string, cause: Error): IPAMError {
-  const step = "see the cause, and check the rights of this account and the installed CRDs";
-  return new IPAMError("Datastore", `Cannot ${what}: the API server refused; ${step}`, { cause });
+export function refusedError(what: string, refused: Refused): IPAMError {
+  const step = refused.isBusy ? "try again later" : "check the rights of this account and the installed CRDs";
+  return new IPAMError("Datastore", `Cannot ${what}: the API server refused; ${step}`, { cause: refused.error });
+}
+
+/** Waits for all, also when one fails, so that nothing goes on behind the caller's back; then the first error. */
+export async function allOf(promises: readonly Promise<void>[]): Promise<void> {
+  const results = await Promise.allSettled(promises);
+  for (const result of results) if (result.status === "rejected") throw result.reason;
 }

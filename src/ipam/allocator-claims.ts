@@ -74,7 +74,7 @@ async function ownOnce(
     // Somebody deleted the affinity of a block that is ours: without it no other node routes to the block.
     if (!mayClaim && !isOurs) return undefined;
     const created = await store.create("affinity", pendingAffinity(nodeName, cidr));
-    if (created.kind === "refused") throw refusedError(`create the affinity of ${formatCIDR(cidr)}`, created.error);
+    if (created.kind === "refused") throw refusedError(`create the affinity of ${formatCIDR(cidr)}`, created);
     if (created.kind !== "ok") return AGAIN;
     affinity = created.object;
   }
@@ -104,7 +104,7 @@ async function createBlock(tools: ClaimTools, cidr: CIDR): Promise<IPAMBlock | u
     metadata: { name: blockName(cidr) },
     spec: newBlock(cidr, hostAffinity(tools.nodeName), now),
   });
-  if (created.kind === "refused") throw refusedError(`create block ${formatCIDR(cidr)}`, created.error);
+  if (created.kind === "refused") throw refusedError(`create block ${formatCIDR(cidr)}`, created);
   return created.kind === "ok" ? created.object : undefined;
 }
 
@@ -124,6 +124,6 @@ async function setState(
 
 /** Everything but a clear yes or a clear no is a reason to read again. */
 function written<T>(outcome: UpdateOutcome<T>, what: string): T | undefined {
-  if (outcome.kind === "refused") throw refusedError(what, outcome.error);
+  if (outcome.kind === "refused") throw refusedError(what, outcome);
   return outcome.kind === "ok" ? outcome.object : undefined;
 }

@@ -95,7 +95,7 @@ export class HandleWriter {
         if ("object" in outcome) this.#remember(handleID, outcome.object);
         return;
       }
-      if (outcome.kind === "refused") throw refusedError(`write handle ${handleID}`, outcome.error);
+      if (outcome.kind === "refused") throw refusedError(`write handle ${handleID}`, outcome);
       if (outcome.kind === "unknown") progress.intended = next;
     }
   }

@@ -52,7 +52,7 @@ export class BlockSupply {
   readonly #committers = new Map<string, BlockCommitter>();
   readonly #growths = new Map<string, Growth>();
   /** Blocks being read or claimed right now, so that parallel claims reach for different ones. */
-  readonly #busy = new Set<string>();
+  readonly #busy = new Map<string, { readonly cidr: CIDR; readonly end: Promise<void> }>();
   /** Blocks found to be somebody else's, which the sources may not know yet. */
   #foreign: readonly CIDR[] = [];
 
@@ -165,6 +165,9 @@ export class BlockSupply {
     const mayClaim = (await sources.settings()).autoAllocateBlocks;
     const search = mayClaim ? await this.#claimNew(pools) : "forbidden";
     if (search === "claimed" || (await this.#refreshFull(pools))) return;
+    // Requests with other pools may be claiming what there is.
+    const others = [...this.#busy.values()].filter(({ cidr }) => isInPools(cidr, pools)).map(({ end }) => end);
+    if (others.length > 0) return await Promise.race(others);
     throw exhaustedError({ nodeName, pools, ownCount: this.#inPools(pools).length, search });
   }
 
@@ -232,7 +235,8 @@ export class BlockSupply {
   async #exclusively(cidr: CIDR, fn: () => ReturnType<typeof claimBlock>): Promise<boolean> {
     const key = formatCIDR(cidr);
     if (this.#busy.has(key)) return false;
-    this.#busy.add(key);
+    const { promise: end, resolve } = Promise.withResolvers<void>();
+    this.#busy.set(key, { cidr, end });
     try {
       const block = await fn();
       if (block === undefined) return false;
@@ -247,6 +251,7 @@ export class BlockSupply {
       return false;
     } finally {
       this.#busy.delete(key);
+      resolve();
     }
   }
 }

@@ -7,7 +7,7 @@ import { attempts, type LoopTools, refusedError } from "./allocator-attempts.ts"
 import { type BatchPlan, type BlockOp, type BlockOpResult, planBatch } from "./batch.ts";
 import { freeCount } from "./block.ts";
 import { IPAMError } from "./errors.ts";
-import type { DeleteOutcome, IPAMStore, UpdateOutcome } from "./ports.ts";
+import type { DeleteOutcome, IPAMStore, Refused, UpdateOutcome } from "./ports.ts";
 
 export interface CommitTools extends LoopTools {
   readonly store: IPAMStore;
@@ -158,9 +158,11 @@ export class BlockCommitter {
         if (outcome.kind === "ok") return this.#finish(waiters, plan, "object" in outcome ? outcome.object : undefined);
         this.#block = undefined;
         if (outcome.kind === "unknown") rememberTries(waiters, plan);
-        if (outcome.kind === "refused") return await this.#onRefused(waiters, outcome.error);
+        if (outcome.kind === "refused") return await this.#onRefused(waiters, outcome);
       }
     } catch (error) {
+      // Nothing can be assigned from a damaged block: the next request goes to another one.
+      if (error instanceof IPAMError && error.code === "BrokenObject") this.adopt(undefined);
       for (const waiter of waiters) waiter.settle(this.#errorFor(waiter, error));
     }
   }
@@ -193,13 +195,13 @@ export class BlockCommitter {
     }
   }
 
-  async #onRefused(waiters: readonly Waiter[], cause: Error): Promise<void> {
-    const [first, ...others] = waiters;
-    if (first !== undefined && others.length === 0) {
-      first.settle(this.#errorFor(first, refusedError(`write block ${formatCIDR(this.cidr)}`, cause)));
+  async #onRefused(waiters: readonly Waiter[], refused: Refused): Promise<void> {
+    if (waiters.length > 1 && !refused.isBusy) {
+      for (const waiter of waiters) await this.#commit([waiter]);
       return;
     }
-    for (const waiter of waiters) await this.#commit([waiter]);
+    const error = refusedError(`write block ${formatCIDR(this.cidr)}`, refused);
+    for (const waiter of waiters) waiter.settle(this.#errorFor(waiter, error));
   }
 
   #errorFor(waiter: Waiter, error: unknown): Error {

@@ -9,7 +9,14 @@ import { IPAM_HANDLES } from "../crds/ipam-handle.ts";
 import { affinitySelector } from "../crds/labels.ts";
 import type { KubeObject, Resource } from "../crds/object.ts";
 import type { KubeClient } from "../kube/api.ts";
-import { AlreadyExistsError, ConflictError, NotFoundError, ServerError, UnreachableError } from "../kube/errors.ts";
+import {
+  AlreadyExistsError,
+  ConflictError,
+  NotFoundError,
+  ServerError,
+  TooManyRequestsError,
+  UnreachableError,
+} from "../kube/errors.ts";
 import { deleteTombstoned, getLive } from "../kube/tombstone.ts";
 import { parseCIDR } from "../net/cidr.ts";
 import { isHostAffinityOf } from "./affinity.ts";
@@ -144,5 +151,7 @@ function failureOf(thrown: unknown): Unknown | Refused {
   // An answer that cannot be parsed comes after the write was taken.
   const isOpen =
     error instanceof UnreachableError || error instanceof ServerError || error instanceof InvalidObjectError;
-  return { kind: isOpen ? "unknown" : "refused", error };
+  return isOpen
+    ? { kind: "unknown", error }
+    : { kind: "refused", error, isBusy: error instanceof TooManyRequestsError };
 }

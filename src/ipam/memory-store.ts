@@ -151,7 +151,7 @@ export class MemoryStore implements IPAMStore {
     const fault = await this.#options.onRequest?.(request);
     if (fault === undefined) return act();
     if (fault === "conflict") return conflict ?? act();
-    if (fault === "refuse") return { kind: "refused", error: new Error("refused by the test") };
+    if (fault === "refuse") return { kind: "refused", error: new Error("refused by the test"), isBusy: false };
     if (fault === "lost") act();
     if (fault === "late") (this.#options.later ?? setImmediate)(act);
     return { kind: "unknown", error: unreachable(request) };

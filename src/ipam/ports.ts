@@ -18,10 +18,12 @@ export interface Unknown {
   readonly kind: "unknown";
   readonly error: Error;
 }
-/** The server said no, for good: the object or the right to write it is wrong. */
+/** The server said no, and took nothing. */
 export interface Refused {
   readonly kind: "refused";
   readonly error: Error;
+  /** It sheds load, and would refuse any other write, too. Otherwise the object or the right to write it is wrong. */
+  readonly isBusy: boolean;
 }
 export interface Written<T> {
   readonly kind: "ok";
