@@ -14,6 +14,8 @@ export interface NodeStatusPort {
 }
 
 const BACKOFF = { baseMs: 500, maxMs: 60_000 };
+/** A server or admission hook that drops what is written must not be asked again and again. Units: milliseconds. */
+const REPEAT_AFTER_MS = 60_000;
 
 /**
  * Keeps what the node's object says of it true, in the background: nothing ever waits for it, and every failure is
@@ -26,6 +28,7 @@ export class NodeStatusDriver {
   readonly #log: Logger;
   readonly #stop = new AbortController();
   #claims: NodeClaims | undefined;
+  #written = { claims: "", atMs: 0 };
   #writing: Promise<void> | undefined;
 
   constructor(options: { port: NodeStatusPort; clock: Clock; random: () => number; log: Logger }) {
@@ -39,6 +42,8 @@ export class NodeStatusDriver {
   check(node: Node, claims: NodeClaims): void {
     this.#claims = claims;
     if (this.#writing !== undefined || planNodeStatus(node, claims, "") === undefined) return;
+    const { claims: last, atMs } = this.#written;
+    if (last === JSON.stringify(claims) && this.#clock.nowMs() - atMs < REPEAT_AFTER_MS) return;
     this.#writing = this.#write().finally(() => {
       this.#writing = undefined;
     });
@@ -57,7 +62,9 @@ export class NodeStatusDriver {
         const nowText = `${new Date(this.#clock.nowMs()).toISOString().slice(0, 19)}Z`;
         const next = this.#claims === undefined ? undefined : planNodeStatus(node, this.#claims, nowText);
         if (next === undefined) return;
+        const claims = JSON.stringify(this.#claims);
         await this.#port.updateStatus(next);
+        this.#written = { claims, atMs: this.#clock.nowMs() };
         this.#log.info({ node: node.metadata.name, ...this.#claims }, "node object updated: network available");
         return;
       } catch (error) {

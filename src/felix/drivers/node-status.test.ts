@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+import { describe, expect, test } from "vitest";
+import type { Node } from "../../crds/core.ts";
+import { FakeClock } from "../../lib/fake-clock.ts";
+import { FakeLog, fakeNode } from "../fake-resources.ts";
+import { NodeStatusDriver } from "./node-status.ts";
+
+const NODE = fakeNode("node-a", ["192.0.2.1"]);
+const CLAIMS = { addresses: { 4: "192.0.2.1/24" } };
+
+function setUp(updateStatus: (node: Node) => Promise<unknown>) {
+  const clock = new FakeClock();
+  const log = new FakeLog();
+  const port = { get: async () => NODE, updateStatus };
+  return { clock, log, driver: new NodeStatusDriver({ port, clock, random: () => 0, log }) };
+}
+
+describe("NodeStatusDriver", () => {
+  test("check() retries in the background until the write is taken, with the newest claims", async () => {
+    const written: Node[] = [];
+    let fails = 3;
+    const { clock, driver, log } = setUp(async (node) => {
+      if (fails-- > 0) throw new Error("conflict");
+      written.push(node);
+    });
+    driver.check(NODE, { addresses: { 4: "192.0.2.9/24" } });
+    driver.check(NODE, CLAIMS);
+    await clock.advance(60_000);
+    expect(written.map((node) => node.metadata.annotations)).toEqual([
+      { "projectcalico.org/IPv4Address": "192.0.2.1/24" },
+    ]);
+    expect(log.said("warn")).toHaveLength(2);
+    await driver.stop();
+  });
+
+  test("check() does not write the same again at once when the server dropped it", async () => {
+    let writes = 0;
+    const { clock, driver } = setUp(async () => writes++);
+    for (let i = 0; i < 50; i++) {
+      driver.check(NODE, CLAIMS);
+      await clock.advance(1000);
+    }
+    expect(writes).toBe(1);
+    driver.check(NODE, { addresses: { 4: "192.0.2.1/25" } });
+    await clock.advance(1);
+    expect(writes).toBe(2);
+    await driver.stop();
+  });
+
+  test("stop() ends a retry", async () => {
+    const { clock, driver } = setUp(async () => {
+      throw new Error("down");
+    });
+    driver.check(NODE, CLAIMS);
+    await clock.advance(1);
+    await driver.stop();
+    expect(clock.sleeping).toBe(0);
+  });
+});
