@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+import { setImmediate as turn } from "node:timers/promises";
+import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { parseCIDR } from "../net/cidr.ts";
 import { formatIP } from "../net/ip.ts";
@@ -46,6 +48,25 @@ describe("assign()", () => {
     expect(summary(store.requests).filter((r) => r === "update block").length).toBeLessThanOrEqual(10);
     expect(summary(store.requests).filter((r) => r === "create handle")).toHaveLength(100);
     expectSound(store);
+  });
+
+  it("keeps to 10 block writes when requests take different times", async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(fc.integer({ min: 0, max: 8 }), { minLength: 20, maxLength: 60 }), async (delays) => {
+        let n = 0;
+        const onRequest = async (): Promise<undefined> => {
+          for (let i = 4 + (delays[n++ % delays.length] ?? 0); i > 0; i--) await turn();
+        };
+        const { store, allocator } = setUp({ isResident: true, store: { onRequest } });
+        await allocator.warmUp([4]);
+        store.requests.length = 0;
+        await Promise.all(Array.from({ length: 100 }, (_, i) => allocator.assign(request(`net.c${i}`))));
+        expect(store.requests.filter((r) => !r.isWrite)).toEqual([]);
+        expect(summary(store.requests).filter((r) => r === "update block").length).toBeLessThanOrEqual(10);
+        expect(used(store)).toBe(100);
+      }),
+      { numRuns: 25 },
+    );
   });
 
   it("takes one address of each family, in the order asked for, with one handle write", async () => {
