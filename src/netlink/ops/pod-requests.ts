@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+
 import type { WiringPlan } from "../../cni/ports.ts";
+import { ROUTE_PROTOCOL } from "../../felix/ownership.ts";
 import { cidrFamily, hostCIDR } from "../../net/cidr.ts";
 import { bitsOf, type Family, familyOf, type IP } from "../../net/ip.ts";
 import { type IPv4, parseIPv4 } from "../../net/ipv4.ts";
@@ -18,8 +20,6 @@ export const POD_GATEWAY: IPv4 = parseIPv4("169.254.1.1");
 export const HOST_MAC: MAC = parseMAC("ee:ee:ee:ee:ee:ee");
 /** The link-local address that follows from that MAC (RFC 4291 appendix A): the IPv6 gateway of every pod. */
 export const HOST_LINK_LOCAL: IPv6 = parseIPv6("fe80::ecee:eeff:feee:eeee");
-/** rtm_protocol of every route that the agent writes (design decision 7). */
-const RTPROT_GINGHAM = 80;
 /** Each namespace's lo has this index. Source: linux/net.h, LOOPBACK_IFINDEX. */
 const LOOPBACK_INDEX = 1;
 
@@ -54,7 +54,7 @@ export function pairRequests(plan: WiringPlan, netnsFD: number): Request[] {
 /** Raises the host's end and routes each pod address to it. The gateway's address comes before anybody asks for it. */
 export function hostRequests(plan: WiringPlan, hostIndex: number): Request[] {
   const routes = plan.ips.map((ip) =>
-    replaceRoute({ dst: hostCIDR(ip), oif: hostIndex, scope: scopeOf(ip), protocol: RTPROT_GINGHAM }),
+    replaceRoute({ dst: hostCIDR(ip), oif: hostIndex, scope: scopeOf(ip), protocol: ROUTE_PROTOCOL }),
   );
   const linkLocal = hasFamily(plan, 6)
     ? [

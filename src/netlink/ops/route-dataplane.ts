@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { constants } from "node:os";
+import { ROUTE_PROTOCOL } from "../../felix/ownership.ts";
 import type { KernelAddr, KernelLink, KernelRoute, RouteDataplane, RouteResult } from "../../felix/ports.ts";
 import { cidrFamily } from "../../net/cidr.ts";
 import type { Family } from "../../net/ip.ts";
@@ -95,12 +96,17 @@ export class KernelRouteDataplane implements RouteDataplane {
     this.#monitor = undefined;
   }
 
-  /** Not the echo of this object's own changes, and of the main table where it is about a route. */
+  /**
+   * Not the echo of this object's own changes; of routes, those of the main table, and not a new one of our protocol:
+   * that is the wiring's, and each ADD would cost a listing of all routes.
+   */
   #isForeign(message: NetlinkMessage): boolean {
     if (message.portID === this.#conn.portID) return false;
-    const isRoute = message.type === c.RTM_NEWROUTE || message.type === c.RTM_DELROUTE;
-    // struct rtmsg, rtm_table.
-    return !isRoute || message.payload[4] === c.RT_TABLE_MAIN;
+    const isNew = message.type === c.RTM_NEWROUTE;
+    if (!isNew && message.type !== c.RTM_DELROUTE) return true;
+    // struct rtmsg: rtm_table, rtm_protocol.
+    const [table, protocol] = [message.payload[4], message.payload[5]];
+    return table === c.RT_TABLE_MAIN && !(isNew && protocol === ROUTE_PROTOCOL);
   }
 
   #apply(
