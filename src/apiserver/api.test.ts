@@ -306,7 +306,7 @@ describe("custom resource definitions", () => {
 
   it("are refused when they cannot be served", async () => {
     const api = await startFake();
-    const bad = { ...Object(BLOCK_CRD), metadata: { name: "other.test.gingham.dev" } };
+    const bad = { ...BLOCK_CRD, metadata: { name: "other.test.gingham.dev" } };
     const reply = await api.call("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", bad);
     expect(reply.body.at("details", "causes", 0, "field")).toBe("metadata.name");
   });

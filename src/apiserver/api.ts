@@ -7,7 +7,7 @@ import { aggregatedDocument, aggregatedVersion, discoveryDocument, VERSION } fro
 import { badRequest, methodNotAllowed, noSuchResource, unauthorized } from "./errors.ts";
 import { type FieldValidation, parseDeleteOptions } from "./lifecycle.ts";
 import { isObject, type JsonObject } from "./model.ts";
-import type { OpenAPI } from "./openapi.ts";
+import { type OpenAPI, openAPIv2 } from "./openapi.ts";
 import { Presenter } from "./presenter.ts";
 import { type Reader, selectionOf } from "./reader.ts";
 import {
@@ -92,6 +92,7 @@ export class Api {
     const { registry, openapi } = this.#parts;
     const path = request.path.replace(/(.)\/$/, "$1");
     if (request.method !== "GET" && request.method !== "HEAD") throw methodNotAllowed(undefined);
+    if (path === "/openapi/v2") return { status: 200, ...openAPIv2(request.accept) };
     if (path.startsWith("/openapi/v3")) {
       const document = openapi.document(path);
       if (document === undefined) throw noSuchResource();

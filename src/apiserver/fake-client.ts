@@ -66,7 +66,7 @@ export class FakeClient {
   async watch(
     url: string,
     options: CallOptions = {},
-  ): Promise<{ lines: Tree[]; types(): string; watch: Watch; isEnded(): boolean }> {
+  ): Promise<{ lines: Tree[]; readonly types: () => string; watch: Watch; readonly isEnded: () => boolean }> {
     const answer = await this.#handle("GET", url, undefined, options);
     if (!("openWatch" in answer)) throw new TypeError(`GET ${url} does not open a watch`);
     const lines: Tree[] = [];
@@ -131,7 +131,7 @@ function treeOf(value: unknown): Tree {
 }
 
 /** A definition like IPAMBlock's, with every feature that the tests look at. */
-export const BLOCK_CRD: unknown = {
+export const BLOCK_CRD: object = {
   apiVersion: "apiextensions.k8s.io/v1",
   kind: "CustomResourceDefinition",
   metadata: { name: "blocks.test.gingham.dev" },

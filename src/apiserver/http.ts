@@ -135,11 +135,19 @@ class Transport {
       this.#stream(answer.openWatch, reply.raw);
       return reply;
     }
-    reply.code(answer.status).header("content-type", answer.contentType ?? "application/json");
-    reply.header("cache-control", "no-cache, private");
-    if (answer.etag !== undefined) reply.header("etag", answer.etag);
-    for (const warning of answer.warnings ?? []) reply.header("warning", `299 - ${JSON.stringify(warning)}`);
-    return reply.send(answer.text);
+    const headers: Record<string, string | string[]> = {
+      "content-type": answer.contentType ?? "application/json",
+      "cache-control": "no-cache, private",
+    };
+    if (answer.etag !== undefined) headers["etag"] = answer.etag;
+    if (answer.warnings !== undefined && answer.warnings.length > 0) {
+      headers["warning"] = answer.warnings.map((warning) => `299 - ${JSON.stringify(warning)}`);
+    }
+    // Past fastify's send, which would rewrite the media type's parameters; kubectl compares them.
+    reply.hijack();
+    reply.raw.writeHead(answer.status, { ...headers, "content-length": Buffer.byteLength(answer.text) });
+    reply.raw.end(answer.text);
+    return reply;
   }
 
   #stream(openWatch: (sink: Sink) => Watch, response: ServerResponse): void {
@@ -177,8 +185,8 @@ class Transport {
     if (fault.status === undefined) return fault.dropAfter === true ? "drop after" : undefined;
     const body =
       fault.body ?? new StatusError(fault.status, REASONS[fault.status] ?? "", "injected by a test").toStatus();
-    for (const [name, value] of Object.entries(fault.headers ?? {})) reply.header(name, value);
-    reply.code(fault.status).header("content-type", "application/json").send(stringifyJSON(body));
+    reply.code(fault.status).headers({ "content-type": "application/json", ...fault.headers });
+    reply.send(stringifyJSON(body));
     return "answered";
   }
 

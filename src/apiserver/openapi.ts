@@ -53,10 +53,11 @@ export class OpenAPI {
     const [group = "", version = ""] = parts[0] === "api" ? ["", parts[1]] : [parts[1], parts[2]];
     const defs = this.#registry.inVersion(group, version);
     if (defs.length === 0 || name !== documentName(group, version)) return undefined;
+    const paths = Object.fromEntries(defs.flatMap((def) => pathsOf(def, `/${name}`)));
     return {
       openapi: "3.0.0",
       info: { title: "Kubernetes", version: VERSION["gitVersion"] },
-      paths: Object.fromEntries(defs.flatMap((def) => pathsOf(def, `/${name}`))),
+      paths,
       components: { schemas: schemasOf(defs) },
     };
   }
@@ -130,4 +131,23 @@ function pathsOf(def: ResourceDef, root: string): [string, JsonObject][] {
 
 function content(def: ResourceDef): JsonObject {
   return { "application/json": { schema: { $ref: `#/components/schemas/${componentName(def)}` } } };
+}
+
+/** Asked for with an @, which a media type must not have; answered with a dot, as kube-apiserver does. */
+const PROTOBUF_V2 = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+
+/**
+ * OpenAPI v2, without any kind. kubectl falls back on it for manifests of kind List, whose items it then sends one by
+ * one: without a document it gives up, without a kind in the document it leaves the checking to the server.
+ */
+export function openAPIv2(accept: string | undefined): { readonly text: string; readonly contentType: string } {
+  const info = { title: "Kubernetes", version: String(VERSION["gitVersion"]) };
+  if (accept?.includes("protobuf") !== true) {
+    return { text: JSON.stringify({ swagger: "2.0", info, paths: {} }), contentType: "application/json" };
+  }
+  // Each field: number and wire type 2 (bytes), length, content. Source: gnostic, OpenAPIv2.proto, message Document.
+  const field = (number: number, content: string): string =>
+    String.fromCharCode((number << 3) | 2, content.length) + content;
+  const text = field(1, "2.0") + field(2, field(1, info.title) + field(2, info.version)) + field(8, "");
+  return { text, contentType: PROTOBUF_V2 };
 }
