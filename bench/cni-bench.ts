@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { measureBurst, renderBurst } from "./burst.ts";
 import { BRIDGE, GINGHAM, PTP } from "./contenders.ts";
-import { cpuPerCall, LONE_HEAD, type LoneFigures, measureLone, renderCPU, renderLone } from "./lone.ts";
+import { cpuPerCall, LONE_HEAD, type LoneFigures, measureLone, renderCPU, renderLone, WARM_UP_ROUNDS } from "./lone.ts";
 import { type BenchResult, type BudgetLine, renderTable } from "./report.ts";
 import { createPods, type Stack } from "./stack.ts";
 import { formatMs, median } from "./stats.ts";
@@ -20,7 +20,7 @@ export function ratioLine(what: string, ours: number, theirs: number, allowed: n
 
 /** ADD, DEL and CPU, one pod at a time, the three contenders taking turns in one run. */
 export async function benchLone(stack: Stack, netns: readonly string[], rounds: number): Promise<BenchResult> {
-  await createPods(stack.client, 0, rounds + 20);
+  await createPods(stack.client, 0, rounds + WARM_UP_ROUNDS);
   const figures = await measureLone({
     contenders: CONTENDERS,
     rounds,

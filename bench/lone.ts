@@ -28,7 +28,8 @@ export interface LoneOptions {
   readonly firstPod: number;
 }
 
-const WARM_UP_ROUNDS = 10;
+/** The agent is resident and its code is compiled as it runs, so the first calls are not what a node sees. */
+export const WARM_UP_ROUNDS = 50;
 /** Daemons go on a little after the answer (status, watches): that is work of the call, too. */
 const SETTLE_MS = 15;
 

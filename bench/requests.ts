@@ -53,6 +53,7 @@ export async function benchRequests(stack: Stack, netns: readonly string[]): Pro
     lines: [
       `A lone ADD asks the API server for: ${lone.at(-1)?.urls.join(", ") ?? ""}`,
       `${netns.length} ADDs at once: ${total.writes} writes, ${blockWrites} of them of blocks, ${total.reads} reads`,
+      ...burst.filter(({ method }) => method === "GET").map(({ url }) => `  a read: ${url}`),
     ],
     budgets: [
       {

@@ -55,7 +55,7 @@ try {
   await bench("routes", () => benchRoutes(root, dir));
   if (["lone", "burst", "requests", "addresses"].some((name) => names.includes(name))) {
     await withStack("synced", join(dir, "api.db"), async (stack) => {
-      await bench("lone", () => benchLone(stack, netns.slice(0, 3), 150));
+      await bench("lone", () => benchLone(stack, netns.slice(0, 3), 100));
       await bench("burst", () => benchBurst(stack, netns, 3));
       await bench("requests", () => benchRequests(stack, netns));
       await bench("addresses", () => benchAddresses(stack));

@@ -50,15 +50,18 @@ export function renderKubeControllersConfiguration(): KubeControllersConfigurati
 }
 
 export function renderNode(name: string, ip: string): Node {
+  // What the kubelet of a healthy node writes; Node's type has only what Gingham reads.
+  const status: Node["status"] & { readonly conditions: readonly object[] } = {
+    addresses: [
+      { type: "InternalIP", address: ip },
+      { type: "Hostname", address: name },
+    ],
+    conditions: [{ type: "Ready", status: "True", reason: "KubeletReady", message: "a node of the laboratory" }],
+  };
   return {
     ...head(NODES, name),
     metadata: { name, labels: { "kubernetes.io/hostname": name, "kubernetes.io/os": "linux" } },
-    status: {
-      addresses: [
-        { type: "InternalIP", address: ip },
-        { type: "Hostname", address: name },
-      ],
-    },
+    status,
   };
 }
 

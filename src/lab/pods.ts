@@ -34,7 +34,7 @@ export async function addPod(client: KubeClient, node: LabNode, request: PodRequ
       `ip netns add ${netnsName}; ip -n ${netnsName} link set lo up`,
     ]);
     const ips = addressesOf(await runtime.add(attachment));
-    const status = { phase: "Running", podIP: ips[0] ?? "", podIPs: ips.map((ip) => ({ ip })) };
+    const status = renderPodStatus(ips);
     await client.patch(
       PODS,
       request.name,
@@ -48,6 +48,18 @@ export async function addPod(client: KubeClient, node: LabNode, request: PodRequ
     await client.delete(PODS, request.name, { namespace: POD_NAMESPACE }).catch(() => {});
     throw error;
   }
+}
+
+/** What kubelet writes once the pod runs. */
+function renderPodStatus(ips: readonly string[]): object {
+  const container = { name: "main", ready: true, restartCount: 0, image: "", imageID: "", state: { running: {} } };
+  return {
+    phase: "Running",
+    podIP: ips[0] ?? "",
+    podIPs: ips.map((ip) => ({ ip })),
+    conditions: [{ type: "Ready", status: "True" }],
+    containerStatuses: [container],
+  };
 }
 
 export async function delPod(client: KubeClient, node: LabNode, pod: RunningPod): Promise<void> {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Lab } from "../lab.ts";
+import { count, type Lab } from "../lab.ts";
 import { listBlocks } from "./kubectl.ts";
 import type { Probe } from "./probe.ts";
 
@@ -23,7 +23,7 @@ export const SHOW_ROUTES: Probe = {
         .flatMap(([node, routes]) => [`${node}:`, ...routes.map((route) => `  ${route}`), ""])
         .slice(0, -1),
       problems: findGaps(tables, blocks, blockSize),
-      summary: `${blocks.length} blocks routed on ${tables.size} nodes`,
+      summary: `${count(blocks.length, "block")} routed on ${count(tables.size, "node")}`,
     };
   },
 };
