@@ -24,12 +24,12 @@ export async function parseObjectBody(text: string | undefined, contentType: str
   return readJSON(text);
 }
 
-const PATCH_TYPES: Readonly<Record<string, PatchBody["type"]>> = {
-  "application/json-patch+json": "json",
-  "application/merge-patch+json": "merge",
-  "application/strategic-merge-patch+json": "strategic",
-  "application/apply-patch+yaml": "apply",
-};
+const PATCH_TYPES: ReadonlyMap<string, PatchBody["type"]> = new Map([
+  ["application/json-patch+json", "json"],
+  ["application/merge-patch+json", "merge"],
+  ["application/strategic-merge-patch+json", "strategic"],
+  ["application/apply-patch+yaml", "apply"],
+]);
 
 /** @throws StatusError 400 or 415. Custom resources have no strategic merge, as in Kubernetes. */
 export async function parsePatchBody(
@@ -37,9 +37,9 @@ export async function parsePatchBody(
   contentType: string | undefined,
   options: { readonly hasStrategic: boolean; readonly force: boolean },
 ): Promise<PatchBody> {
-  const type = PATCH_TYPES[mediaType(contentType)];
+  const type = PATCH_TYPES.get(mediaType(contentType));
   if (type === undefined || (type === "strategic" && !options.hasStrategic)) {
-    const known = Object.keys(PATCH_TYPES).filter((t) => options.hasStrategic || PATCH_TYPES[t] !== "strategic");
+    const known = [...PATCH_TYPES.keys()].filter((t) => options.hasStrategic || PATCH_TYPES.get(t) !== "strategic");
     throw unsupportedMediaType(
       `the body of the request was in an unknown format - accepted media types include: ${known.join(", ")}`,
     );

@@ -54,6 +54,8 @@ export interface HttpServer {
 const BODY_LIMIT = 3 * 1024 * 1024;
 /** Units: bytes that may wait for a watcher which does not read; then it is cut off and must list again. */
 const WATCH_BACKLOG = 16 * 1024 * 1024;
+/** How long requests that are under way may take when the server closes. */
+const CLOSE_LIMIT_MS = 2_000;
 const BOOKMARK_INTERVAL_MS = 60_000;
 /** Clients let go of idle connections after 90 s (Go) or less: they must be the first, or a request meets a closing door. */
 const KEEP_ALIVE_MS = 150_000;
@@ -63,7 +65,12 @@ const TIMEOUTS = { requestTimeout: 30_000, headersTimeout: 15_000, connectionsCh
 export async function listen(api: Api, options: HttpOptions): Promise<HttpServer> {
   const transport = new Transport(api, options);
   const { certificates } = options;
-  const shared = { bodyLimit: BODY_LIMIT, keepAliveTimeout: KEEP_ALIVE_MS, forceCloseConnections: true, ...TIMEOUTS };
+  const shared = {
+    bodyLimit: BODY_LIMIT,
+    keepAliveTimeout: KEEP_ALIVE_MS,
+    forceCloseConnections: "idle" as const,
+    ...TIMEOUTS,
+  };
   // Fastify's types tell the two apart, its behaviour does not; nothing below depends on which it is.
   const app = (
     certificates === undefined
@@ -79,7 +86,14 @@ export async function listen(api: Api, options: HttpOptions): Promise<HttpServer
     close: async () => {
       clearInterval(bookmarks);
       transport.endWatches();
-      await app.close();
+      const closing = app.close();
+      // A connection is idle only some time after its last answer, and a client that never reads would keep it for ever.
+      const deadline = Date.now() + CLOSE_LIMIT_MS;
+      const sweep = setInterval(() => {
+        if (Date.now() < deadline) app.server.closeIdleConnections();
+        else app.server.closeAllConnections();
+      }, 10);
+      await closing.finally(() => clearInterval(sweep));
     },
   };
 }
@@ -141,7 +155,7 @@ class Transport {
     };
     if (answer.etag !== undefined) headers["etag"] = answer.etag;
     if (answer.warnings !== undefined && answer.warnings.length > 0) {
-      headers["warning"] = answer.warnings.map((warning) => `299 - ${JSON.stringify(warning)}`);
+      headers["warning"] = answer.warnings.map((warning) => `299 - ${asciiQuoted(warning)}`);
     }
     // Past fastify's send, which would rewrite the media type's parameters; kubectl compares them.
     reply.hijack();
@@ -217,6 +231,12 @@ const REASONS: Readonly<Record<number, string>> = {
   503: "ServiceUnavailable",
   504: "Timeout",
 };
+
+/** A quoted text that fits into a header, whatever a client called its field. */
+function asciiQuoted(text: string): string {
+  const toUnicode = (c: string): string => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`;
+  return JSON.stringify(text).replaceAll(/[^\x20-\x7e]/g, toUnicode);
+}
 
 function drop(request: FastifyRequest, reply: FastifyReply): FastifyReply {
   reply.hijack();

@@ -7,6 +7,13 @@ import { apiVersionOf, type ResourceDef } from "./resource.ts";
 /** What to do with fields that the schema does not know. Source: Kubernetes API concepts, Field validation. */
 export type FieldValidation = "Strict" | "Warn" | "Ignore";
 
+/** Source: meta/v1 ObjectMeta. */
+const METADATA_FIELDS = new Set([
+  ...["annotations", "creationTimestamp", "deletionGracePeriodSeconds", "deletionTimestamp", "finalizers"],
+  ...["generateName", "generation", "labels", "managedFields", "name", "namespace", "ownerReferences"],
+  ...["resourceVersion", "uid"],
+]);
+
 /** RFC 3339 in whole seconds, as Kubernetes writes times. */
 export function timestamp(nowMs: number): string {
   return new Date(nowMs).toISOString().replace(/\.\d+Z$/, "Z");
@@ -75,6 +82,11 @@ function settleIdentity(metadata: ObjectMeta, def: ResourceDef, namespace: strin
  */
 export function validate(def: ResourceDef, object: ApiObject, mode: FieldValidation): string[] {
   const { causes, unknown } = def.validate(object);
+  for (const field in object.metadata) {
+    if (METADATA_FIELDS.has(field)) continue;
+    unknown.push(`metadata.${field}`);
+    delete object.metadata[field];
+  }
   if (unknown.length > 0 && mode === "Strict") {
     const fields = unknown.map((field) => `unknown field "${field}"`).join(", ");
     throw badRequest(

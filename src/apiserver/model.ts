@@ -36,13 +36,24 @@ export function isObject(value: unknown): value is JsonObject {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
+/** Sets a field of any name: a plain assignment to "__proto__" would change the prototype instead. */
+export function setField(object: JsonObject, name: string, value: unknown): void {
+  if (name !== "__proto__") object[name] = value;
+  else Object.defineProperty(object, name, { value, enumerable: true, writable: true, configurable: true });
+}
+
+/** A field of the object itself, whatever its prototype has. */
+export function ownField(object: JsonObject, name: string): unknown {
+  return Object.hasOwn(object, name) ? object[name] : undefined;
+}
+
 /** A deep copy; bigint and the order of keys are kept. */
 export function clone<T>(value: T): T {
   // The casts say what holds by construction: each branch rebuilds the shape that it was given.
   if (Array.isArray(value)) return value.map(clone) as T;
   if (!isObject(value)) return value;
   const copy: JsonObject = {};
-  for (const key in value) copy[key] = clone(value[key]);
+  for (const key in value) setField(copy, key, clone(value[key]));
   return copy as T;
 }
 
@@ -70,11 +81,4 @@ export function deepEqual(a: unknown, b: unknown): boolean {
 /** Both spellings of an integer: parseJSON reads one beyond 2^53 as bigint. */
 export function isInteger(value: unknown): value is number | bigint {
   return typeof value === "bigint" || (typeof value === "number" && Number.isInteger(value));
-}
-
-/** The strings of a map such as labels; other values are left out. */
-export function stringMap(value: unknown): { [key: string]: string } {
-  const map: { [key: string]: string } = {};
-  if (isObject(value)) for (const [key, text] of Object.entries(value)) if (typeof text === "string") map[key] = text;
-  return map;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { badRequest, StatusError } from "./errors.ts";
-import { clone, deepEqual, isObject, type JsonObject } from "./model.ts";
+import { clone, deepEqual, isObject, type JsonObject, ownField, setField } from "./model.ts";
 
 /** Applies a JSON merge patch to a copy. Source: RFC 7386. */
 export function mergePatch(target: unknown, patch: unknown): unknown {
@@ -8,7 +8,7 @@ export function mergePatch(target: unknown, patch: unknown): unknown {
   const result: JsonObject = isObject(target) ? { ...target } : {};
   for (const [key, value] of Object.entries(patch)) {
     if (value === null) delete result[key];
-    else result[key] = mergePatch(result[key], value);
+    else setField(result, key, mergePatch(ownField(result, key), value));
   }
   return result;
 }
@@ -89,9 +89,7 @@ function add(root: unknown, at: readonly string[], value: unknown, path: string)
   if (last === undefined) return value;
   const parent = read(root, at.slice(0, -1), path);
   if (Array.isArray(parent)) parent.splice(last === "-" ? parent.length : indexOf(last, parent.length, path), 0, value);
-  // A key named __proto__ must become a field, not the prototype.
-  else if (isObject(parent))
-    Object.defineProperty(parent, last, { value, enumerable: true, writable: true, configurable: true });
+  else if (isObject(parent)) setField(parent, last, value);
   else throw cannotApply(`the parent of "${path}" is neither object nor array`);
   return root;
 }

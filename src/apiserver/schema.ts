@@ -46,8 +46,8 @@ export interface JSONSchema {
 
 /** The schema of a field, wherever the schema of its parent says it. */
 export function fieldSchema(schema: JSONSchema | undefined, name: string): JSONSchema | undefined {
-  const known = schema?.properties?.[name];
-  if (known !== undefined) return known;
+  const properties = schema?.properties ?? {};
+  if (Object.hasOwn(properties, name)) return properties[name];
   return typeof schema?.additionalProperties === "object" ? schema.additionalProperties : undefined;
 }
 

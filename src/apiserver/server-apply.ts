@@ -2,7 +2,7 @@
 import { badRequest, type Cause, StatusError } from "./errors.ts";
 import { type FieldSet, isLeaf, objectFields, partsOf, pathText, present } from "./field-set.ts";
 import { isOf, type ManagedFields, type Manager, managersOf, setManagers } from "./managed-fields.ts";
-import { type ApiObject, clone, deepEqual, isObject, type JsonObject } from "./model.ts";
+import { type ApiObject, clone, deepEqual, isObject, type JsonObject, ownField, setField } from "./model.ts";
 import { apiVersionOf, type ResourceDef } from "./resource.ts";
 import { fieldSchema, type JSONSchema } from "./schema.ts";
 
@@ -139,8 +139,9 @@ function mergeApplied(live: unknown, wanted: unknown, schema: JSONSchema | undef
   if (parts.length === 0) return isObject(wanted) && isObject(live) && isGranular(schema) ? live : clone(wanted);
   if (isObject(wanted)) {
     const result: JsonObject = isObject(live) ? { ...live } : {};
-    for (const [name, value] of Object.entries(wanted))
-      result[name] = mergeApplied(result[name], value, fieldSchema(schema, name));
+    for (const [name, value] of Object.entries(wanted)) {
+      setField(result, name, mergeApplied(ownField(result, name), value, fieldSchema(schema, name)));
+    }
     return result;
   }
   const result = partsOf(live, schema).map(({ key, value }) => ({ key, value }));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { badRequest } from "./errors.ts";
-import { clone, deepEqual, isObject, type JsonObject } from "./model.ts";
+import { clone, deepEqual, isObject, type JsonObject, ownField, setField } from "./model.ts";
 import { fieldSchema, type JSONSchema } from "./schema.ts";
 
 const DIRECTIVE = "$patch";
@@ -29,7 +29,7 @@ export function strategicMerge(target: unknown, patch: unknown, schema: JSONSche
     if (key.startsWith(DELETE_FROM_LIST)) deleteFromList(result, key.slice(DELETE_FROM_LIST.length), value);
     else if (value === null) delete result[key];
     else if (isObject(value) && value[DIRECTIVE] === "delete") delete result[key];
-    else result[key] = mergeField(result[key], value, fieldSchema(schema, key));
+    else setField(result, key, mergeField(ownField(result, key), value, fieldSchema(schema, key)));
   }
   return result;
 }

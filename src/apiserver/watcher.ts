@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import { describeError } from "../lib/errors.ts";
 import { stringifyJSON } from "../lib/json.ts";
 import type { Entry, StoreEvent } from "./entry.ts";
-import { badRequest, expired, invalid, type StatusError } from "./errors.ts";
+import { badRequest, expired, internal, invalid, type StatusError } from "./errors.ts";
 import type { ApiObject } from "./model.ts";
 import type { Presenter } from "./presenter.ts";
 import { type Selection, select } from "./reader.ts";
@@ -84,7 +85,7 @@ export class Watch {
     } else if (from < revision) {
       this.#tell(log.since(from));
     }
-    this.#stopListening = log.listen((events) => this.#tell(events));
+    this.#stopListening = log.listen((events) => this.#tellSafely(events));
     this.#timer = setTimeout(() => this.end(), timeoutMs);
     this.#timer.unref();
   }
@@ -111,6 +112,16 @@ export class Watch {
     const status = error.toStatus();
     this.#sink.write(line("ERROR", stringifyJSON(status)));
     this.#sink.end();
+  }
+
+  /** Runs inside of a commit: what goes wrong for one watch must reach neither the writers nor the other watches. */
+  #tellSafely(events: readonly StoreEvent[]): void {
+    try {
+      this.#tell(events);
+    } catch (error) {
+      this.stop();
+      this.#fail(internal(describeError(error), error));
+    }
   }
 
   #tell(events: readonly StoreEvent[]): void {

@@ -28,6 +28,28 @@ const TYPES = new Map(
     }),
 );
 
+/**
+ * The types that users write. The others are parts of a status: what a controller knows so far, of which kube-apiserver
+ * lets every part be absent.
+ */
+const ASKED_TYPES = askedTypes();
+
+function askedTypes(): ReadonlySet<string> {
+  const asked = new Set([...TYPES.keys()].filter((name) => name.endsWith("Spec") || hasMetadata(name)));
+  for (const name of asked) {
+    for (const field of TYPES.get(name) ?? []) {
+      const [, key, , type = ""] = FIELD.exec(field) ?? [];
+      // Types that are added while the loop runs are visited by it, too.
+      if (key !== "status" && TYPES.has(type)) asked.add(type);
+    }
+  }
+  return asked;
+}
+
+function hasMetadata(name: string): boolean {
+  return TYPES.get(name)?.some((field) => /^metadata!?:/.test(field)) ?? false;
+}
+
 /** The schema of a type with everything in it, for validation and merging. */
 export function expandType(name: string): JSONSchema {
   return objectSchema(name, expandType);
@@ -54,8 +76,7 @@ function objectSchema(name: string, inner: (type: string) => JSONSchema): JSONSc
   const required: string[] = [];
   for (const field of fields) {
     const [, key = "", mark, type = "", shape = ""] = FIELD.exec(field) ?? [];
-    // A status is what a controller knows so far; kube-apiserver lets every part of it be absent.
-    if (mark === "!" && !name.endsWith("Status")) required.push(key);
+    if (mark === "!" && ASKED_TYPES.has(name)) required.push(key);
     properties[key] = decorate(`${name}.${key}`, shaped(SCALARS[type] ?? inner(type), shape));
   }
   return {
