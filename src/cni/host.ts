@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 import { readFileSync, statSync } from "node:fs";
-import { stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import type { Host } from "./ports.ts";
 import type { Executor } from "./types.ts";
@@ -28,7 +27,7 @@ export function linuxHost({
     isAlive: (executor: Executor) => startTicksOf(String(executor.pid)) === executor.startTicks,
     async vantageOf(netnsPath) {
       try {
-        const dir = await stat(dirname(netnsPath), { bigint: true });
+        const dir = statSync(dirname(netnsPath), { bigint: true });
         return { ...here, dir: { dev: dir.dev, inode: dir.ino } };
       } catch {
         return here;

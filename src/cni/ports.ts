@@ -153,6 +153,8 @@ export interface Endpoint {
   /** 0 until the kernel has made the link. */
   readonly hostIfIndex: number;
   readonly ips: readonly IP[];
+  /** Link and routes have just been made, and need no look. */
+  readonly isWired?: boolean;
 }
 
 /**

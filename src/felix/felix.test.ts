@@ -212,7 +212,7 @@ describe("Felix", () => {
   test("the parent link may go down and lose its routes: they come back with it", async () => {
     const { clock, kernel, felix, log, shown } = await setUpRunning();
     kernel.setUp(NIC, false);
-    await clock.advance(2000);
+    await clock.advance(3000);
     expect(shown()).toEqual([OWN]);
     expect(log.said("warn")[0]).toContain("link eth0, which carries this node's address 192.0.2.1, is down");
     kernel.setUp(NIC, true);
@@ -232,12 +232,31 @@ describe("Felix", () => {
     await felix.stop();
   });
 
+  test("endpointUp() of a wired endpoint adopts its route without a look at the kernel", async () => {
+    const { clock, kernel, felix, shown } = await setUpRunning();
+    const listings: string[] = [];
+    kernel.onCall = (call) => {
+      listings.push(call);
+    };
+    kernel.addLink("cali1", undefined, 11);
+    kernel.put(podRoute("10.0.0.5", 11));
+    const wrote = kernel.writes.length;
+    felix.endpointUp(fakeEndpoint("1", 0, "10.0.0.5"));
+    felix.endpointUp({ ...fakeEndpoint("1", 11, "10.0.0.5"), isWired: true });
+    await clock.advance(50);
+    expect([kernel.writes.length - wrote, listings]).toEqual([0, []]);
+    felix.endpointDown({ key: "1" });
+    await clock.advance(60_000);
+    expect(shown()).toEqual([REMOTE, OWN].toSorted());
+    await felix.stop();
+  });
+
   test("a changed InternalIP of another node changes its routes, also of this node its parent link", async () => {
     const { clock, kernel, sources, felix, shown } = await setUpRunning();
     kernel.addLink("eth1", { ip: parseIP("198.51.100.1"), prefixLength: 24 }, 3);
     sources.nodes.set(fakeNode("node-b", ["198.51.100.2"]));
     sources.nodes.set(fakeNode("node-a", ["198.51.100.1"]));
-    await clock.advance(10);
+    await clock.advance(1100);
     expect(shown()).toContain("10.0.0.64/26 via 198.51.100.2 dev #3 proto 80");
     await felix.stop();
   });

@@ -4,6 +4,7 @@ import type { Node } from "../crds/core.ts";
 import type { IPPool } from "../crds/ip-pool.ts";
 import type { Clock } from "../lib/clock.ts";
 import { describeError } from "../lib/errors.ts";
+import { formatCIDR, hostCIDR } from "../net/cidr.ts";
 import { type Family, formatIP } from "../net/ip.ts";
 import { ApplyLoop } from "./apply-loop.ts";
 import type { Finding } from "./calc/findings.ts";
@@ -64,6 +65,9 @@ export interface Felix {
 /** After a hint that routes changed. Listings may take a tenth of the time. Units: milliseconds. */
 const RESYNC_SPACING_MS = 200;
 const RESYNC_SPACING_FACTOR = 10;
+/** Between two listings of links: other people's containers must not cost one each. Units: milliseconds. */
+const LINKS_SPACING_MS = 1000;
+const LAZY_WAKE_MS = 1000;
 /** A link that flaps loses its IPv4 routes without a notification of its own. Units: milliseconds. */
 const RESYNC_AFTER_LINK_MS = 5000;
 
@@ -90,7 +94,12 @@ class FelixAgent implements Felix {
   readonly #nodeStatus: NodeStatusDriver | undefined;
   #localNode: Node | undefined;
   readonly #stops: (() => void)[] = [];
+  readonly #stopping = new AbortController();
+  /** Endpoints whose link and routes the wiring has made since the last turn. */
+  readonly #wired: WorkloadEndpoint[] = [];
+  #lazyWake: Promise<void> | undefined;
   #areLinksDirty = true;
+  #linksAllowedMs = 0;
   #resyncDueMs = 0;
   #resyncAllowedMs = 0;
   #isMonitorUp = false;
@@ -127,8 +136,18 @@ class FelixAgent implements Felix {
 
   endpointUp(endpoint: WorkloadEndpoint): void {
     this.#state.setEndpoint(endpoint);
+    // Not made yet: there is nothing to write, and what the kernel has for these addresses is left alone from now on.
+    if (endpoint.hostIfIndex === 0) return;
+    if (endpoint.isWired === true) {
+      this.#wired.push(endpoint);
+      this.#wakeLazily();
+      return;
+    }
     const isLinkKnown = this.#manager.linkName(endpoint.hostIfIndex) === endpoint.hostIface;
-    if (endpoint.hostIfIndex !== 0 && !isLinkKnown) this.#areLinksDirty = true;
+    if (!isLinkKnown) {
+      this.#areLinksDirty = true;
+      this.#linksAllowedMs = 0;
+    }
     this.#loop.wake();
   }
 
@@ -163,6 +182,7 @@ class FelixAgent implements Felix {
 
   async stop(): Promise<void> {
     for (const stop of this.#stops.splice(0)) stop();
+    this.#stopping.abort();
     this.#isMonitorUp = false;
     await Promise.all([this.#loop.stop(), this.#nodeStatus?.stop()]);
   }
@@ -191,6 +211,18 @@ class FelixAgent implements Felix {
     });
   }
 
+  /** A turn for the sake of the gauges and findings alone: one for all the pods of a burst. */
+  #wakeLazily(): void {
+    if (this.#lazyWake !== undefined) return;
+    this.#lazyWake = this.#options.clock.sleep(LAZY_WAKE_MS, this.#stopping.signal).then(
+      () => {
+        this.#lazyWake = undefined;
+        this.#loop.wake();
+      },
+      () => {},
+    );
+  }
+
   #setNode(node: Node): void {
     if (node.metadata.name === this.#options.nodeName) this.#localNode = node;
     this.#state.setNode(node);
@@ -202,18 +234,24 @@ class FelixAgent implements Felix {
     const isAboutRoutes = kind === "route" || kind === "overrun";
     const dueMs = isAboutRoutes ? Math.max(nowMs, this.#resyncAllowedMs) : nowMs + RESYNC_AFTER_LINK_MS;
     this.#resyncDueMs = Math.min(this.#resyncDueMs, dueMs);
-    this.#loop.wake();
+    if (isAboutRoutes || this.#mayReadLinks(nowMs)) this.#loop.wake();
+    else this.#wakeLazily();
   }
 
   async #turn(): Promise<number | undefined> {
     const { clock } = this.#options;
     const startedMs = clock.nowMs();
-    if (this.#areLinksDirty) await this.#readLinks();
+    if (this.#areLinksDirty && this.#mayReadLinks(startedMs)) await this.#readLinks();
     this.#manager.onLocalAddresses(this.#state.localAddresses);
     if (!this.#state.inSync) return undefined;
 
+    const wired = this.#wired.splice(0);
+    for (const { hostIface, hostIfIndex } of wired) this.#manager.onWorkloadLink(hostIfIndex, hostIface);
     this.#manager.onRoutes(this.#state.flush());
     this.#manager.completeDeferredWork(this.#table);
+    for (const { ips, hostIfIndex } of wired) {
+      for (const ip of ips) this.#table.confirm(formatCIDR(hostCIDR(ip)), hostIfIndex);
+    }
     if (startedMs >= this.#resyncDueMs) {
       // Moved on before the listing: a hint that comes meanwhile asks for another one.
       this.#resyncDueMs = startedMs + (this.#options.routeRefreshMs ?? 90_000);
@@ -239,12 +277,17 @@ class FelixAgent implements Felix {
     return this.#againInMs(report);
   }
 
+  #mayReadLinks(nowMs: number): boolean {
+    return nowMs >= this.#linksAllowedMs || this.#manager.isWaiting;
+  }
+
   async #readLinks(): Promise<void> {
     const { dataplane } = this.#options;
     this.#areLinksDirty = false;
     try {
       const [links, addrs] = await Promise.all([dataplane.listLinks(), dataplane.listAddrs()]);
       this.#manager.onLinks(links, addrs);
+      this.#linksAllowedMs = this.#options.clock.nowMs() + LINKS_SPACING_MS;
     } catch (error) {
       this.#areLinksDirty = true;
       throw error;

@@ -71,6 +71,8 @@ export interface WorkloadEndpoint {
   /** 0 until the kernel has made the link: whatever the kernel has for its addresses is left alone meanwhile. */
   readonly hostIfIndex: number;
   readonly ips: readonly IP[];
+  /** The wiring has just made the link and its routes, so there is nothing to read and nothing to write. */
+  readonly isWired?: boolean;
 }
 
 /** The methods of a pino logger that are used here. */

@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-import { setTimeout as delay } from "node:timers/promises";
 import type { Clock } from "./clock.ts";
 
 /** The machine's clock. Only roots construct with it; everything else takes a Clock. */
@@ -8,13 +7,21 @@ export const systemClock: Clock = {
   // Node has no wall clock in nanoseconds: the digits below a millisecond come from the monotonic clock, so that two
   // blocks made in one millisecond still start from different numbers.
   nowNs: () => BigInt(Date.now()) * 1_000_000n + (process.hrtime.bigint() % 1_000_000n),
-  sleep: async (ms, signal) => {
-    if (signal === undefined) return await delay(ms);
-    try {
-      await delay(ms, undefined, { signal });
-    } catch (error) {
-      // timers/promises wraps the reason in an AbortError; the contract is the reason itself.
-      throw signal.aborted ? signal.reason : error;
-    }
-  },
+  // Plain timers: timers/promises makes an AbortController's worth of objects for each sleep, and most are cut short.
+  sleep: (ms, signal) =>
+    new Promise((resolve, reject) => {
+      if (signal?.aborted) {
+        reject(signal.reason);
+        return;
+      }
+      const onAbort = (): void => {
+        clearTimeout(timer);
+        reject(signal?.reason);
+      };
+      const timer = setTimeout(() => {
+        signal?.removeEventListener("abort", onAbort);
+        resolve();
+      }, ms);
+      signal?.addEventListener("abort", onAbort, { once: true });
+    }),
 };

@@ -20,7 +20,7 @@ export interface Kernel {
  */
 export function createDirectKernel(): Kernel {
   const wiringConn = Conn.open();
-  const routes = new KernelRouteDataplane(Conn.open());
+  const routes = new KernelRouteDataplane(Conn.open(), wiringConn.portID);
   return {
     wiring: new KernelPodWiring(wiringConn),
     routes,

@@ -4,6 +4,7 @@ import type { PodWiring } from "../cni/ports.ts";
 import type { KernelRoute, RouteDataplane, RouteResult } from "../felix/ports.ts";
 import { KernelWorkerError } from "./errors.ts";
 import type { Kernel } from "./kernel.ts";
+import { identifyNetns } from "./netns.ts";
 import type { RouteChange } from "./ops/route-dataplane.ts";
 import { type Call, type KernelCalls, type RouteFailure, unpackError, type WorkerMessage } from "./rpc.ts";
 
@@ -46,7 +47,8 @@ function defaultWorkerURL(): URL {
 
 function wiringOver(main: KernelClient, deletions: KernelClient): PodWiring {
   return {
-    identifyNetns: (path) => main.call("identifyNetns", path),
+    // Opens and looks at one file: a trip to the worker and back would cost many times that.
+    identifyNetns: async (path) => identifyNetns(path),
     wire: (plan) => main.call("wire", plan),
     unwire: (link) => deletions.call("unwire", link),
     unwireFromNetns: (pod) => deletions.call("unwireFromNetns", pod),

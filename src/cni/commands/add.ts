@@ -154,7 +154,7 @@ async function wire(
   // Desired before actual: Felix must not take the new route for a stranger's.
   await cni.endpoints.up({ key, hostIface, hostIfIndex: 0, ips: plan.ips });
   wired = await cni.wiring.wire(plan);
-  await cni.endpoints.up({ key, hostIface, hostIfIndex: wired.hostIfIndex, ips: plan.ips });
+  await cni.endpoints.up({ key, hostIface, hostIfIndex: wired.hostIfIndex, ips: plan.ips, isWired: true });
   return wired;
 }
 

@@ -98,6 +98,12 @@ export class RouteTable implements RouteSink {
     this.#tracker.deleteDesired(key);
   }
 
+  /** The route over this link was just written by somebody else of ours, as it is desired. */
+  confirm(key: string, ifIndex: number): void {
+    const desired = this.#tracker.desired.get(key);
+    if (desired?.ifIndex === ifIndex) this.#tracker.setDataplane(key, desired);
+  }
+
   requestResync(): void {
     this.#resyncWanted = true;
   }

@@ -39,7 +39,7 @@ export class RouteManager {
   readonly #dirty = new Set<string>();
   /** Why a route waits, by key. */
   readonly #waiting = new Map<string, string>();
-  #links: ReadonlyMap<number, KernelLink> = new Map();
+  #links = new Map<number, KernelLink>();
   #addrs: readonly KernelAddr[] = [];
   #local: NodeAddresses | undefined;
   #parents: Parents = { 4: { missing: "links are not listed yet" }, 6: { missing: "links are not listed yet" } };
@@ -55,6 +55,11 @@ export class RouteManager {
     // A pod's link may have come, gone, or changed its state: there are few pods on one node, so look at all of them.
     this.#markAll((route) => route.target.kind === "workload");
     this.#updateParents();
+  }
+
+  /** A pod's link that is known to be there and up, between two listings. */
+  onWorkloadLink(ifIndex: number, name: string): void {
+    this.#links.set(ifIndex, { ifIndex, name, up: true, mtuBytes: 0 });
   }
 
   onLocalAddresses(local: NodeAddresses | undefined): void {
@@ -93,6 +98,11 @@ export class RouteManager {
 
   linkName(ifIndex: number): string | undefined {
     return this.#links.get(ifIndex)?.name;
+  }
+
+  /** Whether a route waits for a link or an address. */
+  get isWaiting(): boolean {
+    return this.#waiting.size > 0;
   }
 
   /** What routes wait for, with their number. */

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 import { constants } from "node:os";
-import { ROUTE_PROTOCOL } from "../../felix/ownership.ts";
+import { ROUTE_PROTOCOL, WORKLOAD_IFACE_PREFIX } from "../../felix/ownership.ts";
 import type { KernelAddr, KernelLink, KernelRoute, RouteDataplane, RouteResult } from "../../felix/ports.ts";
 import { cidrFamily } from "../../net/cidr.ts";
 import type { Family } from "../../net/ip.ts";
 import type { Conn, Request } from "../conn.ts";
 import { type ChangeKind, Monitor } from "../monitor.ts";
 import * as c from "../wire/constants.ts";
+import { decodeLink } from "../wire/link.ts";
 import type { NetlinkMessage } from "../wire/message.ts";
 import type { RouteMessage } from "../wire/route.ts";
 import { listAddrs } from "./addr.ts";
@@ -15,6 +16,8 @@ import { deleteRoute, listRoutes, type RouteSpec, replaceRoute } from "./route.t
 
 /** net/ipv6.h, IP6_RT_PRIO_USER: what IPv6 makes of a route without a metric. */
 const IPV6_DEFAULT_METRIC = 1024;
+/** ifi_change of a link that was just registered. */
+const ALL_FLAGS = 0xffffffff;
 /** Between two slices the monitor is read, so that the echo of a large batch does not overrun it. */
 const SLICE_REQUESTS = 512;
 
@@ -30,12 +33,18 @@ export type RouteChange = { readonly kind: Exclude<ChangeKind, "neigh"> };
  */
 export class KernelRouteDataplane implements RouteDataplane {
   readonly #conn: Conn;
+  readonly #ownPortIDs: ReadonlySet<number>;
   readonly #listeners = new Set<(change: RouteChange) => void>();
   #monitor: Monitor | undefined;
 
-  /** The Conn must be this object's own: its changes are told apart by it, and not reported back. */
-  constructor(conn: Conn) {
+  /**
+   * The Conn must be this object's own: its changes are told apart by it, and not reported back.
+   *
+   * @param wiringPortID the conversation that makes pods' links: Felix hears of these from the attachment
+   */
+  constructor(conn: Conn, wiringPortID?: number) {
     this.#conn = conn;
+    this.#ownPortIDs = new Set([conn.portID, ...(wiringPortID === undefined ? [] : [wiringPortID])]);
   }
 
   async listRoutes(family: Family): Promise<readonly KernelRoute[]> {
@@ -96,17 +105,19 @@ export class KernelRouteDataplane implements RouteDataplane {
     this.#monitor = undefined;
   }
 
-  /**
-   * Not the echo of this object's own changes; of routes, those of the main table, and not a new one of our protocol:
-   * that is the wiring's, and each ADD would cost a listing of all routes.
-   */
-  #isForeign(message: NetlinkMessage): boolean {
-    if (message.portID === this.#conn.portID) return false;
-    const isNew = message.type === c.RTM_NEWROUTE;
-    if (!isNew && message.type !== c.RTM_DELROUTE) return true;
-    // struct rtmsg: rtm_table, rtm_protocol.
-    const [table, protocol] = [message.payload[4], message.payload[5]];
-    return table === c.RT_TABLE_MAIN && !(isNew && protocol === ROUTE_PROTOCOL);
+  /** Each notification that passes costs Felix a listing, so what each ADD brings with it must not. */
+  #isForeign({ type, portID, payload }: NetlinkMessage): boolean {
+    if (this.#ownPortIDs.has(portID)) return false;
+    if (type === c.RTM_NEWROUTE || type === c.RTM_DELROUTE) {
+      // struct rtmsg: rtm_table, rtm_protocol. A new route of our protocol is the wiring's.
+      const [table, protocol] = [payload[4], payload[5]];
+      return table === c.RT_TABLE_MAIN && !(type === c.RTM_NEWROUTE && protocol === ROUTE_PROTOCOL);
+    }
+    if (type !== c.RTM_NEWLINK) return true;
+    const { name = "", change } = decodeLink(payload);
+    // Of a pod's link only going up or down matters. All bits at once say that it was just made (dev.c,
+    // register_netdevice), none that its carrier changed.
+    return !name.startsWith(WORKLOAD_IFACE_PREFIX) || (change !== ALL_FLAGS && (change & c.IFF_UP) !== 0);
   }
 
   #apply(
