@@ -151,3 +151,9 @@ export function tooNew(wanted: string, current: number): StatusError {
 export function internal(message: string, cause: unknown): StatusError {
   return new StatusError(500, "InternalError", `Internal error occurred: ${message}`, undefined, { cause });
 }
+
+export class TokenFileError extends GinghamError {
+  constructor(message: string, options?: ErrorOptions) {
+    super("TokenFile", message, options);
+  }
+}

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { ServerResponse } from "node:http";
+import type { Duplex } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from "fastify";
 import { parseJSON, stringifyJSON } from "../lib/json.ts";
 import type { Api, ApiAnswer } from "./api.ts";
 import type { Certificates } from "./certificates.ts";
-import { badRequest, internal, StatusError, tooLarge } from "./errors.ts";
+import { badRequest, internal, StatusError, tooLarge, unsupportedMediaType } from "./errors.ts";
 import type { Sink, Watch } from "./watcher.ts";
 
 /** The part of a pino logger that is used. */
@@ -69,6 +70,7 @@ export async function listen(api: Api, options: HttpOptions): Promise<HttpServer
     bodyLimit: BODY_LIMIT,
     keepAliveTimeout: KEEP_ALIVE_MS,
     forceCloseConnections: "idle" as const,
+    clientErrorHandler: refuseBytes,
     ...TIMEOUTS,
   };
   // Fastify's types tell the two apart, its behaviour does not; nothing below depends on which it is.
@@ -238,6 +240,23 @@ function asciiQuoted(text: string): string {
   return JSON.stringify(text).replaceAll(/[^\x20-\x7e]/g, toUnicode);
 }
 
+/** Answers bytes that are no request, and one that did not arrive in time. */
+function refuseBytes(error: Error, socket: Duplex): void {
+  const code = "code" in error ? error.code : undefined;
+  if (code === "ECONNRESET" || !socket.writable) {
+    socket.destroy();
+    return;
+  }
+  const isLate = code === "ERR_HTTP_REQUEST_TIMEOUT";
+  const refusal = isLate
+    ? new StatusError(408, "Timeout", "the request did not arrive in time")
+    : badRequest(`this is not an HTTP request: ${error.message}`);
+  const text = stringifyJSON(refusal.toStatus());
+  const line = `HTTP/1.1 ${refusal.status} ${isLate ? "Request Timeout" : "Bad Request"}`;
+  const headers = `content-type: application/json\r\ncontent-length: ${Buffer.byteLength(text)}\r\nconnection: close`;
+  socket.end(`${line}\r\n${headers}\r\n\r\n${text}`);
+}
+
 function drop(request: FastifyRequest, reply: FastifyReply): FastifyReply {
   reply.hijack();
   request.raw.socket.destroy();
@@ -260,6 +279,7 @@ function toStatusError(error: unknown): StatusError {
   if (code === "FST_ERR_CTP_BODY_TOO_LARGE") return tooLarge(BODY_LIMIT);
   const message = error instanceof Error ? error.message : String(error);
   const status = error instanceof Error && "statusCode" in error ? error.statusCode : undefined;
-  if (status === 400 || status === 415) return badRequest(message, { cause: error });
+  if (status === 415) return unsupportedMediaType(message);
+  if (status === 400) return badRequest(message, { cause: error });
   return internal(message, error);
 }

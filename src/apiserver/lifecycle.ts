@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { badRequest, type Cause, conflict, invalid, modified, StatusError, uidMismatch } from "./errors.ts";
-import { type ApiObject, deepEqual, isObject, type ObjectMeta } from "./model.ts";
+import { type ApiObject, deepEqual, isObject, nameOfType, type ObjectMeta } from "./model.ts";
 import { checkMetadata, invalidValue, isName } from "./names.ts";
 import { apiVersionOf, type ResourceDef } from "./resource.ts";
 
@@ -26,8 +26,10 @@ export function timestamp(nowMs: number): string {
  * @throws StatusError 400.
  */
 export function toApiObject(body: unknown, def: ResourceDef, namespace: string, name: string): ApiObject {
-  if (!isObject(body))
-    throw badRequest(`the body must be a ${def.kind} object, it is ${body === null ? "null" : typeof body}`);
+  if (!isObject(body)) {
+    const found = body === undefined ? "empty" : nameOfType(body);
+    throw badRequest(`the body must be a ${def.kind} object, it is ${found}`);
+  }
   const { apiVersion, kind } = body;
   // Clients of Kubernetes' own kinds may leave the type out: the path says it.
   if (apiVersion === undefined && kind === undefined && def.isBuiltin) {

@@ -78,6 +78,13 @@ export function deepEqual(a: unknown, b: unknown): boolean {
   return size === 0;
 }
 
+/** The JSON type of a value, as Kubernetes' messages call it. */
+export function nameOfType(value: unknown): string {
+  if (value === null) return "null";
+  if (Array.isArray(value)) return "array";
+  return isInteger(value) ? "integer" : typeof value;
+}
+
 /** Both spellings of an integer: parseJSON reads one beyond 2^53 as bigint. */
 export function isInteger(value: unknown): value is number | bigint {
   return typeof value === "bigint" || (typeof value === "number" && Number.isInteger(value));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { StatusError } from "./errors.ts";
+import { StatusError, TokenFileError } from "./errors.ts";
 import { compileJSONPath } from "./json-path.ts";
 import { clone, deepEqual, type JsonObject } from "./model.ts";
 import { jsonPatch, mergePatch } from "./patch.ts";
@@ -9,7 +9,7 @@ import { parseResourcePath, presentationOf } from "./request.ts";
 import { parseLabelSelector } from "./selector.ts";
 import { SortedMap } from "./sorted-map.ts";
 import { humanDuration } from "./table.ts";
-import { parseTokens, TokenFileError } from "./tokens.ts";
+import { parseTokens } from "./tokens.ts";
 
 const json = fc.jsonValue({ maxDepth: 4 });
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { stringifyJSON } from "../lib/json.ts";
 import type { Cause } from "./errors.ts";
-import { clone, deepEqual, isInteger, isObject, type JsonObject } from "./model.ts";
+import { clone, deepEqual, isInteger, isObject, type JsonObject, nameOfType } from "./model.ts";
 import { checkFormat } from "./schema-format.ts";
 
 /** The part of a structural schema that the server reads. Source: apiextensions/v1 JSONSchemaProps. */
@@ -308,11 +308,4 @@ function join(path: readonly string[]): string {
 
 function inBody(path: readonly string[]): string {
   return `${path.length === 0 ? "" : join(path)} in body`.trimStart();
-}
-
-function nameOfType(value: unknown): string {
-  if (value === null) return "null";
-  if (Array.isArray(value)) return "array";
-  if (isInteger(value)) return "integer";
-  return typeof value;
 }

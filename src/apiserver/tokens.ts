@@ -2,15 +2,9 @@
 import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
-import { GinghamError } from "../lib/errors.ts";
 import type { Identity } from "./auth.ts";
+import { TokenFileError } from "./errors.ts";
 import { isObject } from "./model.ts";
-
-export class TokenFileError extends GinghamError {
-  constructor(message: string, options?: ErrorOptions) {
-    super("TokenFile", message, options);
-  }
-}
 
 /**
  * Reads a token file: a JSON array of `{token, user, role, node}`, or lines `token,user,role,node` where # begins a
