@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { readFileSync } from "node:fs";
 import { measureBurst, renderBurst } from "./burst.ts";
 import { BRIDGE, GINGHAM, PTP } from "./contenders.ts";
 import { cpuPerCall, LONE_HEAD, type LoneFigures, measureLone, renderCPU, renderLone, WARM_UP_ROUNDS } from "./lone.ts";
@@ -33,13 +34,26 @@ export async function benchLone(stack: Stack, netns: readonly string[], rounds: 
   const cpu = ({ addCPU, add }: LoneFigures): number => cpuPerCall(addCPU, add);
   return {
     name: "lone",
-    lines: [...renderTable([LONE_HEAD, ...figures.map(renderLone)]), renderCPU(ours)],
+    lines: [...renderTable([LONE_HEAD, ...figures.map(renderLone)]), renderCPU(ours), renderSteps(stack.agent.logPath)],
     budgets: [
       ratioLine("ADD p50, one pod at a time", median(ours.add), median(ptp.add), 0.7),
       ratioLine("CPU of one ADD, all processes", cpu(ours), cpu(ptp), 0.5),
     ],
     figures,
   };
+}
+
+/** Where the agent spends the time of an ADD, from what it logs of each. */
+function renderSteps(logPath: string): string {
+  const steps = new Map<string, number[]>();
+  for (const line of readFileSync(logPath, "utf8").split("\n")) {
+    if (!line.includes('"stepsMs"')) continue;
+    // Our own agent's log, a line an object.
+    const { stepsMs } = JSON.parse(line) as { stepsMs: Readonly<Record<string, number>> };
+    for (const [step, ms] of Object.entries(stepsMs)) steps.set(step, [...(steps.get(step) ?? []), ms]);
+  }
+  const parts = [...steps].map(([step, times]) => `${step} ${formatMs(median(times))}`);
+  return `ADD inside the agent, p50: ${parts.join(", ")}`;
 }
 
 /** A hundred at once. */

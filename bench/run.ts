@@ -65,13 +65,15 @@ async function runSandboxed(names: readonly string[]): Promise<readonly BenchRes
   const child = spawn(command, [...args, ...node, inner, dir, ...names], {
     stdio: ["ignore", "inherit", "inherit", "ipc"],
   });
-  process.once("SIGINT", () => child.kill("SIGKILL"));
+  const onInterrupt = (): void => void child.kill("SIGKILL");
+  process.once("SIGINT", onInterrupt);
   try {
     const [code] = (await once(child, "exit")) as [number | null];
     if (code !== 0) throw new Error(`The bench in its namespaces ended with status ${code}`);
     // Written by sandboxed.ts of the same run.
     return JSON.parse(readFileSync(join(dir, "results.json"), "utf8")) as BenchResult[];
   } finally {
+    process.off("SIGINT", onInterrupt);
     rmSync(dir, { recursive: true, force: true });
   }
 }

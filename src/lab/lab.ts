@@ -132,8 +132,8 @@ export class Lab implements LabControl {
   }
 
   kubectl(args: readonly string[], input?: string): Promise<RunResult> {
-    return run(["kubectl", ...args], {
-      env: { ...process.env, KUBECONFIG: ADMIN_KUBECONFIG, KUBECACHEDIR: join(LAB_DIR, "kubectl-cache") },
+    return run(["kubectl", "--cache-dir", join(LAB_DIR, "kubectl-cache"), ...args], {
+      env: { ...process.env, KUBECONFIG: ADMIN_KUBECONFIG },
       ...(input === undefined ? {} : { input }),
     });
   }

@@ -28,6 +28,8 @@ export async function runSandbox(
   // The terminal's Ctrl-C reaches this process, too; the one on the host decides what it means.
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => {});
   process.on("disconnect", () => process.exit(1));
+  // Somebody piped the tour into a program that has seen enough.
+  process.stdout.on("error", () => process.exit(1));
   process.on("message", (message: SandboxMessage) => {
     if (message.kind === "stop") process.exit(0);
   });
