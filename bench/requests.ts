@@ -9,6 +9,9 @@ import { createPods, type Stack } from "./stack.ts";
 import { median } from "./stats.ts";
 
 const LONE_ROUNDS = 20;
+const BURSTS = 3;
+/** A write of a block itself, not of its status. */
+const BLOCK_WRITE = /\/ipamblocks(\/[^/?]+)?(\?|$)/;
 const FIRST_POD = 200_000;
 /** What goes on after an answer, such as the pod's annotation, must not be counted for the next ADD. */
 const QUIET_MS = 300;
@@ -16,7 +19,7 @@ const QUIET_MS = 300;
 /** What an ADD asks of the API server before it answers, and what a hundred at once do. */
 export async function benchRequests(stack: Stack, netns: readonly string[]): Promise<BenchResult> {
   const counter = await startRequestCounter({ host: "127.0.0.1", port: 6443 });
-  await createPods(stack.client, FIRST_POD, LONE_ROUNDS + 1 + netns.length);
+  await createPods(stack.client, FIRST_POD, LONE_ROUNDS + 1 + BURSTS * netns.length);
   await stack.restartAgent(counter.url);
   const call = (pod: number, path: string | undefined): Omit<PluginCall, "command"> => ({
     contender: GINGHAM,
@@ -34,26 +37,36 @@ export async function benchRequests(stack: Stack, netns: readonly string[]): Pro
     // The first one may have to claim a block.
     if (round > 0) lone.push({ ...countRequests(seen), urls: seen.map(({ method, url }) => `${method} ${url}`) });
   }
-  const calls = netns.map((path, i) => call(LONE_ROUNDS + 1 + i, path));
-  const burst = await watchRequests(counter.seen, () =>
-    Promise.all(calls.map((one) => callPlugin({ ...one, command: "ADD" }))),
-  );
-  await Promise.all(calls.map((one) => callPlugin({ ...one, command: "DEL" })));
+  const bursts: { reads: number; writes: number; blockWrites: number; readURLs: readonly string[] }[] = [];
+  for (let burst = 0; burst < BURSTS; burst++) {
+    const calls = netns.map((path, i) => call(LONE_ROUNDS + 1 + burst * netns.length + i, path));
+    await sleep(QUIET_MS);
+    const seen = await watchRequests(counter.seen, () =>
+      Promise.all(calls.map((one) => callPlugin({ ...one, command: "ADD" }))),
+    );
+    await sleep(QUIET_MS);
+    await Promise.all(calls.map((one) => callPlugin({ ...one, command: "DEL" })));
+    const blockWrites = seen.filter(({ method, url }) => method !== "GET" && BLOCK_WRITE.test(url)).length;
+    const readURLs = seen.filter(({ method }) => method === "GET").map(({ url }) => url);
+    bursts.push({ ...countRequests(seen), blockWrites, readURLs });
+  }
   await stack.restartAgent();
   counter.close();
 
   const writes = median(lone.map((one) => one.writes));
   const reads = median(lone.map((one) => one.reads));
-  const total = countRequests(burst);
-  const blockWrites = burst.filter(
-    ({ method, url }) => method !== "GET" && url.includes("/ipamblocks") && !url.includes("/status"),
-  ).length;
+  // The worst of them: a budget that holds now and then does not hold.
+  const blockWrites = Math.max(...bursts.map((one) => one.blockWrites));
+  const burstReads = Math.max(...bursts.map((one) => one.reads));
   return {
     name: "requests",
     lines: [
       `A lone ADD asks the API server for: ${lone.at(-1)?.urls.join(", ") ?? ""}`,
-      `${netns.length} ADDs at once: ${total.writes} writes, ${blockWrites} of them of blocks, ${total.reads} reads`,
-      ...burst.filter(({ method }) => method === "GET").map(({ url }) => `  a read: ${url}`),
+      ...bursts.map(
+        (one) =>
+          `${netns.length} ADDs at once: ${one.writes} writes, ${one.blockWrites} of them of blocks, ${one.reads} reads` +
+          `${one.readURLs.length === 0 ? "" : `: ${one.readURLs.join(", ")}`}`,
+      ),
     ],
     budgets: [
       {
@@ -63,13 +76,13 @@ export async function benchRequests(stack: Stack, netns: readonly string[]): Pro
         holds: writes <= 2 && reads === 0,
       },
       {
-        what: `Block writes of ${netns.length} ADDs at once`,
-        measured: `${blockWrites}, and ${total.reads} reads`,
+        what: `Block writes of ${netns.length} ADDs at once, worst of ${BURSTS}`,
+        measured: `${blockWrites}, and ${burstReads} reads`,
         budget: "at most 10, no reads",
-        holds: blockWrites <= 10 && total.reads === 0,
+        holds: blockWrites <= 10 && burstReads === 0,
       },
     ],
-    figures: { lone, burst: { ...total, blockWrites } },
+    figures: { lone, bursts },
   };
 }
 
