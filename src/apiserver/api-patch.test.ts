@@ -5,6 +5,7 @@ import { BLOCK_CRD, BLOCKS, block, type FakeClient, type Reply, startFake } from
 const PODS = "/api/v1/namespaces/default/pods";
 const STRATEGIC = { contentType: "application/strategic-merge-patch+json" };
 const APPLY = { contentType: "application/apply-patch+yaml" };
+const JSON_PATCH = { contentType: "application/json-patch+json" };
 const MERGE = { contentType: "application/merge-patch+json" };
 
 const POD = {
@@ -140,6 +141,29 @@ describe("server-side apply", () => {
     await api.call("PATCH", `${BLOCKS}/a?fieldManager=editor`, { spec: { affinity: "y" } }, MERGE);
     const reply = await apply(api, "one", { affinity: "x" });
     expect(reply.body.at("message")).toContain('conflict with "editor" using test.gingham.dev/v1: .spec.affinity');
+  });
+
+  it("hands fields over when a client rewrites managedFields, as kubectl does on its first apply --server-side", async () => {
+    const api = await server();
+    await api.call("POST", `${BLOCKS}?fieldManager=client-side`, block("a", { affinity: "x", state: "on" }));
+    const applied = await apply(api, "one", { affinity: "x", state: "on" });
+    const [, one] = applied.body.at("metadata", "managedFields") as unknown[];
+    const patch = [{ op: "replace", path: "/metadata/managedFields", value: [one] }];
+    const handed = await api.call("PATCH", `${BLOCKS}/a?fieldManager=kubectl`, patch, JSON_PATCH);
+    expect(handed.body.at("metadata", "managedFields")).toEqual([one]);
+    expect((await apply(api, "one", { affinity: "x" })).body.at("spec", "state")).toBeUndefined();
+  });
+
+  it("keeps managedFields that an update leaves out, empties or garbles, and forgets them for one empty entry", async () => {
+    const api = await server();
+    const before = (await apply(api, "one", { affinity: "x" })).body.at("metadata", "managedFields");
+    const patched = async (managedFields: unknown): Promise<unknown> =>
+      (await api.call("PATCH", `${BLOCKS}/a`, { metadata: { managedFields } }, MERGE)).body.at(
+        "metadata",
+        "managedFields",
+      );
+    for (const value of [null, [], [{ manager: 1 }], "x"]) expect(await patched(value)).toEqual(before);
+    expect(await patched([{}])).toBeUndefined();
   });
 
   it("changes nothing, not even the time, when applied again", async () => {

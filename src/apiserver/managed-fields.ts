@@ -16,7 +16,11 @@ export interface ManagedFields {
 
 /** Reads the entries of an object; what is not of this server's making is left out. */
 export function managersOf(object: ApiObject | undefined): ManagedFields[] {
-  const entries: readonly unknown[] = object?.metadata.managedFields ?? [];
+  return readManagers(object?.metadata.managedFields);
+}
+
+function readManagers(value: unknown): ManagedFields[] {
+  const entries: readonly unknown[] = Array.isArray(value) ? value : [];
   return entries.filter(
     (entry): entry is ManagedFields =>
       isObject(entry) && isObject(entry["fieldsV1"]) && typeof entry["manager"] === "string",
@@ -27,6 +31,17 @@ export function isOf(entry: ManagedFields, manager: string, operation: string, s
   return entry.manager === manager && entry.operation === operation && (entry.subresource ?? "") === subresource;
 }
 
+/**
+ * Takes over the managedFields that a client wrote itself: entries replace those of the object, one empty entry forgets
+ * them, and what cannot be read counts as left out. Source: Kubernetes documentation, Server-Side Apply, "Clearing
+ * managedFields".
+ */
+export function adoptManagers(object: ApiObject, written: unknown): void {
+  const entries = readManagers(written);
+  if (entries.length > 0) object.metadata.managedFields = entries;
+  else if (deepEqual(written, [{}])) delete object.metadata.managedFields;
+}
+
 /** Who writes: the name that the client gave, or one made from its user agent. */
 export interface Manager {
   readonly name: string;
@@ -35,7 +50,7 @@ export interface Manager {
 }
 
 /**
- * Writes down who changed which field of an object by create, update or patch.
+ * Writes down who changed which field of an object by create, update or patch, on top of the entries that it has.
  *
  * Ownership is kept only for objects that a client which names its field manager (kubectl does) has written once: the
  * agents' own writes neither need it nor pay for it.
@@ -48,7 +63,7 @@ export function recordManager(
   subresource: string,
   time: string,
 ): void {
-  const entries = managersOf(old);
+  const entries = managersOf(next);
   if (entries.length === 0 && !manager.isNamed) return;
   const changed = withoutServerFields(changedFields(old ?? {}, next, def.schema));
   const isMine = (entry: ManagedFields): boolean => isOf(entry, manager.name, "Update", subresource);

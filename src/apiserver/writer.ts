@@ -18,7 +18,7 @@ import {
   toApiObject,
   validate,
 } from "./lifecycle.ts";
-import { type Manager, recordManager } from "./managed-fields.ts";
+import { adoptManagers, type Manager, recordManager } from "./managed-fields.ts";
 import { type ApiObject, clone } from "./model.ts";
 import { type Registry, type ResourceDef, storageKey } from "./resource.ts";
 import type { Store, Transaction } from "./store.ts";
@@ -153,6 +153,7 @@ export class Writer {
     // A status may share parts with what is stored, and validation writes in place.
     const object = context.subresource === "" ? next : clone(next);
     if (isApply && managedFields !== undefined) object.metadata.managedFields = managedFields;
+    else if (context.subresource === "") adoptManagers(object, managedFields);
     const warnings = validate(def, object, context.fieldValidation);
     checkFinalizers(def, old.object, object);
     def.check?.(object, old.object);
