@@ -2,6 +2,7 @@
 import { stringifyJSON } from "../lib/json.ts";
 import type { Cause } from "./errors.ts";
 import { clone, deepEqual, isInteger, isObject, type JsonObject, nameOfType } from "./model.ts";
+import { compilePattern } from "./pattern.ts";
 import { checkFormat } from "./schema-format.ts";
 
 /** The part of a structural schema that the server reads. Source: apiextensions/v1 JSONSchemaProps. */
@@ -232,7 +233,7 @@ function limits(schema: JSONSchema): Limit[] {
   const found: Limit[] = [];
   const { pattern, minimum: min, maximum: max } = schema;
   if (pattern !== undefined) {
-    const regexp = new RegExp(pattern, "u");
+    const regexp = compilePattern(pattern);
     found.push([(v) => typeof v !== "string" || regexp.test(v), `should match '${pattern}'`]);
   }
   const isNumber = (v: unknown): v is number | bigint => typeof v === "number" || typeof v === "bigint";
