@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { type RemoteLab, startLab } from "../../src/lab/remote.ts";
+import type { RunResult } from "../../src/lab/run.ts";
+import { ROOT } from "./support/stack.ts";
+
+/** A node without an agent: the launcher executes gingham-standalone, since the configuration names a kubeconfig. */
+
+const NODE = "node-1";
+const CONF = {
+  cniVersion: "1.0.0",
+  name: "k8s-pod-network",
+  type: "gingham",
+  nodename: NODE,
+  kubernetes: { kubeconfig: "/etc/gingham/kubeconfig" },
+  ipam: { type: "gingham-ipam" },
+};
+
+let lab: RemoteLab;
+beforeAll(async () => {
+  lab = await startLab({ root: ROOT, script: join(ROOT, "src/main/lab.ts"), nodes: 1, pods: 1 });
+  await lab.killAgent(NODE, "SIGKILL");
+  await shell(`install -m 755 ${join(ROOT, "dist/gingham-standalone")} /opt/cni/bin/; ip netns add solo`);
+});
+afterAll(() => lab.stop());
+
+async function shell(script: string): Promise<RunResult> {
+  return await lab.exec(NODE, ["bash", "-ec", script]);
+}
+
+function call(command: "ADD" | "DEL", conf: object = CONF): Promise<RunResult> {
+  const args = "K8S_POD_NAMESPACE=default;K8S_POD_NAME=solo";
+  const env = `CNI_COMMAND=${command} CNI_CONTAINERID=c0ffee CNI_NETNS=/run/netns/solo CNI_IFNAME=eth0 CNI_PATH=/opt/cni/bin`;
+  return shell(`echo '${JSON.stringify(conf)}' | env ${env} CNI_ARGS='${args}' /opt/cni/bin/gingham`);
+}
+
+async function handleOfSolo(): Promise<string> {
+  return (await lab.kubectl(["get", "ipamhandle", "k8s-pod-network.c0ffee", "--ignore-not-found", "-o", "name"]))
+    .stdout;
+}
+
+describe("gingham-standalone", () => {
+  let ip: string;
+
+  test("ADD gives the pod an address of the node's block and wires it", async () => {
+    const { exitCode, stdout } = await call("ADD");
+    expect({ exitCode, stdout }).toMatchObject({ exitCode: 0 });
+    const result = JSON.parse(stdout) as { ips: { address: string }[] };
+    ip = result.ips[0]?.address.replace("/32", "") ?? "";
+    expect(ip).toMatch(/^192\.168\./);
+    expect((await shell(`ip route show ${ip}`)).stdout).toMatch(/dev cali\w+ proto 80 scope link/);
+    expect((await shell(`ping -c 1 -W 2 ${ip}`)).exitCode).toBe(0);
+    expect(await handleOfSolo()).toContain("k8s-pod-network.c0ffee");
+  });
+
+  test("a second ADD answers the recorded result", async () => {
+    const { stdout } = await call("ADD");
+    expect(JSON.parse(stdout)).toMatchObject({ ips: [{ address: `${ip}/32` }] });
+  });
+
+  test("DEL takes it all back, twice", async () => {
+    expect(await call("DEL")).toMatchObject({ exitCode: 0, stdout: "" });
+    expect(await handleOfSolo()).toBe("");
+    expect((await shell(`ip route show ${ip}; ls /var/lib/gingham/attachments/k8s-pod-network`)).stdout).not.toContain(
+      "c0ffee",
+    );
+    expect(await call("DEL")).toMatchObject({ exitCode: 0 });
+  });
+
+  test("DEL fails while the API server is away, since nobody would finish it, and succeeds when it is back", async () => {
+    expect((await call("ADD")).exitCode).toBe(0);
+    await lab.killAPIServer("SIGKILL");
+    const { exitCode, stdout } = await call("DEL");
+    expect(exitCode).toBe(1);
+    expect(JSON.parse(stdout)).toMatchObject({ code: 11 });
+    await lab.startAPIServer();
+    expect(await call("DEL")).toMatchObject({ exitCode: 0 });
+    expect(await handleOfSolo()).toBe("");
+  });
+
+  test("without a kubeconfig DEL is written down, and the agent works it off when it is back", async () => {
+    expect((await call("ADD")).exitCode).toBe(0);
+    const { kubernetes: _, ...noKubeconfig } = CONF;
+    expect(await call("DEL", noKubeconfig)).toMatchObject({ exitCode: 0, stdout: "" });
+    expect((await shell("ls /var/lib/gingham/pending")).stdout).toContain(".del");
+    expect(await handleOfSolo()).not.toBe("");
+    await lab.startAgent(NODE);
+    for (let i = 0; i < 60 && (await handleOfSolo()) !== ""; i++) await shell("sleep 0.5");
+    expect(await handleOfSolo()).toBe("");
+    expect((await shell("ls /var/lib/gingham/pending; ip -o link")).stdout).not.toMatch(/\.del|cali\w+.*solo/);
+  });
+});
