@@ -331,12 +331,13 @@ describe("requests that lead nowhere", () => {
     expect(reply.body.value).toMatchObject({ kind: "Status", status: "Failure", code: status });
   });
 
-  it("names `kubectl create -f` to a client that sends protobuf", async () => {
+  it("names `kubectl create -f`, and Go's setting, to a client that sends protobuf", async () => {
     const reply = await (await server()).call("POST", CONFIG_MAPS, undefined, {
       contentType: "application/vnd.kubernetes.protobuf",
       text: "k8s",
     });
     expect(reply.status).toBe(415);
     expect(reply.body.at("message")).toContain("kubectl create -f");
+    expect(reply.body.at("message")).toContain("rest.Config");
   });
 });

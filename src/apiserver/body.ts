@@ -5,8 +5,9 @@ import { badRequest, unsupportedMediaType } from "./errors.ts";
 import { parseYAML } from "./yaml.ts";
 
 const PROTOBUF_HINT =
-  "this server does not read protobuf, which kubectl sends for `kubectl create TYPE NAME`: " +
-  "write the object as YAML and use `kubectl create -f FILE` or `kubectl apply -f FILE`";
+  "this server does not read protobuf, which kubectl sends for `kubectl create TYPE NAME` and `kubectl auth can-i`: " +
+  "write the object as YAML and use `kubectl create -f FILE` or `kubectl apply -f FILE`; " +
+  "in a Go program set ContentType of the rest.Config to application/json";
 
 function mediaType(contentType: string | undefined): string {
   return (contentType ?? "").split(";", 1)[0]?.trim().toLowerCase() ?? "";
