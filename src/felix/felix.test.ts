@@ -9,16 +9,29 @@ import { type Family, parseIP } from "../net/ip.ts";
 import { FakeLog, FakeSource, fakeAffinity, fakeEndpoint, fakeNode, fakePool, noMetrics } from "./fake-resources.ts";
 import { FakeRouteDataplane } from "./fake-route-dataplane.ts";
 import { createFelix, type Felix, type FelixOptions } from "./felix.ts";
-import { formatKernelRoute } from "./kernel-route.ts";
+import { formatKernelRoute, sameKernelRoute } from "./kernel-route.ts";
 import type { KernelRoute } from "./ports.ts";
 
 const NIC = 2;
+
+/** As nearly every node has one, by its own network configuration. */
+const DEFAULT_ROUTE: KernelRoute = {
+  dst: parseCIDR("0.0.0.0/0"),
+  type: "unicast",
+  metric: 0,
+  protocol: 3,
+  ifIndex: NIC,
+  gateway: parseIP("192.0.2.254"),
+  onlink: false,
+  scope: "universe",
+};
 
 function setUp(options: Partial<FelixOptions> = {}) {
   const clock = new FakeClock();
   const kernel = new FakeRouteDataplane();
   kernel.addLink("eth0", { ip: parseIP("192.0.2.1"), prefixLength: 24 }, NIC);
   kernel.addAddr(NIC, parseIP("2001:db8::1"), 64);
+  kernel.put(DEFAULT_ROUTE);
   const sources = {
     nodes: new FakeSource<Node>(
       fakeNode("node-a", ["192.0.2.1", "2001:db8::1"]),
@@ -49,6 +62,7 @@ function setUp(options: Partial<FelixOptions> = {}) {
   };
   const shown = (): string[] =>
     kernel.routes
+      .filter((route) => !sameKernelRoute(route, DEFAULT_ROUTE))
       .map((route) => formatKernelRoute(route, (ifIndex) => (ifIndex === NIC ? "eth0" : undefined)))
       .toSorted();
   return { clock, kernel, sources, log, forwarding, open, syncAll, shown };
@@ -141,7 +155,7 @@ describe("Felix", () => {
   test("a full resync every 90 s finds what no notification told", async () => {
     const { clock, kernel, felix, shown } = await setUpRunning();
     const before = shown();
-    const lost = kernel.routes[0];
+    const lost = kernel.routes.find((route) => route.type === "blackhole");
     if (lost === undefined) throw new Error("no route");
     await kernel.deleteRoutes([lost]);
     await clock.advance(80_000);
@@ -230,6 +244,26 @@ describe("Felix", () => {
     await clock.advance(10);
     expect(kernel.deletes).toEqual([]);
     await felix.stop();
+  });
+
+  test("a node without a default route gets one to the pods' gateway, for as long as it has none", async () => {
+    const { clock, kernel, felix, open, shown, syncAll } = await setUpRunning();
+    kernel.addLink("lo", undefined, 1);
+    kernel.remove(DEFAULT_ROUTE.dst);
+    await clock.advance(1000);
+    const gateway = "169.254.1.1/32 dev #1 proto 80";
+    expect(shown()).toEqual([REMOTE, OWN, gateway].toSorted());
+    await felix.stop();
+    const changes = kernel.writes.length + kernel.deletes.length;
+    const restarted = open();
+    restarted.start();
+    syncAll();
+    await clock.advance(1000);
+    expect(kernel.writes.length + kernel.deletes.length).toBe(changes);
+    kernel.put(DEFAULT_ROUTE);
+    await clock.advance(1000);
+    expect(shown()).toEqual([REMOTE, OWN].toSorted());
+    await restarted.stop();
   });
 
   test("endpointUp() of a wired endpoint adopts its route without a look at the kernel", async () => {

@@ -15,6 +15,7 @@ import { NodeStatusDriver, type NodeStatusPort } from "./drivers/node-status.ts"
 import { type ApplyReport, RouteTable } from "./drivers/route-table.ts";
 import { FelixLog } from "./felix-log.ts";
 import { felixHealth } from "./health.ts";
+import { wantGatewayRoute } from "./managers/gateway-route.ts";
 import { RouteManager } from "./managers/route-manager.ts";
 import type {
   FelixMetrics,
@@ -112,7 +113,7 @@ class FelixAgent implements Felix {
     this.#options = options;
     this.#state = new CalcState(nodeName);
     const linkName = (ifIndex: number): string | undefined => this.#manager.linkName(ifIndex);
-    this.#table = new RouteTable({ dataplane, clock, random, linkName });
+    this.#table = new RouteTable({ dataplane, clock, random, linkName, onForeign: wantGatewayRoute });
     this.#log = new FelixLog(log, clock.nowMs(), linkName);
     this.#nodeStatus =
       options.nodeStatus === undefined

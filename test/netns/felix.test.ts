@@ -36,6 +36,7 @@ describe("Felix on the kernel", () => {
     namespace = openRouteNamespace();
     await namespace.addLink("eth0", ["192.0.2.1/24", "2001:db8::1/64"]);
     podIfIndex = await namespace.addLink("cali1", []);
+    namespace.ip("route", "add", "default", "via", "192.0.2.254");
     sources = {
       nodes: new FakeSource<Node>(
         fakeNode("node-a", ["192.0.2.1", "2001:db8::1"]),
@@ -130,6 +131,7 @@ describe("Felix on the kernel", () => {
   test("restores the routes that went with a link that was down for a moment", async () => {
     namespace.ip("link", "set", "eth0", "down");
     namespace.ip("link", "set", "eth0", "up");
+    namespace.ip("route", "add", "default", "via", "192.0.2.254");
     await until(() => shown("-4").length === 3);
     namespace.ip("link", "set", "cali1", "down");
     await until(() => shown("-4").length === 2);

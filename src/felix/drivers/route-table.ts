@@ -18,6 +18,8 @@ export interface RouteTableOptions {
   /** How long an unknown route of ours to a pod is left alone. Units: milliseconds. @default 10_000 */
   readonly workloadGraceMs?: number;
   readonly backoff?: Backoff;
+  /** Called with the routes of others after each listing, before anything is written: for wishes that depend on them. */
+  readonly onForeign?: (foreign: Iterable<KernelRoute>, sink: RouteSink) => void;
 }
 
 /** What one `apply` did. */
@@ -164,6 +166,7 @@ export class RouteTable implements RouteSink {
       } else if (isTaken) surplus.push(route);
       else ours.set(key, route);
     }
+    this.#options.onForeign?.(this.#foreign.values(), this);
     for (const [key, desired] of this.#tracker.desired) {
       const actual = ours.get(key);
       if (actual === undefined || !sameKernelRoute(actual, desired)) this.#noteLost(key);
