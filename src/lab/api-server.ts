@@ -33,12 +33,19 @@ async function isListening(): Promise<boolean> {
   return exitCode === 0;
 }
 
-/** Gives each node a token of its own: the role `node` may write IPAM kinds and just this Node. */
+/**
+ * Gives each node a token of its own: the role `node` may write IPAM kinds and just this Node. The administrator has
+ * one here, too, since the server would make another at each start, and kubeconfigs on the host would stop working.
+ */
 export function writeTokens(nodes: readonly string[]): ReadonlyMap<string, string> {
-  const tokens = new Map(nodes.map((node) => [node, randomBytes(24).toString("base64url")]));
+  const tokens = new Map(nodes.map((node) => [node, makeToken()]));
   const lines = [...tokens].map(([node, token]) => renderNodeToken(node, token));
-  writeFileSync(TOKEN_FILE, lines.join(""), { mode: 0o600 });
+  writeFileSync(TOKEN_FILE, `${makeToken()},admin,admin,\n${lines.join("")}`, { mode: 0o600 });
   return tokens;
+}
+
+function makeToken(): string {
+  return randomBytes(24).toString("base64url");
 }
 
 /** A line of the API server's token file: token, user, role, node. */

@@ -185,6 +185,8 @@ describe("an API server that is away", () => {
     await lab.killAPIServer("SIGKILL");
     await ok(lab.exec(from.name, ["fping", "-q", "-c", "20", "-p", "20", to.ips[0] ?? ""]));
     await lab.startAPIServer();
+    // The kubeconfig that people have exported on the host works as before.
+    await ok(run(["kubectl", "--kubeconfig", lab.kubeconfig, "get", "nodes"]));
     const pod = await lab.addPod({ name: "afterwards", node: "node-1" });
     await ok(lab.exec(to.name, ["fping", "-q", "-c", "2", "-p", "50", pod.ips[0] ?? ""]));
     await lab.delPod("afterwards");
