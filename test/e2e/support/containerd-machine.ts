@@ -93,7 +93,7 @@ export async function startMachine(): Promise<Machine> {
 }
 
 /**
- * The default route matters: the kernel answers a pod's ARP request for 169.254.1.1 only when it has a route there.
+ * There is no default route, as on a machine of its own: the agent sees to it that pods have their gateway all the same.
  * The shell stays as process 1, and waits for orphans such as the shims that have ended.
  */
 function renderMachineScript(): string {
@@ -105,7 +105,6 @@ function renderMachineScript(): string {
     ip link add cable type veth peer name eth0 netns outside
     ip addr add ${NODE_IP}/24 dev cable
     ip link set cable up
-    ip route add default via 172.31.0.2
     ip -n outside addr add 172.31.0.2/24 dev eth0
     ip -n outside link set eth0 up
     ip -n outside route add default via ${NODE_IP}
