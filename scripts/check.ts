@@ -3,7 +3,7 @@
 import { spawn } from "node:child_process";
 
 const STEPS: readonly { readonly name: string; readonly argv: readonly string[] }[] = [
-  { name: "format and lint (biome)", argv: ["biome", "ci", "--error-on-warnings", "."] },
+  { name: "format and lint (biome)", argv: ["biome", "ci", "--error-on-warnings", "--colors=off", "."] },
   { name: "typed lint (oxlint)", argv: ["oxlint", "--type-aware", "--deny-warnings", "."] },
   { name: "types (tsc)", argv: ["tsc", "-p", "."] },
   { name: "layers", argv: ["node", "scripts/check-layers.ts"] },
@@ -14,7 +14,8 @@ const STEPS: readonly { readonly name: string; readonly argv: readonly string[] 
 function run(argv: readonly string[]): Promise<{ readonly ok: boolean; readonly output: string }> {
   const [command = "", ...args] = argv;
   return new Promise((resolve) => {
-    const child = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"] });
+    const env = { ...process.env, NO_COLOR: "1" };
+    const child = spawn(command, args, { env, stdio: ["ignore", "pipe", "pipe"] });
     const chunks: Buffer[] = [];
     child.stdout.on("data", (chunk: Buffer) => chunks.push(chunk));
     child.stderr.on("data", (chunk: Buffer) => chunks.push(chunk));
