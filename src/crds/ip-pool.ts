@@ -138,18 +138,44 @@ export const IP_POOLS: Resource<IPPool> = {
   parse: parseIPPool,
 };
 
+/** Blocks of the old shape stay where they are, so a pool that changes would overlap with itself. */
+function unchanged(field: string): { readonly rule: string; readonly message: string } {
+  return {
+    rule: "self == oldSelf",
+    message: `${field} of a pool cannot be changed: make another pool, disable this one, and restart its pods`,
+  };
+}
+
+const POOL_RULES = [
+  {
+    rule: "!has(self.ipipMode) || !has(self.vxlanMode) || self.ipipMode == 'Never' || self.vxlanMode == 'Never'",
+    message: "a pool tunnels in IP-in-IP or in VXLAN, not in both: set ipipMode or vxlanMode to Never",
+  },
+  {
+    rule: "!has(self.ipipMode) || self.ipipMode == 'Never' || !self.cidr.contains(':')",
+    message: "IP-in-IP carries IPv4 only: set ipipMode of an IPv6 pool to Never",
+  },
+  {
+    rule:
+      "!has(self.blockSize) || (self.cidr.contains(':') ? self.blockSize >= 116 && self.blockSize <= 128 : " +
+      "self.blockSize >= 20 && self.blockSize <= 32)",
+    message: "blockSize must be from 20 to 32 for IPv4, and from 116 to 128 for IPv6",
+  },
+] as const;
+
 export const IP_POOL_KIND: KindDefinition = {
   resource: IP_POOLS,
   description: "Addresses that blocks are cut out of, and how traffic to them travels.",
   spec: object(
     {
-      cidr: string("The pool's network."),
+      cidr: string("The pool's network. Cannot be changed.", {
+        format: "cidr",
+        maxLength: 48,
+        "x-kubernetes-validations": [unchanged("cidr")],
+      }),
       blockSize: integer(
         "Prefix length of the pool's blocks: 26 (IPv4) or 122 (IPv6) when absent. Cannot be changed.",
-        {
-          minimum: 0,
-          maximum: 128,
-        },
+        { minimum: 0, maximum: 128, "x-kubernetes-validations": [unchanged("blockSize")] },
       ),
       ipipMode: string("When to tunnel in IP-in-IP.", { default: "Never", enum: MODES }),
       vxlanMode: string("When to tunnel in VXLAN.", { default: "Never", enum: MODES }),
@@ -167,7 +193,7 @@ export const IP_POOL_KIND: KindDefinition = {
       ),
       "nat-outgoing": boolean("Not used: kept for objects of old releases of Calico."),
     },
-    { required: ["cidr"] },
+    { required: ["cidr"], "x-kubernetes-validations": POOL_RULES },
   ),
   status: object({
     conditions: array(

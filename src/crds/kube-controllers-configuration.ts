@@ -107,10 +107,10 @@ export const KUBE_CONTROLLERS_CONFIGURATION_KIND: KindDefinition = {
   resource: KUBE_CONTROLLERS_CONFIGURATIONS,
   description: "Settings of the controllers that tidy up behind the nodes. Only the object named default counts.",
   spec: SETTINGS,
-  // No subresource: Calico's controllers write the status together with the object.
   status: object({
     environmentVars: map(string(), "Environment variables that override the specification."),
     runningConfig: { ...SETTINGS, description: "The settings in force." },
   }),
+  statusSubresource: true,
   printerColumns: [{ name: "LeakGrace", type: "string", jsonPath: ".spec.controllers.node.leakGracePeriod" }, AGE],
 };

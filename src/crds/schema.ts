@@ -15,6 +15,8 @@ export interface Schema {
   readonly properties?: Readonly<Record<string, Schema>>;
   readonly additionalProperties?: Schema;
   readonly required?: readonly string[];
+  /** CEL rules, checked by Kubernetes; our embedded API server does not run them. */
+  readonly "x-kubernetes-validations"?: readonly { readonly rule: string; readonly message: string }[];
   /** Where set, fields that the schema does not know are kept instead of pruned. */
   readonly "x-kubernetes-preserve-unknown-fields"?: boolean;
 }

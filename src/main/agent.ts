@@ -22,6 +22,7 @@ import { KubeStore } from "../ipam/kube-store.ts";
 import { sourcesOf } from "../ipam/sources.ts";
 import { HTTPKubeClient } from "../kube/client.ts";
 import { ClusterCache } from "../kube/cluster-cache.ts";
+import { GoneError } from "../kube/errors.ts";
 import { loadKubeConfig } from "../kube/kube-config.ts";
 import { podSource } from "../kube/pod-source.ts";
 import { describeError } from "../lib/errors.ts";
@@ -48,7 +49,11 @@ async function main(): Promise<void> {
   const credentials = await loadKubeConfig(kubeconfig === undefined ? {} : { kubeconfigPath: kubeconfig });
   const client = new HTTPKubeClient({ credentials, userAgent: `gingham-agent/${nodeName}`, clock });
   const kubeLog = logOf("kube");
-  const onError = (err: unknown, resource: string): void => kubeLog.warn({ err, resource }, "Watch failed; it goes on");
+  const onError = (err: unknown, resource: string): void => {
+    // The server forgets old versions: a new list answers that, and nobody has to know.
+    if (err instanceof GoneError) kubeLog.debug({ resource }, "Watch is too old; listing again");
+    else kubeLog.warn({ err, resource }, "Watch failed; it goes on");
+  };
   const cache = new ClusterCache({ client, nodeName, clock, random, onError });
   const kernel = await createKernel({
     onFatal: (err) => {

@@ -18,6 +18,7 @@ import { pino } from "pino";
 import { createApiServer } from "../apiserver/api-server.ts";
 import { loadTokens } from "../apiserver/tokens.ts";
 import { parseYAML } from "../apiserver/yaml.ts";
+import { describeError } from "../lib/errors.ts";
 
 const USAGE = `Usage: gingham-apiserver [options]
   --listen HOST:PORT   where to serve (127.0.0.1:6443); another host than loopback must be named here
@@ -57,21 +58,28 @@ async function loadManifests(dir: string): Promise<unknown[]> {
   return (await Promise.all(files.map((file) => parseYAML(readFileSync(join(dir, file), "utf8"))))).flat();
 }
 
-const server = await createApiServer({
-  host: flags.listen.slice(0, colon).replace(/^\[(.*)\]$/, "$1"),
-  port: Number(flags.listen.slice(colon + 1)),
-  data: flags.data,
-  ...(certDir !== undefined && { certDir }),
-  ...(tokenFile !== undefined && { tokens: loadTokens(tokenFile, flags["token-file"] === undefined) }),
-  ...(flags.crds !== undefined && { manifests: await loadManifests(flags.crds) }),
-  log,
-});
-if (flags.kubeconfig !== undefined) writeFileSync(flags.kubeconfig, server.adminKubeconfig(), { mode: 0o600 });
-log.info({ url: server.url, data: flags.data }, "serving");
-
-for (const signal of ["SIGTERM", "SIGINT"] as const) {
-  process.once(signal, () => {
-    // A failure to close is thrown again, so that the process does not end as if all were well.
-    void server.close().then(() => log.info({ signal }, "stopped"));
+async function main(): Promise<void> {
+  const server = await createApiServer({
+    host: flags.listen.slice(0, colon).replace(/^\[(.*)\]$/, "$1"),
+    port: Number(flags.listen.slice(colon + 1)),
+    data: flags.data,
+    ...(certDir !== undefined && { certDir }),
+    ...(tokenFile !== undefined && { tokens: loadTokens(tokenFile, flags["token-file"] === undefined) }),
+    ...(flags.crds !== undefined && { manifests: await loadManifests(flags.crds) }),
+    log,
   });
+  if (flags.kubeconfig !== undefined) writeFileSync(flags.kubeconfig, server.adminKubeconfig(), { mode: 0o600 });
+  log.info({ url: server.url, data: flags.data }, "serving");
+
+  for (const signal of ["SIGTERM", "SIGINT"] as const) {
+    process.once(signal, () => {
+      // A failure to close is thrown again, so that the process does not end as if all were well.
+      void server.close().then(() => log.info({ signal }, "stopped"));
+    });
+  }
 }
+
+main().catch((error: unknown) => {
+  process.stderr.write(`gingham-apiserver: ${describeError(error)}\n`);
+  process.exit(1);
+});
