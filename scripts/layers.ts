@@ -22,6 +22,7 @@ const RULES: readonly (readonly [string | RegExp, Layer])[] = [
   ["net/", "base"],
   ["lib/", "base"],
   ["crds/", "base"],
+  ["selector/", "base"],
   ["netlink/wire/", "base"],
   ["apiserver/", "adapter"],
   ["lab/", "adapter"],
