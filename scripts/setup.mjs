@@ -5,7 +5,7 @@
 //   node scripts/setup.mjs build|check|test|lab|bench|all
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { accessSync, constants, existsSync, readFileSync, writeFileSync } from "node:fs";
+import { accessSync, constants, existsSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { delimiter, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -107,15 +107,22 @@ function setUpNpmPackages() {
   writeFileSync(stamp, lock);
 }
 
+/** npm 9 forgets the link, since the packages of two architectures (one of them left out) name the same program. */
+function linkNode(node) {
+  if (existsSync(node)) return;
+  rmSync(node, { force: true });
+  symlinkSync(join("..", `node-linux-${process.arch}`, "bin", "node"), node);
+}
+
 function checkNode() {
   const node = join(root, "node_modules", ".bin", "node");
+  linkNode(node);
   const want = readFileSync(join(root, ".node-version"), "utf8").trim();
   const { stdout, stderr } = spawnSync(node, ["--version"], { encoding: "utf8" });
   if (stdout?.trim() === `v${want}`) return;
-  fail(
-    `${node} does not run as Node ${want}: ${(stdout || stderr || "no such file").trim()}. ` +
-      "On Debian it needs: apt-get install -y libstdc++6 libatomic1",
-  );
+  const architectures =
+    "Node 26 comes as an npm package for x64 and arm64, and needs Debian's libstdc++6 and libatomic1";
+  fail(`${node} does not run as Node ${want}: ${(stdout || stderr || "no such file").trim()}. ${architectures}`);
 }
 
 const profile = process.argv[2] ?? "all";
