@@ -10,6 +10,8 @@ import { delimiter, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
+/** The Node that Gingham runs on. */
+const NODE = join(root, "node_modules", ".bin", "node");
 const CNI_PLUGINS = "/usr/lib/cni";
 
 /** Debian package for each thing needed. A `file` is looked for as it is, a `program` on PATH and in the sbin folders. */
@@ -63,9 +65,9 @@ function isPresent(need) {
   return folders.some((folder) => isExecutable(join(folder, need.program)));
 }
 
-function run(command, args, what) {
+function run(command, args, what, more = {}) {
   say(`${what}: ${command} ${args.join(" ")}`);
-  const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
+  const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive", ...more };
   // The tools' own chatter goes to stderr, so that a command's stdout stays its own.
   const { status, error } = spawnSync(command, args, { cwd: root, env, stdio: ["ignore", 2, 2] });
   if (error !== undefined) say(`${command}: ${error.message}`);
@@ -92,37 +94,43 @@ function setUpDebianPackages(profile) {
   if (still.length > 0) fail(`installed ${packages.join(" ")}, but still missing: ${still.join(", ")}`);
 }
 
+/**
+ * Not `npm ci`: it refuses a lock file that lacks the optional binaries of other platforms (a mirror may not carry them
+ * all). `npm install --no-save` takes the locked versions and leaves the lock file as it is. npm warns that some
+ * packages want a newer Node than the machine's: they get one, from the package node-linux-*.
+ */
+function installNpmPackages(what, env) {
+  if (!run("npm", ["install", "--no-save", "--no-fund", "--no-audit", "--loglevel=error"], what, env)) {
+    fail("npm install failed; its messages are above");
+  }
+  // npm 9 forgets the link, since the packages of two architectures (one of them left out) name the same program.
+  if (existsSync(NODE)) return;
+  rmSync(NODE, { force: true });
+  symlinkSync(join("..", `node-linux-${process.arch}`, "bin", "node"), NODE);
+}
+
 function setUpNpmPackages() {
   const lock = createHash("sha256")
     .update(readFileSync(join(root, "package-lock.json")))
     .digest("hex");
   const stamp = join(root, "node_modules", ".gingham-lock");
   if (existsSync(stamp) && readFileSync(stamp, "utf8") === lock) return;
-  // Not `npm ci`: it refuses a lock file that lacks the optional binaries of other platforms (a mirror may not carry
-  // them all). `npm install --no-save` takes the locked versions and leaves the lock file as it is. npm warns that some
-  // packages want a newer Node than the machine's: they get one, from the package node-linux-*.
-  if (!run("npm", ["install", "--no-save", "--no-fund", "--no-audit", "--loglevel=error"], "npm packages")) {
-    fail("npm install failed; its messages are above");
+  installNpmPackages("npm packages");
+  // npm leaves out native parts that do not support the Node it runs on, and Debian's is old. Once more, on Node 26.
+  if (Number(process.versions.node.split(".")[0]) < 20) {
+    const PATH = `${dirname(NODE)}${delimiter}${process.env.PATH}`;
+    installNpmPackages("npm packages for Node 26", { PATH, NODE_OPTIONS: "--no-deprecation" });
   }
   writeFileSync(stamp, lock);
 }
 
-/** npm 9 forgets the link, since the packages of two architectures (one of them left out) name the same program. */
-function linkNode(node) {
-  if (existsSync(node)) return;
-  rmSync(node, { force: true });
-  symlinkSync(join("..", `node-linux-${process.arch}`, "bin", "node"), node);
-}
-
 function checkNode() {
-  const node = join(root, "node_modules", ".bin", "node");
-  linkNode(node);
   const want = readFileSync(join(root, ".node-version"), "utf8").trim();
-  const { stdout, stderr } = spawnSync(node, ["--version"], { encoding: "utf8" });
+  const { stdout, stderr } = spawnSync(NODE, ["--version"], { encoding: "utf8" });
   if (stdout?.trim() === `v${want}`) return;
   const architectures =
     "Node 26 comes as an npm package for x64 and arm64, and needs Debian's libstdc++6 and libatomic1";
-  fail(`${node} does not run as Node ${want}: ${(stdout || stderr || "no such file").trim()}. ${architectures}`);
+  fail(`${NODE} does not run as Node ${want}: ${(stdout || stderr || "no such file").trim()}. ${architectures}`);
 }
 
 const profile = process.argv[2] ?? "all";
