@@ -3,7 +3,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { BLOCK_CRD } from "../../src/apiserver/fake-client.ts";
-import { type Bench, startBench } from "./apiserver-support.ts";
+import { type Bench, kubectlMinor, startBench } from "./apiserver-support.ts";
 
 const manifest = (spec = ""): string => `apiVersion: test.gingham.dev/v1
 kind: Block
@@ -36,6 +36,14 @@ spec:
       - {name: a, image: "${image}", env: [{name: X, value: "1"}]}
       - {name: b, image: "b:1"}
 `;
+
+/**
+ * For what kubectl 1.27 and later can do. Debian 12's is 1.20, with which everything else here runs; there these tests are
+ * skipped, and the report says so.
+ */
+const version = kubectlMinor();
+const newer: typeof it | typeof it.skip = version >= 27 ? it : it.skip;
+if (version < 27) process.stderr.write(`kubectl here is 1.${version}: tests of what came by 1.27 are skipped\n`);
 
 describe("kubectl", () => {
   it("gets a custom resource with its printer columns, and more of them with -o wide", async () => {
@@ -77,13 +85,13 @@ describe("kubectl", () => {
     expect([stale.exitCode, stale.stderr]).toEqual([1, expect.stringContaining("the object has been modified")]);
   });
 
-  it("explains fields from the OpenAPI document, of definitions and of Kubernetes' own kinds", async () => {
+  newer("explains fields from the OpenAPI document, of definitions and of Kubernetes' own kinds", async () => {
     const { ok } = await withBlock();
     expect(await ok(["explain", "block.spec"])).toMatch(/What the block is\.[\s\S]*cidr\s<string> -required-/);
     expect(await ok(["explain", "pod.spec.containers.ports"])).toMatch(/containerPort\s<integer> -required-/);
   });
 
-  it("tells what is wrong with an object", async () => {
+  newer("tells what is wrong with an object", async () => {
     const { kubectl } = await withBlock();
     const bad = manifest()
       .replace(/cidr: .*/, "cidr: none")
@@ -103,7 +111,7 @@ describe("kubectl", () => {
     expect(type.stderr).toContain(`the server doesn't have a resource type "things"`);
   });
 
-  it("prints each change with get -w, in columns", async () => {
+  newer("prints each change with get -w, in columns", async () => {
     const { ok, follow } = await withBlock();
     const watch = follow(["get", "blocks", "-w", "--output-watch-events"]);
     await watch.until("ADDED");
@@ -116,7 +124,7 @@ describe("kubectl", () => {
     );
   });
 
-  it("waits for conditions, for JSON paths and for deletion", async () => {
+  newer("waits for conditions, for JSON paths and for deletion", async () => {
     const { ok } = await withBlock();
     expect(await ok(["wait", "crd/blocks.test.gingham.dev", "--for=condition=Established", "--timeout=10s"])).toContain(
       "met",
@@ -190,13 +198,13 @@ describe("kubectl", () => {
     expect(await ok(["delete", "pod", "p"])).toContain('"p" deleted');
   });
 
-  it("is told to use create -f where it would send protobuf", async () => {
+  newer("is told to use create -f where it would send protobuf", async () => {
     const { kubectl } = await startBench();
     const outcome = await kubectl(["create", "namespace", "x"]);
     expect([outcome.exitCode, outcome.stderr]).toEqual([1, expect.stringContaining("kubectl create -f")]);
   });
 
-  it("changes nothing on a dry run, and shows the difference", async () => {
+  newer("changes nothing on a dry run, and shows the difference", async () => {
     const { ok, kubectl } = await withBlock();
     await ok(["delete", "block", NAME, "--dry-run=server"]);
     expect(

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { request } from "node:https";
 import { tmpdir } from "node:os";
@@ -32,6 +32,14 @@ export interface Bench {
   readonly ok: (args: readonly string[], input?: string, env?: Readonly<Record<string, string>>) => Promise<string>;
   /** Starts a kubectl that stays, such as a watch; it is ended with the test. */
   readonly follow: (args: readonly string[]) => Follower;
+}
+
+/** Minor version of the kubectl on PATH. @throws Error when there is none, or it does not say */
+export function kubectlMinor(): number {
+  const { stdout, error } = spawnSync("kubectl", ["version", "--client", "-o", "json"], { encoding: "utf8" });
+  const minor = /"gitVersion":\s*"v1\.(\d+)\./.exec(stdout ?? "")?.[1];
+  if (minor === undefined) throw new Error(`kubectl does not tell its version: ${error?.message ?? stdout}`);
+  return Number(minor);
 }
 
 export async function startBench(options: ApiServerOptions = {}): Promise<Bench> {
