@@ -62,7 +62,7 @@ const FOREIGN: Readonly<Record<string, CNICodeName>> = {
   NoAddress: "NoAddress",
   Overlap: "NoAddress",
   PoolNotFound: "PoolNotFound",
-  UnsupportedSelector: "NotSupportedYet",
+  BrokenObject: "Rejected",
   InvalidHandle: "InvalidNetworkConfig",
   NotReady: "TryAgainLater",
   Contention: "TryAgainLater",

@@ -2,6 +2,7 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { IPAMError } from "../ipam/errors.ts";
 import { FakeMachine, type FakeProcess } from "./fake-cni.ts";
+import { POOL_ANNOTATIONS } from "./pod-pools.ts";
 import type { AddressManager } from "./ports.ts";
 
 // Typed, since Vitest's matchers are any.
@@ -49,6 +50,8 @@ describe("ADD", () => {
         handleID: "k8s-pod-network.c1",
         attributes: { namespace: "default", node: "node-a", pod: "web-0", timestamp: "2026-08-22 10:40:00 +0000 UTC" },
         families: [4],
+        pools: { 4: [], 6: [] },
+        namespace: "default",
       },
     ]);
   });
@@ -70,7 +73,26 @@ describe("ADD", () => {
       { dst: "0.0.0.0/0", gw: "169.254.1.1" },
       { dst: "::/0", gw: "fe80::ecee:eeff:feee:eeee" },
     ]);
-    expect(machine.addresses.requests[0]?.pools).toEqual(["a", "b"]);
+    expect(machine.addresses.requests[0]?.pools).toEqual({ 4: ["a"], 6: ["b"] });
+  });
+
+  it("asks for the pools that pod and namespace are annotated with", async () => {
+    const annotations = { [POOL_ANNOTATIONS[4]]: '["pod-4"]' };
+    machine.pods = { get: async () => ({ uid: "u1", labels: {}, annotations }) };
+    machine.namespaces = { get: async () => ({ labels: {}, annotations: { [POOL_ANNOTATIONS[6]]: '["ns-6"]' } }) };
+    const ipam = { type: "gingham-ipam", assign_ipv6: "true", ipv4_pools: ["conf"], ipv6_pools: ["conf"] };
+    await machine.start().call("ADD", { conf: { ipam } });
+    expect(machine.addresses.requests[0]?.pools).toEqual({ 4: ["pod-4"], 6: ["ns-6"] });
+    const reply = await machine.start().call("ADD", { containerID: "c2" });
+    expect(parsed(reply)).toMatchObject({ code: 7 });
+    expect(machine.addresses.held).toHaveLength(2);
+  });
+
+  it("takes nothing when nobody can say what pod and namespace are annotated with", async () => {
+    machine.pods = { get: () => Promise.reject(new IPAMError("Datastore", "The API server is away")) };
+    const reply = await machine.start().call("ADD");
+    expect(parsed(reply)).toMatchObject({ code: 11 });
+    expect(machine.addresses.requests).toEqual([]);
   });
 
   it("tells Felix before the kernel has the link, and again after", async () => {

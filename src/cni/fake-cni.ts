@@ -10,7 +10,7 @@ import { FakeAddresses } from "./fake-addresses.ts";
 import { FakeKernel, FakeWiring } from "./fake-wiring.ts";
 import { KeyedLocks } from "./locks.ts";
 import { filePendingStore } from "./pending-store.ts";
-import type { Endpoint, Logger } from "./ports.ts";
+import type { Endpoint, Logger, NamespaceSource, PodSource } from "./ports.ts";
 import { fileRecordStore } from "./record-store.ts";
 import type { Executor, Vantage } from "./types.ts";
 
@@ -21,6 +21,9 @@ export class FakeMachine implements Disposable {
   readonly clock: FakeClock = new FakeClock();
   readonly stateDir: string = mkdtempSync(join(tmpdir(), "gingham-cni-"));
   bootID = "boot-1";
+  /** What the API server knows of pods and namespaces; absent: nobody asks. */
+  pods: PodSource | undefined;
+  namespaces: NamespaceSource | undefined;
   /** Where processes stand. */
   vantage: Vantage = { mntns: 1n, pidns: 2n, dir: { dev: 25n, inode: 7n } };
   readonly #alive = new Set<number>();
@@ -128,6 +131,8 @@ export class FakeProcess {
         isAlive: (other) => machine.isAlive(other),
         vantageOf: async () => machine.vantage,
       },
+      ...(machine.pods && { pods: machine.pods }),
+      ...(machine.namespaces && { namespaces: machine.namespaces }),
       endpoints: new EndpointBook({
         endpointUp: (endpoint) => {
           this.told.push(`up ${endpoint.key} ${endpoint.hostIface} ${endpoint.hostIfIndex === 0 ? "wanted" : "made"}`);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { Allocation, AssignRequest } from "../ipam/types.ts";
+import type { Allocation, AssignRequest, PoolNames } from "../ipam/types.ts";
 import { cidrFamily, formatCIDR, parseCIDR } from "../net/cidr.ts";
 import { familyOf, type IP } from "../net/ip.ts";
 import type { NetConf } from "./netconf.ts";
@@ -26,9 +26,8 @@ export interface AttachmentPlan {
 }
 
 /** What to ask IPAM for. */
-export function planAssign(plan: AttachmentPlan, nowNs: bigint): AssignRequest {
+export function planAssign(plan: AttachmentPlan, pools: PoolNames, nowNs: bigint): AssignRequest {
   const { conf, pod, nodeName, handleID } = plan;
-  const pools = [...conf.pools[4], ...conf.pools[6]];
   return {
     handleID,
     attributes: {
@@ -38,7 +37,8 @@ export function planAssign(plan: AttachmentPlan, nowNs: bigint): AssignRequest {
       timestamp: formatGoUTC(nowNs),
     },
     families: conf.families,
-    ...(pools.length > 0 && { pools }),
+    pools,
+    ...(pod && { namespace: pod.namespace }),
   };
 }
 

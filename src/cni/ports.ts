@@ -146,6 +146,18 @@ export interface PodSource {
   get(pod: PodRef, signal?: AbortSignal): Promise<PodInfo | undefined>;
 }
 
+/** What of a namespace matters to the network of its pods. */
+export interface NamespaceInfo {
+  readonly labels: Readonly<Record<string, string>>;
+  readonly annotations: Readonly<Record<string, string>>;
+}
+
+/** What the API server knows of a namespace. Implemented over the agent's namespace informer. */
+export interface NamespaceSource {
+  /** Undefined when there is no such namespace. */
+  get(name: string, signal?: AbortSignal): Promise<NamespaceInfo | undefined>;
+}
+
 /** A pod interface that is wanted in the kernel. Shape: a `WorkloadEndpoint` of felix/ports with its attachment's key. */
 export interface Endpoint {
   readonly key: string;

@@ -68,12 +68,13 @@ export class Assignment {
   }
 
   async #takeAll(families: readonly Family[]): Promise<readonly BlockCommitter[]> {
-    const { pools } = this.#request;
+    const { pools, namespace } = this.#request;
+    const need = { ...(pools && { pools }), ...(namespace !== undefined && { namespace }) };
     const taken: BlockCommitter[] = [];
     try {
       await allOf(
         families.map(async (family) => {
-          taken.push(await this.#supply.take({ family, ...(pools && { pools }) }, this.#signal));
+          taken.push(await this.#supply.take({ ...need, family }, this.#signal));
         }),
       );
       return taken;

@@ -119,8 +119,8 @@ describe("assign() with things going wrong", () => {
     const { store, allocator } = setUp({ pools: [{ cidr: "10.0.0.0/28", blockSize: 28 }] });
     await Promise.all([
       allocator.assign(request("net.c1")),
-      allocator.assign({ ...request("net.c2"), pools: ["pool-0"] }),
-      allocator.assign({ ...request("net.c3"), pools: ["10.0.0.0/28"] }),
+      allocator.assign({ ...request("net.c2"), pools: { 4: ["pool-0"] } }),
+      allocator.assign({ ...request("net.c3"), pools: { 4: ["10.0.0.0/28"] } }),
     ]);
     expect(used(store)).toBe(3);
   });

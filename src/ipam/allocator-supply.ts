@@ -6,8 +6,9 @@ import { type ClaimTools, claimBlock, loadAffineBlock } from "./allocator-claims
 import { blockCandidates, coveringPool, KnownBlocks } from "./candidates.ts";
 import { IPAMError } from "./errors.ts";
 import { BlockCommitter, type CommitTools } from "./group-commit.ts";
-import { selectPools } from "./pools.ts";
+import { type PoolFinding, selectorsInUse, selectPools } from "./pools.ts";
 import type { IPAMSources } from "./ports.ts";
+import type { PoolNames } from "./types.ts";
 
 export interface SupplyTools extends CommitTools, ClaimTools {
   readonly sources: IPAMSources;
@@ -22,7 +23,8 @@ export interface SupplyTools extends CommitTools, ClaimTools {
 /** Out of which blocks a request may be served. */
 export interface BlockNeed {
   readonly family: Family;
-  readonly pools?: readonly string[];
+  readonly pools?: PoolNames;
+  readonly namespace?: string;
 }
 
 /** Claims for one kind of need at once. */
@@ -55,6 +57,8 @@ export class BlockSupply {
   readonly #busy = new Map<string, { readonly cidr: CIDR; readonly end: Promise<void> }>();
   /** Blocks found to be somebody else's, which the sources may not know yet. */
   #foreign: readonly CIDR[] = [];
+  /** Findings about pools that were told already. */
+  readonly #reported = new Set<string>();
 
   constructor(tools: SupplyTools) {
     this.#tools = tools;
@@ -74,7 +78,7 @@ export class BlockSupply {
 
   /**
    * A block with a free address reserved for the caller. Rejects with the signal's reason, or IPAMError `NoAddress`,
-   * `PoolNotFound`, `UnsupportedSelector`, `Overlap`, `Datastore`.
+   * `PoolNotFound`, `Overlap`, `Datastore`.
    */
   async take(need: BlockNeed, signal?: AbortSignal): Promise<BlockCommitter> {
     for (;;) {
@@ -82,10 +86,10 @@ export class BlockSupply {
       const pools = await this.#pools(need);
       const committer = this.#reserveIn(pools);
       if (committer !== undefined) {
-        this.#prefetch(need, pools);
+        this.#prefetch(pools);
         return committer;
       }
-      const growth = this.#growth(need);
+      const growth = this.#growth(pools);
       try {
         await this.#grow(pools, growth, signal);
       } catch (error) {
@@ -100,9 +104,36 @@ export class BlockSupply {
 
   async #pools(need: BlockNeed): Promise<readonly EffectiveIPPool[]> {
     const { sources, nodeName } = this.#tools;
+    const { family, namespace } = need;
     const pools = sources.pools();
     const all = pools instanceof Promise ? await pools : pools;
-    return selectPools(all, { family: need.family, nodeName, ...(need.pools && { names: need.pools }) });
+    const names = need.pools?.[family] ?? [];
+    // Labels are asked for only where a selector asks: nearly everywhere all pools are for all.
+    const inUse = names.length === 0 && selectorsInUse(all);
+    const nodeLabels = inUse && inUse.nodeSelector ? await sources.nodeLabels() : {};
+    const hasNamespace = inUse && inUse.namespaceSelector && namespace !== undefined;
+    const namespaceLabels = hasNamespace ? await sources.namespaceLabels(namespace) : {};
+    const choice = selectPools(all, {
+      family,
+      names,
+      nodeName,
+      ...(nodeLabels && { nodeLabels }),
+      ...(namespace !== undefined && { namespace }),
+      ...(namespaceLabels && { namespaceLabels }),
+    });
+    for (const finding of choice.findings) this.#report(finding);
+    return choice.pools;
+  }
+
+  /** Once for each text that cannot be read. */
+  #report({ pool, field, error }: PoolFinding): void {
+    const what = `IPPool ${pool} is not used: its ${field} cannot be read`;
+    if (this.#reported.has(`${what} ${error.message}`)) return;
+    this.#reported.add(`${what} ${error.message}`);
+    const cause = { cause: error };
+    this.#tools.onBackgroundError(
+      new IPAMError("InvalidSelector", `${what}; correct it (kubectl edit ippool ${pool})`, cause),
+    );
   }
 
   #inPools(pools: readonly EffectiveIPPool[]): BlockCommitter[] {
@@ -114,8 +145,9 @@ export class BlockSupply {
     return this.#inPools(pools).find((committer) => committer.reserve());
   }
 
-  #growth(need: BlockNeed): Growth {
-    const key = `${need.family} ${[...(need.pools ?? [])].sort().join(" ")}`;
+  /** One for each choice of pools: what one request waits for helps every other with the same choice. */
+  #growth(pools: readonly EffectiveIPPool[]): Growth {
+    const key = pools.map((pool) => pool.name).join(" ");
     const growth = this.#growths.get(key) ?? { waiting: 0, running: 0, progress: newProgress(), prefetchAfterMs: 0 };
     this.#growths.set(key, growth);
     return growth;
@@ -145,8 +177,8 @@ export class BlockSupply {
     this.#claim(pools).then(() => end(), end);
   }
 
-  #prefetch(need: BlockNeed, pools: readonly EffectiveIPPool[]): void {
-    const growth = this.#growth(need);
+  #prefetch(pools: readonly EffectiveIPPool[]): void {
+    const growth = this.#growth(pools);
     if (!this.#tools.hasPrefetch || growth.running > 0 || this.#tools.clock.nowMs() < growth.prefetchAfterMs) return;
     const free = this.#inPools(pools).reduce((sum, committer) => sum + committer.free, 0);
     if (free >= Math.ceil(blockAddresses(pools) * PREFETCH_PART)) return;

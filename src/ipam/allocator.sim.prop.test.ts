@@ -15,6 +15,7 @@ import { expectSound } from "./fake-node.ts";
 import { addToBlocks, newHandle, withBlocks } from "./handle.ts";
 import { MemoryStore } from "./memory-store.ts";
 import type { IPAMSources, IPAMStore } from "./ports.ts";
+import { NO_RESERVATIONS } from "./reservations.ts";
 import type { Allocation } from "./types.ts";
 
 /** Decides who goes next, so that a seed is one interleaving of all requests of all hosts. */
@@ -140,10 +141,18 @@ function faulty(world: World, life: { isDead: boolean }): IPAMStore {
 async function runHost(world: World, node: string, rounds: number): Promise<void> {
   const { scheduler, store, holders } = world;
   const sources: IPAMSources = {
-    settings: () => ({ datastoreReady: true, autoAllocateBlocks: true }),
+    settings: () => ({
+      datastoreReady: true,
+      autoAllocateBlocks: true,
+      strictAffinity: false,
+      maxBlocksPerHost: 0,
+    }),
     pools: () => world.pools,
     ownAffinities: () => store.all("affinity").filter((affinity) => isHostAffinityOf(affinity, node)),
     knownBlocks: () => store.all("affinity").map((affinity) => parseCIDR(affinity.spec.cidr)),
+    reservations: () => NO_RESERVATIONS,
+    nodeLabels: () => ({}),
+    namespaceLabels: () => ({}),
   };
   const held = new Map<string, readonly Allocation[]>();
   /** Handles of ADDs that did not end well: what the attachment records say after a crash. */

@@ -4,7 +4,7 @@ import { GinghamError } from "../lib/errors.ts";
 /**
  * - `NoAddress`: nothing is free, and no block can be claimed.
  * - `PoolNotFound`: a pool that was named is not there or not enabled, or no pool suits at all.
- * - `UnsupportedSelector`: a pool has a selector that this version cannot evaluate.
+ * - `InvalidSelector`: a pool has a selector that cannot be read, so it is not used. Reported beside the work.
  * - `NotReady`: the datastore is locked (`ClusterInformation.spec.datastoreReady` is false).
  * - `InvalidHandle`: the handle ID cannot name an object, or differs by case alone from another one.
  * - `Overlap`: nothing can be claimed, since blocks or pools of another shape lie across the pool.
@@ -15,7 +15,7 @@ import { GinghamError } from "../lib/errors.ts";
 export type IPAMErrorCode =
   | "NoAddress"
   | "PoolNotFound"
-  | "UnsupportedSelector"
+  | "InvalidSelector"
   | "NotReady"
   | "InvalidHandle"
   | "Overlap"

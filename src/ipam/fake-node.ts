@@ -5,12 +5,14 @@ import { handleName } from "../crds/names.ts";
 import { FakeClock } from "../lib/fake-clock.ts";
 import { parseCIDR } from "../net/cidr.ts";
 import type { Family } from "../net/ip.ts";
+import type { Labels } from "../selector/selector.ts";
 import { isHostAffinityOf } from "./affinity.ts";
 import { type Allocator, createAllocator } from "./allocator.ts";
 import { ordinalsOfHandle } from "./block.ts";
 import { checkBlock } from "./check-block.ts";
 import { MemoryStore, type MemoryStoreOptions, type StoreRequest } from "./memory-store.ts";
 import type { IPAMSettings, IPAMSources, IPAMStore } from "./ports.ts";
+import { Reservations } from "./reservations.ts";
 import type { AssignRequest } from "./types.ts";
 
 export const NODE = "node-a";
@@ -26,6 +28,10 @@ class QuickClock extends FakeClock {
 export interface Setup {
   readonly pools?: readonly (Partial<IPPoolSpec> & { cidr: string })[];
   readonly settings?: Partial<IPAMSettings>;
+  /** Networks of IPReservations. */
+  readonly reserved?: readonly string[];
+  readonly nodeLabels?: Labels;
+  readonly namespaces?: Readonly<Record<string, Labels>>;
   readonly store?: MemoryStoreOptions;
   readonly isResident?: boolean;
   readonly node?: string;
@@ -48,12 +54,22 @@ export function setUp(setup: Setup = {}): {
     const raw = { apiVersion: "crd.projectcalico.org/v1", kind: "IPPool", metadata: { name: `pool-${i}` }, spec };
     return effectiveIPPool(parseIPPool(raw));
   });
-  const settings = { datastoreReady: true, autoAllocateBlocks: true, ...setup.settings };
+  const settings = {
+    datastoreReady: true,
+    autoAllocateBlocks: true,
+    strictAffinity: false,
+    maxBlocksPerHost: 0,
+    ...setup.settings,
+  };
+  const reservations = new Reservations((setup.reserved ?? []).map(parseCIDR));
   const sources: IPAMSources = {
     settings: () => settings,
     pools: () => pools,
     ownAffinities: () => store.all("affinity").filter((affinity) => isHostAffinityOf(affinity, node)),
     knownBlocks: () => store.all("affinity").map((affinity) => parseCIDR(affinity.spec.cidr)),
+    reservations: () => reservations,
+    nodeLabels: () => setup.nodeLabels ?? {},
+    namespaceLabels: (namespace) => setup.namespaces?.[namespace],
   };
   const allocator = createAllocator({
     store: setup.kube ?? store,

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 import { BLOCK_AFFINITIES, type BlockAffinity } from "../crds/block-affinity.ts";
 import { CLUSTER_INFORMATION_NAME, CLUSTER_INFORMATIONS } from "../crds/cluster-information.ts";
+import { NAMESPACES, NODES } from "../crds/core.ts";
 import { InvalidObjectError } from "../crds/errors.ts";
 import { IP_POOLS } from "../crds/ip-pool.ts";
+import { IP_RESERVATIONS, reservedCIDRs } from "../crds/ip-reservation.ts";
 import { IPAM_BLOCKS, type IPAMBlock, type IPAMBlockStatus } from "../crds/ipam-block.ts";
 import { IPAM_CONFIG_NAME, IPAM_CONFIGS } from "../crds/ipam-config.ts";
 import { IPAM_HANDLES } from "../crds/ipam-handle.ts";
@@ -19,6 +21,7 @@ import {
 } from "../kube/errors.ts";
 import { deleteTombstoned, getLive } from "../kube/tombstone.ts";
 import { parseCIDR } from "../net/cidr.ts";
+import type { Labels } from "../selector/selector.ts";
 import { isHostAffinityOf } from "./affinity.ts";
 import { IPAMError } from "./errors.ts";
 import type {
@@ -127,7 +130,14 @@ export function listedObjects(client: KubeClient, nodeName: string): SourceObjec
       return (await all<BlockAffinity>(BLOCK_AFFINITIES)).filter((affinity) => isHostAffinityOf(affinity, nodeName));
     },
     blocks: async () => (await all(IPAM_BLOCKS)).map((block) => parseCIDR(block.spec.cidr)),
+    reservations: async () => (await all(IP_RESERVATIONS)).map(reservedCIDRs),
+    nodeLabels: async () => labelsOf(await one(NODES, nodeName)),
+    namespaceLabels: async (namespace) => labelsOf(await one(NAMESPACES, namespace)),
   };
+}
+
+function labelsOf(object: KubeObject | undefined): Labels | undefined {
+  return object && (object.metadata.labels ?? {});
 }
 
 async function read<T>(what: string, fn: () => Promise<T>): Promise<T> {

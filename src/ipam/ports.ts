@@ -4,6 +4,8 @@ import type { EffectiveIPPool } from "../crds/ip-pool.ts";
 import type { IPAMBlock, IPAMBlockStatus } from "../crds/ipam-block.ts";
 import type { IPAMHandle } from "../crds/ipam-handle.ts";
 import type { CIDR } from "../net/cidr.ts";
+import type { Labels } from "../selector/selector.ts";
+import type { Reservations } from "./reservations.ts";
 
 /** The three kinds that allocation writes. */
 export interface StoredKinds {
@@ -66,13 +68,16 @@ export interface IPAMStore {
 
 export type Awaitable<T> = T | Promise<T>;
 
-/** What the whole cluster is set to. Absent objects mean the defaults (true, true). */
+/** What the whole cluster is set to. Absent objects mean the defaults. */
 export interface IPAMSettings {
   /** ClusterInformation `default`, `datastoreReady`: false while somebody migrates the datastore. */
   readonly datastoreReady: boolean;
   /** IPAMConfig `default`. */
   readonly autoAllocateBlocks: boolean;
-  // strictAffinity and maxBlocksPerHost come with borrowing and limits.
+  /** Never assign an address out of another node's block. */
+  readonly strictAffinity: boolean;
+  /** How many blocks of a family a node may own; 0 leaves the built-in limit. */
+  readonly maxBlocksPerHost: number;
 }
 
 /**
@@ -88,4 +93,10 @@ export interface IPAMSources {
   ownAffinities(): Awaitable<readonly BlockAffinity[]>;
   /** Networks of all blocks and affinities that are known. One that is missing here costs a failed claim, no more. */
   knownBlocks(): Awaitable<readonly CIDR[]>;
+  /** What automatic assignment leaves alone. The same object as before while nothing has changed. */
+  reservations(): Awaitable<Reservations>;
+  /** This node's labels; undefined when the API server does not know the node. */
+  nodeLabels(): Awaitable<Labels | undefined>;
+  /** A namespace's labels; undefined when there is no such namespace. */
+  namespaceLabels(namespace: string): Awaitable<Labels | undefined>;
 }

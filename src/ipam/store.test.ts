@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 import { describe, expect, it } from "vitest";
 import { CLUSTER_INFORMATIONS } from "../crds/cluster-information.ts";
+import { NAMESPACES, NODES } from "../crds/core.ts";
 import { IP_POOLS } from "../crds/ip-pool.ts";
+import { IP_RESERVATIONS } from "../crds/ip-reservation.ts";
 import { kubeErrorOf, UnreachableError } from "../kube/errors.ts";
 import { MemoryClient } from "../kube/memory-client.ts";
 import { parseCIDR } from "../net/cidr.ts";
+import { parseIP } from "../net/ip.ts";
 import { pendingAffinity } from "./affinity.ts";
 import { newHandle } from "./handle.ts";
 import { KubeStore, listedObjects } from "./kube-store.ts";
@@ -65,7 +68,12 @@ describe("listedObjects()", () => {
   it("reads pools, settings and this node's affinities, also those without labels", async () => {
     const client = new MemoryClient();
     const sources = sourcesOf(listedObjects(client, "node-a"), "node-a");
-    expect(await sources.settings()).toEqual({ datastoreReady: true, autoAllocateBlocks: true });
+    expect(await sources.settings()).toEqual({
+      datastoreReady: true,
+      autoAllocateBlocks: true,
+      strictAffinity: false,
+      maxBlocksPerHost: 0,
+    });
     const head = (kind: string, name: string) => ({ apiVersion: "crd.projectcalico.org/v1", kind, metadata: { name } });
     await client.create(CLUSTER_INFORMATIONS, {
       ...head("ClusterInformation", "default"),
@@ -82,5 +90,38 @@ describe("listedObjects()", () => {
     expect((await sources.ownAffinities()).map((a) => a.spec.cidr)).toEqual(["10.0.0.0/26"]);
     await store.create("affinity", pendingAffinity("node-a", parseCIDR("10.0.1.0/26")));
     expect((await sources.ownAffinities()).map((a) => a.spec.cidr)).toEqual(["10.0.1.0/26"]);
+  });
+
+  it("reads reservations, and the labels of the node and of a namespace", async () => {
+    const client = new MemoryClient();
+    const sources = sourcesOf(listedObjects(client, "node-a"), "node-a");
+    expect(await sources.nodeLabels()).toBeUndefined();
+    expect(await sources.namespaceLabels("default")).toBeUndefined();
+    expect((await sources.reservations()).has(parseIP("10.0.0.1"))).toBe(false);
+    const labels = { zone: "west" };
+    const core = (kind: string, name: string) => ({ apiVersion: "v1", kind, metadata: { name, labels } });
+    await client.create(NODES, core("Node", "node-a"));
+    await client.create(NAMESPACES, core("Namespace", "default"));
+    await client.create(IP_RESERVATIONS, {
+      apiVersion: "crd.projectcalico.org/v1",
+      kind: "IPReservation",
+      metadata: { name: "r" },
+      spec: { reservedCIDRs: [" 10.0.0.0/30 ", "10.0.0.9", "nonsense"] },
+    });
+    expect([await sources.nodeLabels(), await sources.namespaceLabels("default")]).toEqual([labels, labels]);
+    const reservations = await sources.reservations();
+    const reserved = ["10.0.0.3", "10.0.0.4", "10.0.0.9"].map((ip) => reservations.has(parseIP(ip)));
+    expect(reserved).toEqual([true, false, true]);
+  });
+
+  it("keeps one Reservations while the objects are the same", async () => {
+    const networks = [[parseCIDR("10.0.0.0/30")], [parseCIDR("10.0.0.8/32")]];
+    const none = { clusterInformation: () => undefined, ipamConfig: () => undefined, pools: () => [] };
+    const labels = { affinities: () => [], nodeLabels: () => undefined, namespaceLabels: () => undefined };
+    const sources = sourcesOf({ ...none, ...labels, reservations: () => [...networks] }, "node-a");
+    const first = await sources.reservations();
+    expect(await sources.reservations()).toBe(first);
+    networks.pop();
+    expect(await sources.reservations()).not.toBe(first);
   });
 });

@@ -2,6 +2,9 @@
 import type { CIDR } from "../net/cidr.ts";
 import type { Family, IP } from "../net/ip.ts";
 
+/** Names or CIDRs of pools, for each family; a family without any is not limited. */
+export type PoolNames = { readonly [F in Family]?: readonly string[] };
+
 /** One ADD's need. Both-or-nothing: either every family asked for gets its address, or the request fails. */
 export interface AssignRequest {
   /** `<network>.<containerID>`; the object's name is this in lower case. */
@@ -10,8 +13,10 @@ export interface AssignRequest {
   readonly attributes: Readonly<Record<string, string>>;
   /** One address of each, in this order. */
   readonly families: readonly Family[];
-  /** Pool names or CIDRs to which the choice is limited; absent: every pool that suits. */
-  readonly pools?: readonly string[];
+  /** Pools to which the choice is limited; their selectors do not count then. */
+  readonly pools?: PoolNames;
+  /** The pod's namespace, whose labels pools may select; absent: no namespace, so no labels. */
+  readonly namespace?: string;
 }
 
 /** One address that a handle holds. Address, handle and sequence number together are the right to release it. */

@@ -1,22 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { PodInfo } from "../cni/ports.ts";
+import type { NamespaceInfo, NamespaceSource, PodInfo } from "../cni/ports.ts";
 import { BLOCK_AFFINITIES, type BlockAffinity } from "../crds/block-affinity.ts";
 import {
   CLUSTER_INFORMATION_NAME,
   CLUSTER_INFORMATIONS,
   type ClusterInformation,
 } from "../crds/cluster-information.ts";
-import { NODES, type Node, PODS, type Pod } from "../crds/core.ts";
+import { NAMESPACES, type Namespace, NODES, type Node, PODS, type Pod } from "../crds/core.ts";
 import { IP_POOLS, type IPPool } from "../crds/ip-pool.ts";
+import { IP_RESERVATIONS, type IPReservation, reservedCIDRs } from "../crds/ip-reservation.ts";
 import { IPAM_CONFIG_NAME, IPAM_CONFIGS, type IPAMConfig } from "../crds/ipam-config.ts";
 import type { KubeObject, Resource } from "../crds/object.ts";
 import { projectAffinity, projectNode, sameNode } from "../felix/calc/projections.ts";
 import { IPAMError } from "../ipam/errors.ts";
 import type { SourceObjects } from "../ipam/sources.ts";
 import type { Clock } from "../lib/clock.ts";
+import type { CIDR } from "../net/cidr.ts";
 import type { KubeClient } from "./api.ts";
 import { Informer } from "./informer.ts";
-import { projectPod } from "./pod-source.ts";
+import { namespaceSource, projectNamespace, projectPod } from "./pod-source.ts";
 
 export interface ClusterCacheOptions {
   readonly client: KubeClient;
@@ -27,21 +29,33 @@ export interface ClusterCacheOptions {
   readonly onError: (error: unknown, resource: string) => void;
 }
 
+/** An informer, whatever it keeps. */
+interface Cached {
+  readonly hasSynced: boolean;
+  readonly synced: Promise<void>;
+  start(): void;
+  stop(): Promise<void>;
+}
+
 /** How long an ADD waits for an agent that has just started. Units: milliseconds. */
 const SYNC_WAIT_MS = 10_000;
 
 /**
  * All that the agent watches: what it costs does not grow with the pods of the cluster. Nodes, affinities and pools change
- * rarely; of pods only this node's are watched. See docs/DESIGN.md.
+ * rarely; of pods only this node's are watched; of namespaces the labels and our annotations are kept. See docs/DESIGN.md.
  */
 export class ClusterCache {
   readonly nodes: Informer<Node, Node>;
   readonly affinities: Informer<BlockAffinity, BlockAffinity>;
   readonly pools: Informer<IPPool, IPPool>;
   readonly pods: Informer<Pod, PodInfo>;
+  readonly namespaces: Informer<Namespace, NamespaceInfo>;
+  readonly #reservations: Informer<IPReservation, readonly CIDR[]>;
   readonly #clusterInformations: Informer<ClusterInformation, ClusterInformation>;
   readonly #ipamConfigs: Informer<IPAMConfig, IPAMConfig>;
   readonly #clock: Clock;
+  readonly #nodeName: string;
+  readonly #namespaceSource: NamespaceSource;
 
   constructor(options: ClusterCacheOptions) {
     const { nodeName, onError, ...shared } = options;
@@ -52,10 +66,21 @@ export class ClusterCache {
     ): Informer<T, P> =>
       new Informer({ ...shared, resource, project, onError: (error) => onError(error, resource.plural), ...more });
     this.#clock = options.clock;
-    this.nodes = informerOf(NODES, projectNode, { equal: sameNode });
-    this.affinities = informerOf(BLOCK_AFFINITIES, projectAffinity);
+    this.#nodeName = nodeName;
+    // Labels matter of this node alone: pools select it, and its claims must have theirs.
+    const keepLabels = <T extends KubeObject>(kept: T, from: T, isOwn: boolean): T =>
+      isOwn ? { ...kept, metadata: { ...kept.metadata, labels: from.metadata.labels ?? {} } } : kept;
+    this.nodes = informerOf(NODES, (node) => keepLabels(projectNode(node), node, node.metadata.name === nodeName), {
+      equal: sameNode,
+    });
+    this.affinities = informerOf(BLOCK_AFFINITIES, (affinity) =>
+      keepLabels(projectAffinity(affinity), affinity, affinity.spec.node === nodeName),
+    );
     this.pools = informerOf(IP_POOLS, asIs);
     this.pods = informerOf(PODS, projectPod, { fieldSelector: `spec.nodeName=${nodeName}` });
+    this.namespaces = informerOf(NAMESPACES, projectNamespace);
+    this.#namespaceSource = namespaceSource(this.namespaces, options.client);
+    this.#reservations = informerOf<IPReservation, readonly CIDR[]>(IP_RESERVATIONS, reservedCIDRs);
     this.#clusterInformations = informerOf(CLUSTER_INFORMATIONS, asIs);
     this.#ipamConfigs = informerOf(IPAM_CONFIGS, asIs);
   }
@@ -80,36 +105,43 @@ export class ClusterCache {
    * Errors: IPAMError Datastore when the API server has not answered by then.
    */
   ipamObjects(): SourceObjects {
+    const when = <T>(informers: readonly Cached[], read: () => T): T | Promise<T> =>
+      informers.every((informer) => informer.hasSynced) ? read() : this.#waitForSync(informers).then(read);
     const whenSynced =
       <T>(read: () => T) =>
       (): T | Promise<T> =>
-        this.#forAllocation().every((informer) => informer.hasSynced) ? read() : this.#waitForSync().then(read);
+        when(this.#forAllocation(), read);
     return {
       clusterInformation: whenSynced(() => this.#clusterInformations.get(CLUSTER_INFORMATION_NAME)),
       ipamConfig: whenSynced(() => this.#ipamConfigs.get(IPAM_CONFIG_NAME)),
       pools: whenSynced(() => [...this.pools.list()]),
       affinities: whenSynced(() => [...this.affinities.list()]),
+      reservations: whenSynced(() => [...this.#reservations.list()]),
+      nodeLabels: () => when([this.nodes], () => this.nodes.get(this.#nodeName)?.metadata.labels),
+      // One that was made a moment ago is asked for.
+      namespaceLabels: async (name) => (await this.#namespaceSource.get(name))?.labels,
     };
   }
 
-  async #waitForSync(): Promise<void> {
+  async #waitForSync(informers: readonly Cached[]): Promise<void> {
     const timer = new AbortController();
     const late = this.#clock.sleep(SYNC_WAIT_MS, timer.signal).then(
       () => {
-        const what = "Cannot read pools and affinities: the API server has not answered this agent since it started";
+        const what =
+          "Cannot read pools, affinities and what they select: the API server has not answered this agent since it started";
         throw new IPAMError("Datastore", `${what}; check that it is up and that the agent's credentials are right`);
       },
       () => {},
     );
-    await Promise.race([this.allocationSynced, late]).finally(() => timer.abort());
+    await Promise.race([Promise.all(informers.map((informer) => informer.synced)), late]).finally(() => timer.abort());
   }
 
-  #forAllocation(): readonly { readonly hasSynced: boolean; readonly synced: Promise<void> }[] {
-    return [this.affinities, this.pools, this.#clusterInformations, this.#ipamConfigs];
+  #forAllocation(): readonly Cached[] {
+    return [this.affinities, this.pools, this.#reservations, this.#clusterInformations, this.#ipamConfigs];
   }
 
-  #all(): readonly { start(): void; stop(): Promise<void> }[] {
-    return [this.nodes, this.affinities, this.pools, this.pods, this.#clusterInformations, this.#ipamConfigs];
+  #all(): readonly Cached[] {
+    return [this.nodes, this.namespaces, this.pods, ...this.#forAllocation()];
   }
 }
 

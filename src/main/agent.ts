@@ -24,7 +24,7 @@ import { HTTPKubeClient } from "../kube/client.ts";
 import { ClusterCache } from "../kube/cluster-cache.ts";
 import { GoneError } from "../kube/errors.ts";
 import { loadKubeConfig } from "../kube/kube-config.ts";
-import { podSource } from "../kube/pod-source.ts";
+import { namespaceSource, podSource } from "../kube/pod-source.ts";
 import { describeError } from "../lib/errors.ts";
 import { systemClock as clock } from "../lib/system-clock.ts";
 import { enableForwarding } from "../netlink/sysctl.ts";
@@ -98,6 +98,7 @@ async function main(): Promise<void> {
     pending: filePendingStore(join(config.stateDir, "pending"), cniLog),
     host: linuxHost({ nodeName, podMTUBytes: config.podInterfaceMTUBytes }),
     pods: podSource(cache.pods, client),
+    namespaces: namespaceSource(cache.namespaces, client),
     endpoints: new EndpointBook(felix),
     locks: new KeyedLocks(),
     clock,

@@ -18,6 +18,7 @@ import { KubeStore, listedObjects } from "../ipam/kube-store.ts";
 import { sourcesOf } from "../ipam/sources.ts";
 import { HTTPKubeClient } from "../kube/client.ts";
 import { loadKubeConfig } from "../kube/kube-config.ts";
+import { namespaceSource, podSource } from "../kube/pod-source.ts";
 import { describeError } from "../lib/errors.ts";
 import { systemClock as clock } from "../lib/system-clock.ts";
 import { createDirectKernel } from "../netlink/kernel.ts";
@@ -66,6 +67,8 @@ async function make({ kubeconfig, nodeName: confNodeName }: Task): Promise<Stand
       records: fileRecordStore(join(stateDir, "attachments")),
       pending: filePendingStore(join(stateDir, "pending"), log),
       host: linuxHost({ nodeName, podMTUBytes: 0 }),
+      pods: podSource(undefined, client),
+      namespaces: namespaceSource(undefined, client),
       endpoints: new EndpointBook({ endpointUp: () => {}, endpointDown: () => {} }),
       locks: new KeyedLocks(),
       clock,

@@ -5,7 +5,8 @@ import { CancelledError, CNIError, mayHaveTaken } from "../errors.ts";
 import { handleIDOf, hostIfaceOf } from "../iface-name.ts";
 import type { NetConf } from "../netconf.ts";
 import { type AttachmentPlan, planAssign, planResult, planWiring } from "../plan.ts";
-import type { WiredPod, WiringPlan } from "../ports.ts";
+import { resolvePools } from "../pod-pools.ts";
+import type { NamespaceInfo, PodInfo, WiredPod, WiringPlan } from "../ports.ts";
 import { giveBack, releaseRecorded, removeFromKernel } from "../release.ts";
 import type { AttachmentID, AttachmentRecord, IntentRecord, PodRef, WholeRecord } from "../types.ts";
 import type { CNI } from "./cni.ts";
@@ -92,20 +93,24 @@ interface Attaching {
 
 async function attach(cni: CNI, attaching: Attaching, watch: Stopwatch, signal: AbortSignal): Promise<WholeRecord> {
   const { id, plan } = attaching;
-  const known = lookUpPod(cni, plan.pod, signal);
+  const owner = lookUpOwner(cni, plan.pod, signal);
+  // Whoever waits for it sees the failure; until the intent is on disk nobody does.
+  owner.catch(() => {});
   const intent = planIntent(cni, attaching);
   await using undo = undoOf(cni, id, intent);
   await cni.records.create(id, intent);
   watch.lap("intent");
   signal.throwIfAborted();
-  const allocations = await assign(cni, plan, undo, signal);
+  const known = await owner;
+  const allocations = await assign(cni, plan, known, undo, signal);
   watch.lap("assign");
   signal.throwIfAborted();
   const wiring = planWiring(plan, allocations);
   const wired = await wire(cni, attaching, wiring, intent, undo);
   watch.lap("wire");
   signal.throwIfAborted();
-  const pod = plan.pod && { ...plan.pod, ...known.uid() };
+  const uid = plan.pod?.uid ?? known.pod?.uid;
+  const pod = plan.pod && { ...plan.pod, ...(uid !== undefined && { uid }) };
   const { executor: _, ...shared } = intent;
   const whole: WholeRecord = {
     ...shared,
@@ -123,10 +128,23 @@ async function attach(cni: CNI, attaching: Attaching, watch: Stopwatch, signal: 
   return whole;
 }
 
-async function assign(cni: CNI, plan: AttachmentPlan, undo: Undo, signal: AbortSignal): Promise<readonly Allocation[]> {
-  const { handleID } = plan;
+async function assign(
+  cni: CNI,
+  plan: AttachmentPlan,
+  owner: Owner,
+  undo: Undo,
+  signal: AbortSignal,
+): Promise<readonly Allocation[]> {
+  const { handleID, pod, conf } = plan;
+  const pools = resolvePools({
+    ...(pod && { pod }),
+    ...(owner.pod && { podAnnotations: owner.pod.annotations }),
+    ...(owner.namespace && { namespaceAnnotations: owner.namespace.annotations }),
+    configured: conf.pools,
+    families: conf.families,
+  });
   try {
-    const allocations = await cni.addresses.assign(planAssign(plan, cni.clock.nowNs()), signal);
+    const allocations = await cni.addresses.assign(planAssign(plan, pools, cni.clock.nowNs()), signal);
     undo.step("give addresses back", () => giveBack(cni, { handleID, allocations }));
     return allocations;
   } catch (error) {
@@ -186,18 +204,20 @@ function planIntent(cni: CNI, { plan, netns }: Attaching): IntentRecord {
   };
 }
 
-/** Asks for the pod's UID beside the work: nothing here needs it, so nobody waits for the answer. */
-function lookUpPod(cni: CNI, pod: PodRef | undefined, signal: AbortSignal): { uid(): { uid?: string } } {
-  let uid: string | undefined;
-  if (pod !== undefined && pod.uid === undefined) {
-    cni.pods?.get(pod, signal).then(
-      (info) => {
-        uid = info?.uid;
-      },
-      (error: unknown) => cni.log.debug({ op: "ADD", ...pod, err: error }, "Pod is not known; its UID is left out"),
-    );
-  }
-  return { uid: () => (uid === undefined ? {} : { uid }) };
+/** What the API server knows of the pod and its namespace; nothing for a container that is no pod. */
+interface Owner {
+  readonly pod?: PodInfo;
+  readonly namespace?: NamespaceInfo;
+}
+
+/**
+ * Asks for pod and namespace while the intent is written: their annotations say which pools to use. A pod that nobody
+ * knows has none. Without an answer the ADD fails: it must not quietly use other pools than were meant.
+ */
+async function lookUpOwner(cni: CNI, ref: PodRef | undefined, signal: AbortSignal): Promise<Owner> {
+  if (ref === undefined) return {};
+  const [pod, namespace] = await Promise.all([cni.pods?.get(ref, signal), cni.namespaces?.get(ref.namespace, signal)]);
+  return { ...(pod && { pod }), ...(namespace && { namespace }) };
 }
 
 /** A configuration rendered for one node must not be used on another: its addresses would be routed there. */

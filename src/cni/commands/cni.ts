@@ -3,7 +3,16 @@ import type { Clock } from "../../lib/clock.ts";
 import type { EndpointBook } from "../endpoint-book.ts";
 import { CancelledError } from "../errors.ts";
 import type { KeyedLocks } from "../locks.ts";
-import type { AddressManager, AttachmentStore, Host, Logger, PendingStore, PodSource, PodWiring } from "../ports.ts";
+import type {
+  AddressManager,
+  AttachmentStore,
+  Host,
+  Logger,
+  NamespaceSource,
+  PendingStore,
+  PodSource,
+  PodWiring,
+} from "../ports.ts";
 
 /** Everything the commands work with; made once by the agent, and for each call by the standalone program. */
 export interface CNI {
@@ -12,8 +21,10 @@ export interface CNI {
   readonly records: AttachmentStore;
   readonly pending: PendingStore;
   readonly host: Host;
-  /** Absent where nobody watches pods. */
+  /** Absent where nobody watches pods: then pods have no annotations. */
   readonly pods?: PodSource;
+  /** Absent where nobody watches namespaces. */
+  readonly namespaces?: NamespaceSource;
   readonly endpoints: EndpointBook;
   readonly locks: KeyedLocks;
   readonly clock: Clock;
