@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import type { BlockAffinity } from "../crds/block-affinity.ts";
 import type { EffectiveIPPool } from "../crds/ip-pool.ts";
 import { blockOf, type CIDR, cidrCovers, cidrFamily, cidrSize, formatCIDR, parseCIDR } from "../net/cidr.ts";
 import type { Family } from "../net/ip.ts";
@@ -32,6 +33,8 @@ const PARALLEL_CLAIMS = 4;
 /** The next block is claimed when less than this part of a block is free. */
 const PREFETCH_PART = 1 / 4;
 const PREFETCH_PAUSE_MS = 10_000;
+/** Far more blocks than a node has pods for; with still more, a read in the middle of an ADD does no harm. */
+const MAX_LOADED_EARLY = 64;
 
 /** The requests of one need that wait for a block, and what is being done about it. */
 interface Growth {
@@ -100,6 +103,13 @@ export class BlockSupply {
         if (growth.running === 0) throw error;
       }
     }
+  }
+
+  /** Reads the node's blocks that were not read yet, up to a bound, so that a burst reads none. */
+  async loadOwned(family: Family): Promise<void> {
+    const pools = await this.#pools({ family });
+    for (const affinity of (await this.#tools.sources.ownAffinities()).slice(0, MAX_LOADED_EARLY))
+      await this.#load(affinity, pools);
   }
 
   async #pools(need: BlockNeed): Promise<readonly EffectiveIPPool[]> {
@@ -206,12 +216,18 @@ export class BlockSupply {
   /** Reads the affine blocks that were not read yet, until one has room. */
   async #loadNext(pools: readonly EffectiveIPPool[]): Promise<boolean> {
     for (const affinity of await this.#tools.sources.ownAffinities()) {
-      const cidr = parseCIDR(affinity.spec.cidr);
-      if (!isInPools(cidr, pools) || this.committer(cidr).isOwn) continue;
-      const isLoaded = await this.#exclusively(cidr, () => loadAffineBlock(this.#tools, cidr, affinity));
-      if (isLoaded && this.committer(cidr).free > 0) return true;
+      const committer = await this.#load(affinity, pools);
+      if (committer !== undefined && committer.free > 0) return true;
     }
     return false;
+  }
+
+  /** The block of one of our affinities, when it was just read and found to be ours. */
+  async #load(affinity: BlockAffinity, pools: readonly EffectiveIPPool[]): Promise<BlockCommitter | undefined> {
+    const cidr = parseCIDR(affinity.spec.cidr);
+    if (!isInPools(cidr, pools) || this.committer(cidr).isOwn) return undefined;
+    const isLoaded = await this.#exclusively(cidr, () => loadAffineBlock(this.#tools, cidr, affinity));
+    return isLoaded ? this.committer(cidr) : undefined;
   }
 
   async #claimNew(pools: readonly EffectiveIPPool[]): Promise<"claimed" | SearchTally> {

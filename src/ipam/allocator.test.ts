@@ -8,7 +8,7 @@ import { hostAffinity, pendingAffinity, withState } from "./affinity.ts";
 import { newBlock } from "./block.ts";
 import { expectSound, NODE, request, setUp, summary, used } from "./fake-node.ts";
 import { newHandle } from "./handle.ts";
-import { MemoryStore } from "./memory-store.ts";
+import { MemoryStore, type StoreRequest } from "./memory-store.ts";
 
 describe("assign()", () => {
   it("claims the first block in three writes and no read, then writes handle and block", async () => {
@@ -67,6 +67,36 @@ describe("assign()", () => {
       }),
       { numRuns: 25 },
     );
+  });
+
+  it("waits a little for an assignment whose handle is still being written, and then no longer", async () => {
+    const delays = new Map([
+      ["net.slow", 4],
+      ["net.hung", 1000],
+    ]);
+    const onRequest = async ({ verb, name }: StoreRequest): Promise<undefined> => {
+      for (let i = verb === "create" ? (delays.get(name) ?? 0) : 0; i > 0; i--) await turn();
+    };
+    const { store, allocator } = setUp({ store: { onRequest } });
+    await allocator.warmUp([4]);
+    store.requests.length = 0;
+    await Promise.all(["net.c1", "net.slow"].map((handleID) => allocator.assign(request(handleID))));
+    expect(summary(store.requests)).toEqual(["create handle", "create handle", "update block"]);
+    const hung = allocator.assign(request("net.hung"));
+    await allocator.assign(request("net.c2"));
+    expect(used(store)).toBe(3);
+    await hung;
+    expect(used(store)).toBe(4);
+  });
+
+  it("reads none of the node's blocks in a burst, once warm", async () => {
+    const first = setUp();
+    await Promise.all(Array.from({ length: 100 }, (_, i) => first.allocator.assign(request(`net.c${i}`))));
+    const { store, allocator } = setUp({ shared: first.store });
+    await allocator.warmUp([4]);
+    store.requests.length = 0;
+    await Promise.all(Array.from({ length: 100 }, (_, i) => allocator.assign(request(`net.d${i}`))));
+    expect(store.requests.filter((r) => !r.isWrite)).toEqual([]);
   });
 
   it("takes one address of each family, in the order asked for, with one handle write", async () => {

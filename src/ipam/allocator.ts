@@ -140,6 +140,7 @@ class NodeAllocator implements Allocator {
     await allOf(
       families.map(async (family) => {
         try {
+          await this.#supply.loadOwned(family);
           (await this.#supply.take({ family })).unreserve();
         } catch (error) {
           // Without a pool, or with a full one, there is nothing to warm; who needs an address will be told.

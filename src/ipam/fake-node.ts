@@ -17,10 +17,10 @@ import type { AssignRequest } from "./types.ts";
 
 export const NODE = "node-a";
 
-/** Retries come back at once; what waits for half a second or more waits for `advance`. */
+/** Retries come back after a few turns; what waits for half a second or more waits for `advance`. */
 class QuickClock extends FakeClock {
   override async sleep(ms: number, signal?: AbortSignal): Promise<void> {
-    if (ms < 500) await turn();
+    if (ms < 500) for (let waited = 0; waited < ms; waited += 5) await turn();
     else await super.sleep(ms, signal);
   }
 }

@@ -18,6 +18,15 @@ export interface CommitTools extends LoopTools {
   readonly turn: () => Promise<void>;
 }
 
+/**
+ * A write waits for assignments that have reserved a place and are still writing their handles, until so many times as
+ * many are here as are to come. Whatever the speed of the API server, a full block of 64 then takes about four writes;
+ * a lone assignment waits for nobody.
+ */
+const HERE_PER_COMING = 4;
+/** And no longer than this: one of them may hang. */
+const GATHER_LIMIT_MS = 100;
+
 interface Waiter {
   readonly op: BlockOp;
   readonly signal: AbortSignal | undefined;
@@ -48,6 +57,8 @@ export class BlockCommitter {
   #lastFree = 0;
   #isOwn = false;
   #reserved = 0;
+  /** Ends the wait for others that are on their way; absent while nothing waits. */
+  #allHere: (() => void) | undefined;
 
   constructor(tools: CommitTools, cidr: CIDR) {
     this.cidr = cidr;
@@ -90,6 +101,7 @@ export class BlockCommitter {
 
   unreserve(): void {
     this.#reserved--;
+    this.#noteArrival();
   }
 
   /**
@@ -107,6 +119,7 @@ export class BlockCommitter {
         else resolve(result);
       };
       this.#queue.push({ op, signal, tried: [], settle });
+      this.#noteArrival();
       this.#start();
     });
   }
@@ -135,6 +148,7 @@ export class BlockCommitter {
   async #run(): Promise<void> {
     for (;;) {
       await this.#tools.turn();
+      if (this.#isExpecting) await this.#gather();
       const batch = this.#queue.splice(0);
       const task = this.#idleTask;
       if (batch.length > 0) await this.#commit(batch);
@@ -144,6 +158,25 @@ export class BlockCommitter {
       } else break;
     }
     this.#isRunning = false;
+  }
+
+  /** Somebody waits for a write, and so many are to come that they are worth waiting for. */
+  get #isExpecting(): boolean {
+    const here = this.#queue.filter(({ op }) => op.kind === "assign").length;
+    return this.#queue.length > 0 && here < (this.#reserved - here) * HERE_PER_COMING;
+  }
+
+  #noteArrival(): void {
+    if (!this.#isExpecting) this.#allHere?.();
+  }
+
+  async #gather(): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const timer = new AbortController();
+    this.#allHere = resolve;
+    await Promise.race([promise, this.#tools.clock.sleep(GATHER_LIMIT_MS, timer.signal).catch(() => {})]);
+    this.#allHere = undefined;
+    timer.abort();
   }
 
   async #commit(batch: readonly Waiter[]): Promise<void> {
