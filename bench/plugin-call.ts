@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { spawn } from "node:child_process";
+import { execute } from "./spawn.ts";
 
 /** One network configuration, and how to name what it is asked to make. */
 export interface Contender {
@@ -20,12 +20,12 @@ export interface PluginCall {
 }
 
 /**
- * Executes a plugin as a runtime does and returns how long it took, from before the fork until its output has ended and
+ * Executes a plugin as a runtime does and returns how long it took, from before the start until its output has ended and
  * it has been waited for. Units: milliseconds. The price of starting a program is the same for every contender.
  *
  * @throws Error with the plugin's words when it failed
  */
-export function callPlugin(call: PluginCall): Promise<number> {
+export async function callPlugin(call: PluginCall): Promise<number> {
   const { command, contender, containerID, netns } = call;
   const env = {
     PATH: process.env["PATH"] ?? "",
@@ -36,22 +36,9 @@ export function callPlugin(call: PluginCall): Promise<number> {
     CNI_PATH: "/opt/cni/bin",
     CNI_ARGS: contender.args(call.pod),
   };
-  return new Promise((resolve, reject) => {
-    const start = performance.now();
-    const child = spawn(contender.plugin, [], { env, stdio: ["pipe", "pipe", "pipe"] });
-    const output: Buffer[] = [];
-    child.stdout.on("data", (chunk: Buffer) => output.push(chunk));
-    child.stderr.on("data", (chunk: Buffer) => output.push(chunk));
-    child.stdin.on("error", () => {});
-    child.stdin.end(JSON.stringify(contender.conf));
-    child.on("error", reject);
-    child.on("close", (code) => {
-      const elapsed = performance.now() - start;
-      if (code === 0) resolve(elapsed);
-      else
-        reject(
-          new Error(`${contender.name} ${command} exited with ${code}: ${Buffer.concat(output).toString().trim()}`),
-        );
-    });
-  });
+  const start = performance.now();
+  const { code, output } = await execute(contender.plugin, env, JSON.stringify(contender.conf));
+  const elapsed = performance.now() - start;
+  if (code !== 0) throw new Error(`${contender.name} ${command} exited with ${code}: ${output.trim()}`);
+  return elapsed;
 }
