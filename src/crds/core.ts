@@ -4,8 +4,14 @@ import type { KubeObject, Resource } from "./object.ts";
 /** The fields of Kubernetes' own kinds that Gingham reads. Source: Kubernetes API reference, core/v1. */
 
 export interface Node extends KubeObject {
-  readonly spec?: { readonly podCIDRs?: readonly string[] };
-  readonly status?: { readonly addresses?: readonly { readonly type: string; readonly address: string }[] };
+  readonly spec?: {
+    readonly podCIDRs?: readonly string[];
+    readonly taints?: readonly { readonly key: string; readonly effect: string }[];
+  };
+  readonly status?: {
+    readonly addresses?: readonly { readonly type: string; readonly address: string }[];
+    readonly conditions?: readonly { readonly type: string; readonly status: string }[];
+  };
 }
 
 export interface Pod extends KubeObject {
@@ -22,6 +28,21 @@ export interface Namespace extends KubeObject {
   readonly status?: { readonly phase?: string };
 }
 
+/** Something that happened to an object, for `kubectl describe` and `kubectl get events`. */
+export interface Event extends KubeObject {
+  readonly involvedObject: { readonly apiVersion: string; readonly kind: string; readonly name: string };
+  readonly type: "Normal" | "Warning";
+  readonly reason: string;
+  readonly message: string;
+  readonly source?: { readonly component?: string };
+  readonly reportingComponent?: string;
+  readonly reportingInstance?: string;
+  readonly firstTimestamp?: string;
+  readonly lastTimestamp?: string;
+  readonly count?: number;
+}
+
+export const EVENTS: Resource<Event> = { group: "", version: "v1", kind: "Event", plural: "events", namespaced: true };
 export const NODES: Resource<Node> = { group: "", version: "v1", kind: "Node", plural: "nodes", namespaced: false };
 export const PODS: Resource<Pod> = { group: "", version: "v1", kind: "Pod", plural: "pods", namespaced: true };
 export const NAMESPACES: Resource<Namespace> = {

@@ -32,7 +32,7 @@ export interface BlockAssigned {
 }
 
 /** Calico's Windows nodes pre-allocate four ordinals to this handle; a block that holds nothing else is empty. */
-const WINDOWS_RESERVED_HANDLE = "windows-reserved-ipam-handle";
+export const WINDOWS_RESERVED_HANDLE: string = "windows-reserved-ipam-handle";
 
 /** An empty block, all of its ordinals in order. The first and the last address of a block are used like any other. */
 export function newBlock(cidr: CIDR, affinity: string | undefined, now: Now): IPAMBlockSpec {

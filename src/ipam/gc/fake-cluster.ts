@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { BlockAffinity, BlockAffinityState } from "../../crds/block-affinity.ts";
+import { IPAM_BLOCKS, type IPAMBlock, type IPAMBlockSpec } from "../../crds/ipam-block.ts";
+import type { IPAMHandle } from "../../crds/ipam-handle.ts";
+import { blockName } from "../../crds/names.ts";
+import { parseCIDR } from "../../net/cidr.ts";
+import { hostAffinity, pendingAffinity, withState } from "../affinity.ts";
+import { assign, newBlock, nextRevision } from "../block.ts";
+import { newHandle } from "../handle.ts";
+import { Census, type CensusOptions } from "./census.ts";
+import type { ClusterView, CollectionPlan, NodeFacts, PodFacts, Sightings } from "./types.ts";
+
+/** Objects for tests of collection. */
+
+export const MINUTE_MS = 60_000;
+export const GRACE_MS: number = 15 * MINUTE_MS;
+
+export function nodeFacts(facts: Partial<NodeFacts> = {}): NodeFacts {
+  return { isUnreachable: false, isOutOfService: false, inUse: [], ...facts };
+}
+
+export function podFacts(nodeName: string, addresses: readonly string[], facts: Partial<PodFacts> = {}): PodFacts {
+  return { nodeName, addresses, hasIP: addresses.length > 0, isFinished: false, ...facts };
+}
+
+export function viewOf(
+  nodes: Readonly<Record<string, NodeFacts>>,
+  pods: Readonly<Record<string, PodFacts>> = {},
+): ClusterView {
+  return {
+    node: (name) => nodes[name],
+    pod: (namespace, name) => pods[`${namespace}/${name}`],
+    hasNodes: Object.keys(nodes).length > 0,
+  };
+}
+
+/** What a pod's sandbox writes. */
+export function podAttributes(node: string, pod: string): Record<string, string> {
+  return { node, namespace: "default", pod, timestamp: "2026-08-22 10:40:00 +0000 UTC" };
+}
+
+export interface Holder {
+  readonly handleID: string;
+  readonly attributes: Readonly<Record<string, string>>;
+}
+
+/** A block with the given holders, in the order of its addresses. */
+export function blockOf(cidr: string, owner: string | undefined, holders: readonly Holder[] = []): IPAMBlock {
+  const now = { ms: 0, ns: 1_787_395_200_123_456_789n };
+  let spec = newBlock(parseCIDR(cidr), owner === undefined ? undefined : hostAffinity(owner), now);
+  for (const holder of holders) spec = nextRevision(assign(spec, { ...holder, count: 1 }).block);
+  return asBlock(spec);
+}
+
+export function asBlock(spec: IPAMBlockSpec): IPAMBlock {
+  return {
+    apiVersion: "crd.projectcalico.org/v1",
+    kind: IPAM_BLOCKS.kind,
+    metadata: { name: blockName(parseCIDR(spec.cidr)), resourceVersion: "1", uid: `uid-${spec.cidr}` },
+    spec,
+  };
+}
+
+export function affinityOf(node: string, cidr: string, state: BlockAffinityState = "confirmed"): BlockAffinity {
+  const affinity = withState(pendingAffinity(node, parseCIDR(cidr)), state);
+  return { ...affinity, metadata: { ...affinity.metadata, resourceVersion: "1" } };
+}
+
+export function handleOf(handleID: string, block: Readonly<Record<string, number>>, resourceVersion = "1"): IPAMHandle {
+  const handle = newHandle(handleID, block);
+  return { ...handle, metadata: { ...handle.metadata, resourceVersion } };
+}
+
+export interface Datastore {
+  readonly blocks?: readonly IPAMBlock[];
+  readonly handles?: readonly IPAMHandle[];
+  readonly affinities?: readonly BlockAffinity[];
+}
+
+/** One look. */
+export function take(
+  stored: Datastore,
+  view: ClusterView,
+  options: { readonly nowMs: number; readonly before?: Sightings } & Partial<CensusOptions>,
+): CollectionPlan {
+  const census = new Census({
+    before: new Map(),
+    graceMs: GRACE_MS,
+    handleGraceMs: GRACE_MS,
+    collectsLeaks: true,
+    pools: [{ name: "pool", cidr: parseCIDR("10.0.0.0/16") }],
+    view,
+    ...options,
+  });
+  for (const block of stored.blocks ?? []) census.addBlock(block);
+  for (const handle of stored.handles ?? []) census.addHandle(handle);
+  for (const affinity of stored.affinities ?? []) census.addAffinity(affinity);
+  return census.finish();
+}
+
+/** Two looks, the grace apart. */
+export function takeTwice(stored: Datastore, view: ClusterView, options: Partial<CensusOptions> = {}): CollectionPlan {
+  const { sightings } = take(stored, view, { nowMs: 0, ...options });
+  return take(stored, view, { nowMs: GRACE_MS, ...options, before: sightings });
+}

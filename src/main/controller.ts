@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+// gingham-controller: one for the cluster leads, under a Lease. Frees what deleted nodes and lost DELs left behind.
+import { hostname } from "node:os";
+import { pino } from "pino";
+import { Collector } from "../controller/collector.ts";
+import { controllerUsage, parseControllerConfig } from "../controller/config.ts";
+import { KubeSource } from "../controller/kube-source.ts";
+import { createControllerMetrics } from "../controller/metrics.ts";
+import { createReporter, EVENT_NAMESPACE } from "../controller/reporter.ts";
+import { EVENTS } from "../crds/core.ts";
+import { serveMetrics } from "../felix/http.ts";
+import { KubeStore } from "../ipam/kube-store.ts";
+import { HTTPKubeClient } from "../kube/client.ts";
+import { LeadershipLostError } from "../kube/errors.ts";
+import { loadKubeConfig } from "../kube/kube-config.ts";
+import { runAsLeader } from "../kube/lease.ts";
+import { describeError } from "../lib/errors.ts";
+import { systemClock as clock } from "../lib/system-clock.ts";
+
+const LEASE_NAME = "gingham-controller";
+
+if (process.argv.includes("--help")) {
+  process.stdout.write(controllerUsage());
+  process.exit(0);
+}
+
+async function main(): Promise<void> {
+  const config = parseControllerConfig(process.argv.slice(2), process.env, `${hostname()}-${process.pid}`);
+  const { identity, kubeconfig, isDryRun, requestsPerSecond } = config;
+  const base = { component: "controller" };
+  const log = pino({ level: config.logLevel, base, timestamp: pino.stdTimeFunctions.isoTime });
+  const random = Math.random;
+  const metrics = createControllerMetrics();
+  const credentials = await loadKubeConfig(kubeconfig === undefined ? {} : { kubeconfigPath: kubeconfig });
+  const client = new HTTPKubeClient({ credentials, userAgent: `gingham-controller/${identity}`, clock });
+  const reporter = createReporter({
+    log,
+    metrics,
+    clock,
+    instance: identity,
+    emit: async (event) => void (await client.create(EVENTS, event, { namespace: EVENT_NAMESPACE })),
+  });
+  const listener =
+    config.metricsPort === 0
+      ? undefined
+      : await serveMetrics(metrics, { host: config.metricsHost, port: config.metricsPort });
+  const stop = new AbortController();
+  for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => stop.abort(new Error(signal)));
+  log.info({ identity, isDryRun, server: credentials.server.href }, "Starting");
+
+  const lead = async (signal: AbortSignal): Promise<void> => {
+    log.info({ identity }, "Leading");
+    metrics.leads(true);
+    const onError = (err: unknown, resource: string): void => log.warn({ err, resource }, "Read failed; it goes on");
+    // Made anew for each term: what was seen in an earlier one says nothing.
+    const source = new KubeSource({ client, clock, random, onError });
+    const store = new KubeStore(client);
+    source.start();
+    try {
+      await new Collector({ source, store, reporter, clock, random, isDryRun, requestsPerSecond }).run(signal);
+    } finally {
+      metrics.leads(false);
+      await source.stop();
+    }
+  };
+  const lease = { client, namespace: config.leaseNamespace, name: LEASE_NAME, identity, clock, random };
+  const onError = (err: unknown): void => log.warn({ err }, "The Lease cannot be had; it is tried again");
+  while (!stop.signal.aborted) {
+    try {
+      await runAsLeader({ ...lease, onError }, lead, stop.signal);
+    } catch (err) {
+      if (err instanceof LeadershipLostError) log.warn({ err }, "Another process leads now");
+      else if (!stop.signal.aborted) throw err;
+    }
+  }
+  log.info("Stopping");
+  await listener?.close();
+  client.close();
+}
+
+main().catch((error: unknown) => {
+  process.stderr.write(`gingham-controller: ${describeError(error)}\n`);
+  process.exit(1);
+});
