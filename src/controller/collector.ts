@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import { ownerOf } from "../ipam/gc/addresses.ts";
-import { Census, poolNameOf } from "../ipam/gc/census.ts";
-import type { ClusterView, CollectionPlan, HandleRelease, HeldAddress, Sightings } from "../ipam/gc/types.ts";
+import { Census, poolNameOf, sightingKey } from "../ipam/gc/census.ts";
+import type { CollectionPlan, HandleRelease, HeldAddress, Leak, Sightings } from "../ipam/gc/types.ts";
 import { isGone, verdictOf } from "../ipam/gc/verdict.ts";
 import type { IPAMStore } from "../ipam/ports.ts";
 import { deleteOrphanHandle, type ReleaseTools, releaseAddresses } from "../ipam/release.ts";
@@ -42,6 +42,8 @@ const BATCH = 512;
 export class Collector {
   readonly #options: CollectorOptions;
   #sightings: Sightings = new Map();
+  /** When the API server itself was first asked and said: leaked. By sighting. Units: Unix milliseconds. */
+  #proofs: Sightings = new Map();
 
   constructor(options: CollectorOptions) {
     this.#options = options;
@@ -70,6 +72,7 @@ export class Collector {
     if (!settings.datastoreReady) {
       // What was seen before a migration says nothing about what comes after it.
       this.#sightings = new Map();
+      this.#proofs = new Map();
       reporter.skipped("ClusterInformation default has datastoreReady false");
       return 0;
     }
@@ -81,14 +84,16 @@ export class Collector {
       return 0;
     }
     const freeing = new Freeing(this.#options, settings, signal);
-    await freeing.addresses(plan.addresses);
+    const { proofs, refuted } = await freeing.addresses(plan.addresses, this.#proofs, graceOf(settings) / 2);
+    this.#proofs = proofs;
+    this.#sightings = new Map([...plan.sightings].filter(([key]) => !refuted.has(key)));
     await freeing.objects(plan);
     return freeing.count;
   }
 
   async #look(settings: CollectorSettings, signal: AbortSignal): Promise<CollectionPlan> {
     const { source, clock, minHandleGraceMs = MIN_HANDLE_GRACE_MS } = this.#options;
-    const graceMs = settings.leakGraceMs === 0 ? DEFAULT_GRACE_MS : settings.leakGraceMs;
+    const graceMs = graceOf(settings);
     const census = new Census({
       before: this.#sightings,
       nowMs: clock.nowMs(),
@@ -123,25 +128,51 @@ class Freeing {
     this.#tools = { store, clock, random };
   }
 
-  async addresses(releases: readonly HandleRelease[]): Promise<void> {
-    const { source, reporter } = this.#options;
+  /**
+   * Asks the API server about each handle that looks leaked. It must say so twice: what is watched may be old for any
+   * length of time, and a pod that went a moment ago may have a sandbox of which its node has not yet spoken.
+   *
+   * @param apartMs between the two
+   * @returns when the API server first said so, and the sightings that it called wrong
+   */
+  async addresses(
+    releases: readonly HandleRelease[],
+    before: Sightings,
+    apartMs: number,
+  ): Promise<{ readonly proofs: Sightings; readonly refuted: ReadonlySet<string> }> {
+    const { source, clock } = this.#options;
+    const proofs = new Map<string, number>();
+    const refuted = new Set<string>();
     for (const batch of batchesOf(releases)) {
       this.#signal.throwIfAborted();
       // A migration may have begun meanwhile.
-      if (!(await source.settings(this.#signal)).datastoreReady) return;
-      const needed = neededBy(batch);
-      const view = await source.look(needed, this.#signal);
-      const leaks = batch.filter((release) => isStillLeaked(release, view)).flatMap((release) => release.leaks);
-      const { freed, errors } = await releaseAddresses(
-        this.#tools,
-        leaks.map(({ address }) => address),
-      );
-      for (const error of errors) if (!this.#signal.aborted) reporter.failed("release addresses", error);
-      const done = new Set(freed);
-      await this.#tell(
-        leaks.filter(({ address }) => done.has(address)).map((leak) => addressFreed(leak, this.#settings)),
-      );
+      if (!(await source.settings(this.#signal)).datastoreReady) break;
+      const view = await source.look(neededBy(batch), this.#signal);
+      const nowMs = clock.nowMs();
+      const due: Leak[] = [];
+      for (const { leaks, isDue } of batch) {
+        const keys = leaks.map(({ address }) => sightingKey(address));
+        if (!leaks.every(({ address }) => verdictOf(address, ownerOf(address), view).kind === "leak")) {
+          for (const key of keys) refuted.add(key);
+          continue;
+        }
+        for (const key of keys) proofs.set(key, before.get(key) ?? nowMs);
+        if (isDue && keys.every((key) => nowMs - (before.get(key) ?? nowMs) >= apartMs)) due.push(...leaks);
+      }
+      await this.#release(due);
     }
+    return { proofs, refuted };
+  }
+
+  async #release(leaks: readonly Leak[]): Promise<void> {
+    if (leaks.length === 0) return;
+    const addresses = leaks.map(({ address }) => address);
+    const { freed, errors } = await releaseAddresses(this.#tools, addresses);
+    for (const error of errors) if (!this.#signal.aborted) this.#options.reporter.failed("release addresses", error);
+    const done = new Set(freed);
+    await this.#tell(
+      leaks.filter(({ address }) => done.has(address)).map((leak) => addressFreed(leak, this.#settings)),
+    );
   }
 
   async objects(plan: CollectionPlan): Promise<void> {
@@ -221,15 +252,18 @@ function neededBy(releases: readonly HandleRelease[]): Needed {
   return { nodes, pods };
 }
 
-function isStillLeaked({ leaks }: HandleRelease, view: ClusterView): boolean {
-  return leaks.every(({ address }) => verdictOf(address, ownerOf(address), view).kind === "leak");
+function graceOf({ leakGraceMs }: CollectorSettings): number {
+  return leakGraceMs === 0 ? DEFAULT_GRACE_MS : leakGraceMs;
 }
 
 /** In the order in which `Freeing` works: addresses, handles, affinities, blocks, tombstones. */
 function describePlan(plan: CollectionPlan, settings: CollectorSettings): readonly Freed[] {
   const other = { node: "", pool: "" };
   return [
-    ...plan.addresses.flatMap(({ leaks }) => leaks).map((leak) => addressFreed(leak, settings)),
+    ...plan.addresses
+      .filter(({ isDue }) => isDue)
+      .flatMap(({ leaks }) => leaks)
+      .map((leak) => addressFreed(leak, settings)),
     ...plan.handles.map(({ name }) => ({ ...other, kind: "handle" as const, what: name, why: "noAddresses" })),
     ...plan.releases.map(({ name, node, why }) => ({ ...other, kind: "affinity" as const, what: name, node, why })),
     ...plan.removals.map(({ name, why }) => ({ ...other, kind: "block" as const, what: name, why })),
@@ -242,7 +276,7 @@ function describePlan(plan: CollectionPlan, settings: CollectorSettings): readon
   ];
 }
 
-function addressFreed({ address, owner, why }: HandleRelease["leaks"][number], { pools }: CollectorSettings): Freed {
+function addressFreed({ address, owner, why }: Leak, { pools }: CollectorSettings): Freed {
   return {
     kind: "address",
     what: formatIP(address.ip),
@@ -252,7 +286,7 @@ function addressFreed({ address, owner, why }: HandleRelease["leaks"][number], {
   };
 }
 
-function ownerText(address: HeldAddress, owner: HandleRelease["leaks"][number]["owner"]): string {
+function ownerText(address: HeldAddress, owner: Leak["owner"]): string {
   return owner.kind === "pod" ? `pod ${owner.namespace}/${owner.pod}` : `handle ${address.handleID}`;
 }
 

@@ -26,7 +26,9 @@ const nodes = viewOf(NODES, { "default/live": podFacts("node-a", ["10.0.0.1"]) }
 const deleted = viewOf({ "node-b": nodeFacts() });
 
 function freed(plan: CollectionPlan): string[] {
-  return plan.addresses.flatMap(({ leaks }) => leaks.map(({ address }) => formatIP(address.ip)));
+  return plan.addresses
+    .filter(({ isDue }) => isDue)
+    .flatMap(({ leaks }) => leaks.map(({ address }) => formatIP(address.ip)));
 }
 
 describe("Census: addresses", () => {

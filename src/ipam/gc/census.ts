@@ -57,6 +57,8 @@ export class Census {
   readonly #named = new Set<string>();
   /** Handles of which an address is in use, or not leaked for long enough. */
   readonly #spared = new Set<string>();
+  /** Handles of which an address has looked leaked for a part of the grace only. */
+  readonly #young = new Set<string>();
   readonly #leaks = new Map<string, Leak[]>();
   /** Addresses by node, tunnels and unknown owners left out. */
   readonly #heldBy = new Map<string, number>();
@@ -147,10 +149,12 @@ export class Census {
     }
     tally.candidates++;
     const isMeant = this.#isNodeGone(owner.node) || collectsLeaks;
-    if (!this.#log.isOld(`address ${assignmentKey(address)}`, graceMs) || !isMeant) {
+    const ageMs = this.#log.ageMs(sightingKey(address));
+    if (ageMs === undefined || ageMs < graceMs / 2 || !isMeant) {
       this.#spared.add(id);
       return;
     }
+    if (ageMs < graceMs) this.#young.add(id);
     const leaks = this.#leaks.get(id) ?? [];
     leaks.push({ address, owner: { ...owner, node: owner.node }, why: verdict.why });
     this.#leaks.set(id, leaks);
@@ -163,7 +167,7 @@ export class Census {
       if (this.#spared.has(id)) continue;
       const tunnel = leaks.find(({ owner }) => owner.kind === "tunnel");
       if (tunnel !== undefined && (this.#heldBy.get(tunnel.owner.node) ?? 0) > 0) continue;
-      releases.push({ handleID: leaks[0]?.address.handleID ?? id, leaks });
+      releases.push({ handleID: leaks[0]?.address.handleID ?? id, leaks, isDue: !this.#young.has(id) });
     }
     return releases;
   }
@@ -183,6 +187,11 @@ export class Census {
     this.#tallies.set(key, tally);
     return tally;
   }
+}
+
+/** Under which an address that looks leaked is noted in the sightings. */
+export function sightingKey(address: HeldAddress): string {
+  return `address ${assignmentKey(address)}`;
 }
 
 /** The pool that a block lies in. */

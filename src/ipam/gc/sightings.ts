@@ -17,11 +17,17 @@ export class SightingLog {
     this.#nowMs = nowMs;
   }
 
-  /** Notes that the thing is still suspicious. True when that has been so for the grace, by an earlier look. */
-  isOld(key: string, graceMs: number): boolean {
+  /** Notes that the thing is still suspicious, and says for how long it has been so; undefined at the first look. */
+  ageMs(key: string): number | undefined {
     const sinceMs = this.#before.get(key);
     this.#now.set(key, sinceMs ?? this.#nowMs);
-    return sinceMs !== undefined && this.#nowMs - sinceMs >= graceMs;
+    return sinceMs === undefined ? undefined : this.#nowMs - sinceMs;
+  }
+
+  /** The same: true when it has been suspicious for the grace, by an earlier look. */
+  isOld(key: string, graceMs: number): boolean {
+    const ageMs = this.ageMs(key);
+    return ageMs !== undefined && ageMs >= graceMs;
   }
 
   /** For the next look. */

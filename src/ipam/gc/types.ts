@@ -113,10 +113,12 @@ export interface Leak {
   readonly why: LeakReason;
 }
 
-/** All addresses of one handle, each of them leaked for the grace. */
+/** All addresses of one handle, each of them leaked by what was seen for half of the grace or longer. */
 export interface HandleRelease {
   readonly handleID: string;
   readonly leaks: readonly Leak[];
+  /** For all of the grace. */
+  readonly isDue: boolean;
 }
 
 /** A handle that counts addresses which no block has. */
