@@ -35,7 +35,9 @@ export function projectPodFacts({ metadata, spec, status }: Pod): PodFacts {
 
 /** What is kept of each node. */
 export function projectNodeFacts({ metadata, spec, status }: Node): NodeFacts {
-  const ready = status?.conditions?.find(({ type }) => type === "Ready");
+  // Node's type has only what every reader needs; the server has checked the rest. Source: core/v1 NodeCondition.
+  const { conditions } = (status ?? {}) as { conditions?: readonly { type: string; status: string }[] };
+  const ready = conditions?.find(({ type }) => type === "Ready");
   return {
     // `False` comes from a kubelet that lives; `Unknown` is written for one that has fallen silent.
     isUnreachable: ready?.status === "Unknown",

@@ -8,10 +8,7 @@ export interface Node extends KubeObject {
     readonly podCIDRs?: readonly string[];
     readonly taints?: readonly { readonly key: string; readonly effect: string }[];
   };
-  readonly status?: {
-    readonly addresses?: readonly { readonly type: string; readonly address: string }[];
-    readonly conditions?: readonly { readonly type: string; readonly status: string }[];
-  };
+  readonly status?: { readonly addresses?: readonly { readonly type: string; readonly address: string }[] };
 }
 
 export interface Pod extends KubeObject {
