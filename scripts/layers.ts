@@ -35,7 +35,7 @@ const RULES: readonly (readonly [string | RegExp, Layer])[] = [
   ["ipam/", "core"],
   [/^cni\/(server|record-store|pending-store|host|http)/, "adapter"],
   ["cni/commands/", "shell"],
-  [/^cni\/(reconcile|standalone|executor|locks|endpoint-book|release)/, "shell"],
+  [/^cni\/(reconcile|collect|standalone|executor|locks|endpoint-book|release)/, "shell"],
   ["cni/", "core"],
   [/^controller\/(kube-source|metrics)/, "adapter"],
   [/^controller\/(collector|paced-store|reporter)/, "shell"],

@@ -36,6 +36,11 @@ export class KeyedLocks {
     return this.#queues.has(key);
   }
 
+  /** Keys that somebody has or waits for. */
+  keys(): IterableIterator<string> {
+    return this.#queues.keys();
+  }
+
   /** Waits for the key's turn. @throws the signal's or the canceller's reason when it comes before the turn */
   async acquire(key: string, { signal, yields = false, cancel }: AcquireOptions = {}): Promise<Turn> {
     const queue = this.#queues.get(key) ?? [];

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { INTERFACE_ATTRIBUTE } from "../ipam/gc/addresses.ts";
 import type { Allocation, AssignRequest, PoolNames } from "../ipam/types.ts";
 import { cidrFamily, formatCIDR, parseCIDR } from "../net/cidr.ts";
 import { familyOf, type IP } from "../net/ip.ts";
@@ -27,18 +28,26 @@ export interface AttachmentPlan {
 
 /** What to ask IPAM for. */
 export function planAssign(plan: AttachmentPlan, pools: PoolNames, nowNs: bigint): AssignRequest {
-  const { conf, pod, nodeName, handleID } = plan;
+  const { conf, pod, handleID } = plan;
   return {
     handleID,
-    attributes: {
-      ...(pod && { namespace: pod.namespace }),
-      node: nodeName,
-      ...(pod && { pod: pod.name }),
-      timestamp: formatGoUTC(nowNs),
-    },
+    attributes: { ...ownerAttributes(plan), timestamp: formatGoUTC(nowNs) },
     families: conf.families,
     pools,
     ...(pod && { namespace: pod.namespace }),
+  };
+}
+
+/**
+ * Whose address it is. Calico's collector frees the address of a `namespace` and `pod` whose status does not show it, and
+ * the status shows eth0 alone: so only that carries them under these names.
+ */
+function ownerAttributes({ pod, nodeName, contIface }: AttachmentPlan): Readonly<Record<string, string>> {
+  if (pod !== undefined && contIface === "eth0") return { namespace: pod.namespace, node: nodeName, pod: pod.name };
+  return {
+    node: nodeName,
+    [INTERFACE_ATTRIBUTE]: contIface,
+    ...(pod && { "gingham-namespace": pod.namespace, "gingham-pod": pod.name }),
   };
 }
 

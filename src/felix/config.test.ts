@@ -16,6 +16,7 @@ describe("parseAgentConfig()", () => {
       logLevel: "info",
       podInterfaceMTUBytes: 0,
       routeRefreshMs: 90_000,
+      collect: "on",
     });
   });
 
@@ -49,6 +50,7 @@ describe("parseAgentConfig()", () => {
     ["a node name", [], { NODENAME: "Not A Name" }, "NODENAME"],
     ["a log level", ["--log-level", "loud"], {}, "--log-level"],
     ["an MTU", ["--pod-interface-mtu", "20"], {}, "--pod-interface-mtu"],
+    ["what to collect", [], { GINGHAM_COLLECT: "maybe" }, "GINGHAM_COLLECT"],
     ["a relative path", ["--socket", "s"], {}, "--socket"],
   ];
   for (const [what, args, env, option] of bad) {

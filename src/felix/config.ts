@@ -19,6 +19,8 @@ export interface AgentConfig {
   /** 0: the kernel's default. */
   readonly podInterfaceMTUBytes: number;
   readonly routeRefreshMs: number;
+  /** Whether leaked addresses of this node are freed, or only named in the log. */
+  readonly collect: "on" | "dry-run" | "off";
 }
 
 interface Option {
@@ -40,10 +42,12 @@ const OPTIONS = {
   "log-level": { env: "FELIX_LOGSEVERITYSCREEN", help: "Debug, Info, Warning, Error or Fatal", fallback: "Info" },
   "pod-interface-mtu": { env: "GINGHAM_POD_INTERFACE_MTU", help: "MTU of pods; 0: the kernel's", fallback: "0" },
   "route-refresh-interval": { env: "FELIX_ROUTEREFRESHINTERVAL", help: "seconds between resyncs", fallback: "90" },
+  collect: { env: "GINGHAM_COLLECT", help: "free leaked addresses: on, dry-run (log only) or off", fallback: "on" },
 } as const satisfies Record<string, Option>;
 
 type OptionName = keyof typeof OPTIONS;
 
+const COLLECT = ["on", "dry-run", "off"] as const;
 const LOG_LEVELS: Readonly<Record<string, LogLevel>> = {
   debug: "debug",
   info: "info",
@@ -95,6 +99,7 @@ export function parseAgentConfig(
     logLevel: logLevelOf(read("log-level")),
     podInterfaceMTUBytes: mtuOf(integer("pod-interface-mtu", 0, 65_535), read("pod-interface-mtu").option),
     routeRefreshMs: integer("route-refresh-interval", 1, 86_400) * 1000,
+    collect: collectOf(read("collect")),
   };
 }
 
@@ -134,6 +139,12 @@ function logLevelOf({ text, option }: { text: string; option: string }): LogLeve
   const level = LOG_LEVELS[text.toLowerCase()];
   if (level !== undefined) return level;
   throw new ConfigError(option, `got ${JSON.stringify(text)}, want Debug, Info, Warning, Error or Fatal`);
+}
+
+function collectOf({ text, option }: { text: string; option: string }): AgentConfig["collect"] {
+  const found = COLLECT.find((value) => value === text.toLowerCase());
+  if (found !== undefined) return found;
+  throw new ConfigError(option, `got ${JSON.stringify(text)}, want ${COLLECT.join(", ")}`);
 }
 
 function mtuOf(bytes: number, option: string): number {

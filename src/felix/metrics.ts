@@ -9,6 +9,8 @@ export interface AgentMetrics {
   cniRequest(command: string, code: number, durationMs: number): void;
   /** One block write, with the number of requests that shared it. */
   ipamBatch(kind: "assign" | "release", requests: number): void;
+  /** Addresses of this node that were freed, since neither a record nor a pod has them. */
+  collected(addresses: number): void;
   readonly contentType: string;
   /** Everything, in Prometheus' text format. */
   text(): Promise<string>;
@@ -61,6 +63,11 @@ export function createMetrics(nodeName: string): AgentMetrics {
     buckets: [1, 2, 4, 8, 16, 32, 64],
     registers,
   });
+  const collected = new Counter({
+    name: "gingham_ipam_collected_total",
+    help: "Leaked addresses of this node that its agent freed",
+    registers,
+  });
   return {
     felix: createFelixMetrics(registry),
     cniRequest: (given, code, durationMs) => {
@@ -70,6 +77,7 @@ export function createMetrics(nodeName: string): AgentMetrics {
       cniDuration.observe({ command }, durationMs / 1000);
     },
     ipamBatch: (kind, requests) => ipamBatch.observe({ kind }, requests),
+    collected: (addresses) => collected.inc(addresses),
     contentType: registry.contentType,
     text: async () => await registry.metrics(),
   };

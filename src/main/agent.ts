@@ -3,6 +3,7 @@
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { pino } from "pino";
+import { NodeCollector } from "../cni/collect.ts";
 import type { CNI } from "../cni/commands/cni.ts";
 import { EndpointBook } from "../cni/endpoint-book.ts";
 import { execute } from "../cni/executor.ts";
@@ -17,6 +18,7 @@ import { agentUsage, parseAgentConfig } from "../felix/config.ts";
 import { createFelix } from "../felix/felix.ts";
 import { serveHealth, serveMetrics } from "../felix/http.ts";
 import { createMetrics } from "../felix/metrics.ts";
+import { routedAddresses } from "../felix/routed.ts";
 import { createAllocator } from "../ipam/allocator.ts";
 import { KubeStore } from "../ipam/kube-store.ts";
 import { sourcesOf } from "../ipam/sources.ts";
@@ -24,6 +26,7 @@ import { HTTPKubeClient } from "../kube/client.ts";
 import { ClusterCache } from "../kube/cluster-cache.ts";
 import { GoneError } from "../kube/errors.ts";
 import { loadKubeConfig } from "../kube/kube-config.ts";
+import { nodeBlocks } from "../kube/node-blocks.ts";
 import { namespaceSource, podSource } from "../kube/pod-source.ts";
 import { describeError } from "../lib/errors.ts";
 import { systemClock as clock } from "../lib/system-clock.ts";
@@ -134,6 +137,18 @@ async function main(): Promise<void> {
     await sweepPeriodically(cni, SWEEP_INTERVAL_MS, stop.signal);
   })();
   sweeping.catch((err: unknown) => cniLog.error({ err }, "Sweep ended"));
+  if (config.collect !== "off") {
+    const sources = sourcesOf(cache.ipamObjects(), nodeName);
+    const onInvalid = (err: unknown): void => ipamLog.warn({ err }, "A damaged block is left alone");
+    const collector = new NodeCollector({
+      cni: { ...cni, log: ipamLog },
+      blocks: nodeBlocks(client, sources, nodeName, onInvalid),
+      routed: () => routedAddresses(kernel.routes),
+      isDryRun: config.collect === "dry-run",
+      onFreed: (addresses) => metrics.collected(addresses),
+    });
+    collector.run(stop.signal).catch((err: unknown) => ipamLog.error({ err }, "Collection ended"));
+  }
   cache.allocationSynced
     .then(() => allocator.warmUp([4, 6]))
     .catch((err: unknown) => ipamLog.warn({ err }, "Blocks could not be read in advance; the first ADD does it"));

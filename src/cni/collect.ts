@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { IPAMBlock } from "../crds/ipam-block.ts";
+import { checkBlock } from "../ipam/check-block.ts";
+import { heldAddresses, ownerOf } from "../ipam/gc/addresses.ts";
+import { sightingKey } from "../ipam/gc/census.ts";
+import { SightingLog } from "../ipam/gc/sightings.ts";
+import type { HeldAddress, Owner, Sightings } from "../ipam/gc/types.ts";
+import { formatIP, type IP } from "../net/ip.ts";
+import type { CNI } from "./commands/cni.ts";
+import { handleIDOf } from "./iface-name.ts";
+import type { NodeBlocks } from "./node-blocks.ts";
+import type { AttachmentID, PodRef } from "./types.ts";
+
+export interface NodeCollectorOptions {
+  readonly cni: CNI;
+  readonly blocks: NodeBlocks;
+  /** Texts of addresses to which the kernel has a route over one of the node's links: somebody's, whoever's. */
+  readonly routed: () => Promise<ReadonlySet<string>>;
+  /** Say what would be freed, and free nothing. */
+  readonly isDryRun: boolean;
+  readonly onFreed?: (addresses: number) => void;
+}
+
+/** Between the two looks that must agree. */
+const GRACE_MS = 25_000;
+const TICK_MS = 30_000;
+/** The first look, so that a node that has just come up has freed what it lost after two, within 60 s. */
+const FIRST_MS = 15_000;
+/** A look at the blocks each 5 minutes, at all of the cluster's each 6 hours. */
+const LOOK_TICKS = 10;
+const LOOK_AT_ALL_TICKS = 720;
+/** Handles in one request to the allocator. */
+const BATCH = 64;
+
+/**
+ * Frees the addresses that this node holds for nobody: no attachment record, no running command, no pod, no route. It
+ * alone sees the sandboxes, so it also tells the collector of the cluster which addresses are in use although the API
+ * server does not know a pod for them.
+ *
+ * The proof is in the order: an ADD writes its record before it takes an address. So an address that is in a block which
+ * was read before the records, and in no record, is nobody's. All else here guards against what others allocate on this
+ * node: Calico's plugin writes no records, but its pods are known to the API server and have routes.
+ */
+export class NodeCollector {
+  readonly #options: NodeCollectorOptions;
+  #sightings: Sightings = new Map();
+  #published: string | undefined;
+
+  constructor(options: NodeCollectorOptions) {
+    this.#options = options;
+  }
+
+  /** Looks and speaks until the signal aborts. Never rejects. */
+  async run(signal: AbortSignal): Promise<void> {
+    const { cni } = this.#options;
+    await cni.clock.sleep(FIRST_MS, signal).catch(() => {});
+    for (let tick = 0; !signal.aborted; tick++) {
+      await this.#guarded(signal, () => this.speak(signal));
+      if (tick < 2 || tick % LOOK_TICKS === 0)
+        await this.#guarded(signal, () => this.look(tick % LOOK_AT_ALL_TICKS < 2 ? "all" : "own", signal));
+      await cni.clock.sleep(TICK_MS, signal).catch(() => {});
+    }
+  }
+
+  /** One look. @returns how many addresses were freed. Errors: of the API, IPAMError */
+  async look(which: "own" | "all", signal: AbortSignal): Promise<number> {
+    const { blocks, cni, routed } = this.#options;
+    if (!(await blocks.isReady())) {
+      this.#sightings = new Map();
+      return 0;
+    }
+    const held: HeldAddress[] = [];
+    for await (const block of blocks.read(which, signal)) held.push(...this.#ownAddresses(block));
+    // After the blocks, see above.
+    const known = await knownHandles(cni);
+    const suspects = held.filter(({ handleID }) => !known.has(handleID));
+    const routes = suspects.length === 0 ? new Set<string>() : await routed();
+    const log = new SightingLog(this.#sightings, cni.clock.nowMs());
+    const leaks: HeldAddress[] = [];
+    for (const addresses of Map.groupBy(suspects, ({ handleID }) => handleID).values()) {
+      if (addresses.some(({ ip }) => routes.has(formatIP(ip))) || (await this.#hasPod(addresses, signal))) continue;
+      const isOld = addresses.map((address) => log.isOld(sightingKey(address), GRACE_MS));
+      if (isOld.every(Boolean)) leaks.push(...addresses);
+    }
+    this.#sightings = log.sightings;
+    return await this.#free(leaks, signal);
+  }
+
+  /** Publishes what is in use here and unknown to the API server, when it has changed. */
+  async speak(signal: AbortSignal): Promise<void> {
+    const { cni, blocks } = this.#options;
+    const inUse: IP[] = [];
+    const pods = new Map<string, number>();
+    const live = await liveOfPods(cni);
+    for (const { pod } of live) pods.set(podKey(pod), (pods.get(podKey(pod)) ?? 0) + 1);
+    for (const { pod, ips } of live) {
+      // Of two sandboxes of one pod, the API server knows the addresses of one at most.
+      const isDoubtful = (pods.get(podKey(pod)) ?? 0) > 1 || (await cni.pods?.get(pod, signal)) === undefined;
+      if (isDoubtful) inUse.push(...ips);
+    }
+    const text = inUse.map(formatIP).sort().join();
+    if (text === this.#published) return;
+    await blocks.publishInUse(inUse, signal);
+    this.#published = text;
+  }
+
+  #ownAddresses({ spec, metadata }: IPAMBlock): readonly HeldAddress[] {
+    const { cni } = this.#options;
+    // Whatever contradicts itself is for people to judge.
+    if (checkBlock(spec, cni.clock.nowMs()).some(({ kind }) => kind !== "unreferencedAttribute")) {
+      cni.log.warn({ op: "collect", block: metadata.name }, "Block contradicts itself and is left alone");
+      return [];
+    }
+    return heldAddresses(spec).filter((address) => {
+      const owner = ownerOf(address);
+      return (owner.kind === "pod" || owner.kind === "attachment") && owner.node === cni.host.nodeName;
+    });
+  }
+
+  async #hasPod(addresses: readonly HeldAddress[], signal: AbortSignal): Promise<boolean> {
+    for (const address of addresses) {
+      const owner = ownerOf(address);
+      if (owner.kind !== "pod") continue;
+      // Nobody watches pods here: then they must be taken for alive.
+      if (this.#options.cni.pods === undefined) return true;
+      if ((await this.#options.cni.pods.get(podOf(owner), signal)) !== undefined) return true;
+    }
+    return false;
+  }
+
+  async #free(leaks: readonly HeldAddress[], signal: AbortSignal): Promise<number> {
+    const { cni, isDryRun, onFreed } = this.#options;
+    for (const { ip, handleID, attributes } of leaks) {
+      const what = isDryRun ? "Leaked address would be freed" : "Leaked address is freed";
+      cni.log.info({ op: "collect", ip: formatIP(ip), handleID, ...attributes }, what);
+    }
+    if (isDryRun) return 0;
+    for (let at = 0; at < leaks.length; at += BATCH) {
+      signal.throwIfAborted();
+      await cni.addresses.release(leaks.slice(at, at + BATCH), signal);
+    }
+    if (leaks.length > 0) onFreed?.(leaks.length);
+    return leaks.length;
+  }
+
+  async #guarded(signal: AbortSignal, task: () => Promise<unknown>): Promise<void> {
+    try {
+      await task();
+    } catch (error) {
+      if (signal.aborted) return;
+      this.#options.cni.log.warn({ op: "collect", err: error }, "Collection failed; it is tried again");
+    }
+  }
+}
+
+/** Handles of all attachments that have a record, in whatever state, or are being worked on. */
+async function knownHandles(cni: CNI): Promise<ReadonlySet<string>> {
+  const handles = new Set<string>();
+  const addDerived = (id: AttachmentID): void => {
+    const owner = { ...id, nodeName: cni.host.nodeName };
+    handles.add(handleIDOf(owner));
+    // Only whether there is a pod matters to the handle.
+    handles.add(handleIDOf({ ...owner, pod: { namespace: "", name: "" } }));
+  };
+  for (const key of cni.locks.keys()) {
+    const id = parseKey(key);
+    if (id !== undefined) addDerived(id);
+  }
+  for (const id of await cni.records.list()) {
+    const stored = await cni.records.read(id);
+    if (stored.kind === "record") handles.add(stored.record.handleID);
+    // What cannot be read, or has just gone, may be anybody's of that name.
+    else addDerived(id);
+  }
+  return handles;
+}
+
+async function liveOfPods(cni: CNI): Promise<readonly { readonly pod: PodRef; readonly ips: readonly IP[] }[]> {
+  const live: { readonly pod: PodRef; readonly ips: readonly IP[] }[] = [];
+  for (const id of await cni.records.list()) {
+    // Other interfaces are not taken for the pod's own, see `planAssign`.
+    if (id.ifName !== "eth0") continue;
+    const stored = await cni.records.read(id);
+    if (stored.kind !== "record" || stored.record.state !== "whole" || stored.record.pod === undefined) continue;
+    live.push({ pod: stored.record.pod, ips: stored.record.result.ips });
+  }
+  return live;
+}
+
+/** The reverse of `keyOf`; undefined for a lock that is no attachment's. */
+function parseKey(key: string): AttachmentID | undefined {
+  const [, network, containerID, ifName] = /^([^/]+)\/(.+):([^:]+)$/.exec(key) ?? [];
+  if (network === undefined || containerID === undefined || ifName === undefined) return undefined;
+  return { network, containerID, ifName };
+}
+
+function podOf(owner: Owner & { readonly kind: "pod" }): PodRef {
+  return { namespace: owner.namespace, name: owner.pod };
+}
+
+function podKey({ namespace, name }: PodRef): string {
+  return `${namespace}/${name}`;
+}

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { IPAMBlock } from "../crds/ipam-block.ts";
+import type { IP } from "../net/ip.ts";
+
+/** Where this node's addresses may be in the datastore. Implemented by `kube/node-blocks`. */
+export interface NodeBlocks {
+  /** False while somebody migrates the datastore: nothing may be given back. */
+  isReady(): Promise<boolean>;
+  /**
+   * Reads blocks now: those that this node owns, or all, which also has addresses that it borrowed. Errors: of the API;
+   * a damaged block is left out.
+   */
+  read(which: "own" | "all", signal: AbortSignal): AsyncIterable<IPAMBlock>;
+  /** Says for all to see which addresses are in use here although the API server knows no pod for them. */
+  publishInUse(ips: readonly IP[], signal: AbortSignal): Promise<void>;
+}
