@@ -60,6 +60,8 @@ export interface CNIErrorObject {
 const FOREIGN: Readonly<Record<string, CNICodeName>> = {
   // ipam/errors.ts
   NoAddress: "NoAddress",
+  BlockLimit: "NoAddress",
+  AddressTaken: "NoAddress",
   Overlap: "NoAddress",
   PoolNotFound: "PoolNotFound",
   BrokenObject: "Rejected",

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
+import { blockName } from "../crds/names.ts";
 import { cidrFamily, formatCIDR, ipAt, ordinalOf } from "../net/cidr.ts";
-import type { Family } from "../net/ip.ts";
-import { hostAffinity } from "./affinity.ts";
+import { type Family, familyOf, formatIP } from "../net/ip.ts";
 import { allOf } from "./allocator-attempts.ts";
 import type { HandleWriter } from "./allocator-handles.ts";
-import type { BlockSupply } from "./allocator-supply.ts";
+import type { BlockSupply, Grant } from "./allocator-supply.ts";
+import type { BlockOpResult } from "./batch.ts";
 import { IPAMError } from "./errors.ts";
-import type { BlockCommitter } from "./group-commit.ts";
-import { addToBlocks } from "./handle.ts";
+import { addToBlocks, type HandleBlocks } from "./handle.ts";
 import type { Allocation, AssignRequest } from "./types.ts";
 
 const MAX_MOVES = 100;
@@ -17,104 +17,115 @@ export class Assignment {
   readonly #supply: BlockSupply;
   readonly #handles: HandleWriter;
   readonly #request: AssignRequest;
-  readonly #nodeName: string;
   readonly #signal: AbortSignal | undefined;
-  readonly #done = new Map<Family, Allocation>();
-  /** Blocks in which the handle's count is one ahead because of us. */
-  readonly #counted = new Set<string>();
+  readonly #done: Allocation[] = [];
+  /** How many each block's count in the handle is ahead because of us. */
+  readonly #counted = new Map<string, number>();
   /** Blocks that may hold an address which we cannot name, or whose count nobody knows: the count must stay. */
   readonly #uncertain = new Set<string>();
 
-  constructor(
-    supply: BlockSupply,
-    handles: HandleWriter,
-    request: AssignRequest,
-    nodeName: string,
-    signal: AbortSignal | undefined,
-  ) {
+  constructor(supply: BlockSupply, handles: HandleWriter, request: AssignRequest, signal: AbortSignal | undefined) {
     this.#supply = supply;
     this.#handles = handles;
     this.#request = request;
-    this.#nodeName = nodeName;
     this.#signal = signal;
   }
 
   async run(): Promise<readonly Allocation[]> {
+    const { families } = this.#request;
     try {
       for (let move = 0; move < MAX_MOVES; move++) {
-        const missing = this.#request.families.filter((family) => !this.#done.has(family));
+        const missing = families.filter((family) => this.#missing(family) > 0);
         if (missing.length === 0) break;
         await this.#round(missing);
       }
       this.#signal?.throwIfAborted();
-      return this.#request.families.map((family) => this.#done.get(family) ?? this.#gaveUp(family));
+      return families.flatMap((family) => (this.#missing(family) > 0 ? this.#gaveUp(family) : this.#doneOf(family)));
     } catch (error) {
       throw await this.#undo(error);
     }
   }
 
+  #doneOf(family: Family): readonly Allocation[] {
+    return this.#done.filter(({ block }) => cidrFamily(block) === family);
+  }
+
+  #missing(family: Family): number {
+    const { count = 1, addresses = [] } = this.#request;
+    const wanted = addresses.some((ip) => familyOf(ip) === family) ? 1 : count;
+    return wanted - this.#doneOf(family).length;
+  }
+
   async #round(missing: readonly Family[]): Promise<void> {
-    const blocks = await this.#takeAll(missing);
-    let unsubmitted = blocks;
+    const grants = await this.#takeAll(missing);
+    let unsubmitted = grants;
     try {
-      const keys = new Set(blocks.map((block) => formatCIDR(block.cidr)));
-      await this.#count(keys);
+      await this.#count(grants);
       this.#signal?.throwIfAborted();
       unsubmitted = [];
-      await allOf(blocks.map((block) => this.#assignFrom(block)));
+      await allOf(grants.map((grant) => this.#assignFrom(grant)));
     } finally {
-      for (const block of unsubmitted) block.unreserve();
+      for (const { committer, count } of unsubmitted) committer.unreserve(count);
     }
   }
 
-  async #takeAll(families: readonly Family[]): Promise<readonly BlockCommitter[]> {
-    const { pools, namespace } = this.#request;
-    const need = { ...(pools && { pools }), ...(namespace !== undefined && { namespace }) };
-    const taken: BlockCommitter[] = [];
+  async #takeAll(families: readonly Family[]): Promise<readonly Grant[]> {
+    const taken: Grant[] = [];
     try {
       await allOf(
         families.map(async (family) => {
-          taken.push(await this.#supply.take({ ...need, family }, this.#signal));
+          taken.push(await this.#take(family));
         }),
       );
       return taken;
     } catch (error) {
-      for (const block of taken) block.unreserve();
+      for (const { committer, count } of taken) committer.unreserve(count);
       throw error;
     }
   }
 
-  /** Counts new blocks up and, in the same write, blocks down that turned out to be full or not ours. */
-  async #count(keys: ReadonlySet<string>): Promise<void> {
-    const held = new Set([...this.#done.values()].map(({ block }) => formatCIDR(block)));
-    const left = [...this.#counted].filter((key) => !keys.has(key) && !held.has(key));
-    const added = [...keys].filter((key) => !this.#counted.has(key));
+  async #take(family: Family): Promise<Grant> {
+    const { pools, namespace, addresses = [] } = this.#request;
+    const ip = addresses.find((address) => familyOf(address) === family);
+    if (ip !== undefined) return await this.#supply.takeNamed(ip, this.#signal);
+    const need = { family, ...(pools && { pools }), ...(namespace !== undefined && { namespace }) };
+    return await this.#supply.take(need, this.#missing(family), this.#signal);
+  }
+
+  /** Counts new blocks up and, in the same write, blocks down that had less than was hoped for. */
+  async #count(grants: readonly Grant[]): Promise<void> {
+    const wanted = new Map<string, number>();
+    const add = (key: string, count: number): unknown => wanted.set(key, (wanted.get(key) ?? 0) + count);
+    for (const { block } of this.#done) add(formatCIDR(block), 1);
+    for (const { committer, count } of grants) add(formatCIDR(committer.cidr), count);
+    const keys = [...new Set([...wanted.keys(), ...this.#counted.keys()])];
+    const changes = keys.map((key) => [key, (wanted.get(key) ?? 0) - (this.#counted.get(key) ?? 0)] as const);
     const isFirst = this.#counted.size === 0;
-    const { handleID } = this.#request;
     try {
-      await this.#handles.change(handleID, (blocks) => addToBlocks(addToBlocks(blocks, added, 1), left, -1), isFirst);
+      await this.#handles.change(this.#request.handleID, (blocks) => changed(blocks, changes), isFirst);
     } catch (error) {
       // Perhaps counted, perhaps not: a count that is too high is harmless, one that is too low loses an address.
-      if (mayHold(error)) for (const key of [...added, ...left]) this.#uncertain.add(key);
+      if (mayHold(error)) for (const [key, change] of changes) if (change !== 0) this.#uncertain.add(key);
       throw error;
     }
-    for (const key of added) this.#counted.add(key);
-    for (const key of left) this.#counted.delete(key);
+    for (const key of keys) this.#counted.set(key, wanted.get(key) ?? 0);
   }
 
-  async #assignFrom(committer: BlockCommitter): Promise<void> {
+  async #assignFrom(grant: Grant): Promise<void> {
     const { handleID, attributes } = this.#request;
-    const key = formatCIDR(committer.cidr);
+    const { committer, count, affinity, ordinal } = grant;
+    const where = { ...(affinity !== undefined && { affinity }), ...(ordinal !== undefined && { ordinal }) };
     try {
-      const affinity = hostAffinity(this.#nodeName);
-      const result = await committer.submit({ kind: "assign", handleID, attributes, affinity }, this.#signal);
+      const op = { kind: "assign", handleID, attributes, count, ...where } as const;
+      const result = await committer.submit(op, this.#signal);
+      if (result.kind === "taken") throw takenError(grant, result);
       // Full or not ours by now: the next round moves on to another block.
       if (result.kind !== "assigned") return;
-      const { cidr } = committer;
-      const ip = ipAt(cidr, result.ordinal);
-      this.#done.set(cidrFamily(cidr), { ip, handleID, block: cidr, sequenceNumber: result.sequenceNumber });
+      const { cidr: block } = committer;
+      const { ordinals, sequenceNumber } = result;
+      this.#done.push(...ordinals.map((o) => ({ ip: ipAt(block, o), handleID, block, sequenceNumber })));
     } catch (error) {
-      if (mayHold(error)) this.#uncertain.add(key);
+      if (mayHold(error)) this.#uncertain.add(formatCIDR(committer.cidr));
       throw error;
     }
   }
@@ -123,7 +134,7 @@ export class Assignment {
   async #undo(error: unknown): Promise<unknown> {
     const { handleID } = this.#request;
     let isClean = this.#uncertain.size === 0;
-    for (const { block, ip, sequenceNumber } of this.#done.values()) {
+    for (const { block, ip, sequenceNumber } of this.#done) {
       const which = { ordinals: [{ ordinal: ordinalOf(block, ip), sequenceNumber }] };
       try {
         await this.#supply.committer(block).submit({ kind: "release", handleID, counted: 0, which });
@@ -133,9 +144,11 @@ export class Assignment {
         isClean = false;
       }
     }
-    const keys = [...this.#counted].filter((key) => !this.#uncertain.has(key));
+    const changes = [...this.#counted]
+      .filter(([key]) => !this.#uncertain.has(key))
+      .map(([key, n]) => [key, -n] as const);
     try {
-      if (keys.length > 0) await this.#handles.change(handleID, (blocks) => addToBlocks(blocks, keys, -1));
+      if (changes.length > 0) await this.#handles.change(handleID, (blocks) => changed(blocks, changes));
     } catch {
       isClean = false;
     }
@@ -150,6 +163,22 @@ export class Assignment {
     const what = `Cannot assign an IPv${family} address for handle ${handleID}`;
     throw new IPAMError("Contention", `${what}: ${MAX_MOVES} blocks in turn were taken away; try again`);
   }
+}
+
+function changed(blocks: HandleBlocks, changes: readonly (readonly [string, number])[]): HandleBlocks {
+  return changes.reduce((next, [key, change]) => (change === 0 ? next : addToBlocks(next, [key], change)), blocks);
+}
+
+function takenError(grant: Grant, { owner }: Extract<BlockOpResult, { kind: "taken" }>): IPAMError {
+  const { cidr } = grant.committer;
+  const { namespace, pod, node } = owner.secondary ?? {};
+  const who = pod === undefined ? "" : `, pod ${namespace}/${pod}`;
+  const where = node === undefined ? "" : ` on node ${node}`;
+  const holder =
+    owner.handle_id === undefined ? "was released a moment ago" : `is held by handle ${owner.handle_id}${who}${where}`;
+  const what = `Address ${formatIP(ipAt(cidr, grant.ordinal ?? 0))} of block ${formatCIDR(cidr)} ${holder}`;
+  const step = `ask for another one, or see kubectl get ipamblocks ${blockName(cidr)} -o yaml`;
+  return new IPAMError("AddressTaken", `${what}; ${step}`);
 }
 
 function mayHold(error: unknown): boolean {

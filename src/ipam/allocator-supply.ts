@@ -1,24 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { BlockAffinity } from "../crds/block-affinity.ts";
 import type { EffectiveIPPool } from "../crds/ip-pool.ts";
-import { blockOf, type CIDR, cidrCovers, cidrFamily, cidrSize, formatCIDR, parseCIDR } from "../net/cidr.ts";
-import type { Family } from "../net/ip.ts";
-import { type ClaimTools, claimBlock, loadAffineBlock } from "./allocator-claims.ts";
-import { blockCandidates, coveringPool, KnownBlocks } from "./candidates.ts";
+import { blockOf, type CIDR, cidrSize, formatCIDR, ordinalOf } from "../net/cidr.ts";
+import { type Family, formatIP, type IP } from "../net/ip.ts";
+import { hostAffinity } from "./affinity.ts";
+import { BlockFinder, type FinderTools } from "./allocator-finder.ts";
 import { IPAMError } from "./errors.ts";
-import { BlockCommitter, type CommitTools } from "./group-commit.ts";
-import { type PoolFinding, selectorsInUse, selectPools } from "./pools.ts";
-import type { IPAMSources } from "./ports.ts";
+import type { BlockCommitter } from "./group-commit.ts";
+import { type PoolFinding, poolOfAddress, selectorsInUse, selectPools } from "./pools.ts";
+import { NO_RESERVATIONS, type Reservations } from "./reservations.ts";
 import type { PoolNames } from "./types.ts";
 
-export interface SupplyTools extends CommitTools, ClaimTools {
-  readonly sources: IPAMSources;
+export interface SupplyTools extends FinderTools {
   /** Claim the next block before the last one is full. Off where the process ends with its request. */
   readonly hasPrefetch: boolean;
-  /** Called for each block that has become this node's, or was read and found to be. */
-  readonly onOwned: (committer: BlockCommitter) => void;
-  /** A failure that nobody waits for. */
-  readonly onBackgroundError: (error: unknown) => void;
 }
 
 /** Out of which blocks a request may be served. */
@@ -28,100 +22,159 @@ export interface BlockNeed {
   readonly namespace?: string;
 }
 
+/** Places that are kept in a block for an assignment, which must submit or unreserve them. */
+export interface Grant {
+  readonly committer: BlockCommitter;
+  readonly count: number;
+  /** The owner that the block must have; absent when this node borrows from it. */
+  readonly affinity?: string;
+  /** The address was asked for by name. */
+  readonly ordinal?: number;
+}
+
 /** Claims for one kind of need at once. */
 const PARALLEL_CLAIMS = 4;
 /** The next block is claimed when less than this part of a block is free. */
 const PREFETCH_PART = 1 / 4;
 const PREFETCH_PAUSE_MS = 10_000;
+/** How long a node borrows from the blocks that it has found, before it looks again whether it can have one of its own. */
+const LEND_MS = 5_000;
 /** Far more blocks than a node has pods for; with still more, a read in the middle of an ADD does no harm. */
 const MAX_LOADED_EARLY = 64;
+/** Rounds for an address that is asked for by name, in which its block may change hands. */
+const MAX_NAMED_ROUNDS = 10;
 
 /** The requests of one need that wait for a block, and what is being done about it. */
 interface Growth {
+  /** Addresses that are waited for. */
   waiting: number;
-  running: number;
-  /** Settles when a claim ends, either way. */
+  /** Under way. */
+  readonly claims: Set<Promise<void>>;
+  /** Settles when a claim ends, either way. A claim in advance that fails resolves: nobody has asked for it. */
   progress: PromiseWithResolvers<void>;
   /** No claim in advance before this time, after one has failed. Units: Unix milliseconds. */
   prefetchAfterMs: number;
+  /** Until then addresses are borrowed from known blocks of other nodes. Units: Unix milliseconds. */
+  lendUntilMs: number;
 }
 
 /**
  * The blocks that this process writes, and where an address may come from next: affine blocks with room first, in the
- * order of their CIDRs, then affine blocks not yet read, then new ones.
- *
- * (Limits on blocks of a host go before `#claimNew`; borrowing comes after its `NoAddress`.)
+ * order of their CIDRs, then affine blocks not yet read, then new ones, then empty ones of other nodes, and at last
+ * addresses borrowed out of other nodes' blocks. See `BlockFinder` for all but the first.
  */
 export class BlockSupply {
   readonly #tools: SupplyTools;
-  readonly #committers = new Map<string, BlockCommitter>();
   readonly #growths = new Map<string, Growth>();
-  /** Blocks being read or claimed right now, so that parallel claims reach for different ones. */
-  readonly #busy = new Map<string, { readonly cidr: CIDR; readonly end: Promise<void> }>();
-  /** Blocks found to be somebody else's, which the sources may not know yet. */
-  #foreign: readonly CIDR[] = [];
+  readonly #finder: BlockFinder;
   /** Findings about pools that were told already. */
   readonly #reported = new Set<string>();
+  #reservations: Reservations = NO_RESERVATIONS;
 
   constructor(tools: SupplyTools) {
     this.#tools = tools;
+    this.#finder = new BlockFinder(tools);
+  }
+
+  /** What automatic assignment leaves alone, as last read. */
+  get reservations(): Reservations {
+    return this.#reservations;
   }
 
   /** The one committer of a block, ours or not. */
   committer(cidr: CIDR): BlockCommitter {
-    const key = formatCIDR(cidr);
-    const found = this.#committers.get(key) ?? new BlockCommitter(this.#tools, cidr);
-    this.#committers.set(key, found);
-    return found;
+    return this.#finder.committer(cidr);
   }
 
   committers(): Iterable<BlockCommitter> {
-    return this.#committers.values();
+    return this.#finder.committers();
+  }
+
+  /** To be called when a block turned out to be damaged. */
+  noteBroken(cidr: CIDR, error: IPAMError): void {
+    this.#finder.noteBroken(cidr, error);
   }
 
   /**
-   * A block with a free address reserved for the caller. Rejects with the signal's reason, or IPAMError `NoAddress`,
-   * `PoolNotFound`, `Overlap`, `Datastore`.
+   * A block with free addresses reserved for the caller: at least one, at most `count`. Rejects with the signal's reason,
+   * or IPAMError `NoAddress`, `BlockLimit`, `PoolNotFound`, `Overlap`, `Datastore`.
    */
-  async take(need: BlockNeed, signal?: AbortSignal): Promise<BlockCommitter> {
+  async take(need: BlockNeed, count: number, signal?: AbortSignal): Promise<Grant> {
     for (;;) {
       signal?.throwIfAborted();
       const pools = await this.#pools(need);
-      const committer = this.#reserveIn(pools);
-      if (committer !== undefined) {
-        this.#prefetch(pools);
-        return committer;
-      }
       const growth = this.#growth(pools);
+      const own = this.#reserveIn(pools, count);
+      if (own !== undefined) {
+        this.#prefetch(pools, growth);
+        return own;
+      }
+      const borrowed = this.#borrowIn(pools, growth, count);
+      if (borrowed !== undefined) return borrowed;
       try {
-        await this.#grow(pools, growth, signal);
+        await this.#grow(pools, growth, count, signal);
       } catch (error) {
-        // Another claim may have brought a block meanwhile, or still may.
-        signal?.throwIfAborted();
-        const late = this.#reserveIn(pools);
+        // Other claims that are under way may still bring a block. Only these are waited for: new ones would fail, too.
+        const others = await untilAborted(Promise.allSettled(growth.claims), signal);
+        const late = this.#reserveIn(pools, count);
         if (late !== undefined) return late;
-        if (growth.running === 0) throw error;
+        if (others.every(({ status }) => status === "rejected")) throw error;
       }
     }
+  }
+
+  /**
+   * The block of an address that is asked for by name, claimed if nobody has it, whatever the block limit.
+   *
+   * Errors: the signal's reason, or IPAMError `PoolNotFound`, `AddressTaken`, `Overlap`, `Contention`, `Datastore`.
+   * Source: calico-interop 2.5.
+   */
+  async takeNamed(ip: IP, signal?: AbortSignal): Promise<Grant> {
+    const { sources, nodeName } = this.#tools;
+    const pool = poolOfAddress(await sources.pools(), ip);
+    for (let round = 0; round < MAX_NAMED_ROUNDS; round++) {
+      signal?.throwIfAborted();
+      const committer = await this.#finder.holderOf(ip, pool);
+      if (committer === undefined) continue;
+      const owner = committer.block?.spec.affinity;
+      const { strictAffinity } = await sources.settings();
+      if (!committer.isOwn && strictAffinity) {
+        const what = `Address ${formatIP(ip)} is in block ${formatCIDR(committer.cidr)} of ${owner ?? "nobody"}`;
+        const why = `and strictAffinity of IPAMConfig default keeps node ${nodeName} from borrowing it`;
+        throw new IPAMError("AddressTaken", `${what}, ${why}; ask for another address, or set it to false`);
+      }
+      committer.reserveNamed();
+      const grant = { committer, count: 1, ordinal: ordinalOf(committer.cidr, ip) };
+      return committer.isOwn ? { ...grant, affinity: hostAffinity(nodeName) } : grant;
+    }
+    const what = `Cannot get hold of the block of address ${formatIP(ip)}: it changed hands ${MAX_NAMED_ROUNDS} times`;
+    throw new IPAMError("Contention", `${what}; try again`);
   }
 
   /** Reads the node's blocks that were not read yet, up to a bound, so that a burst reads none. */
   async loadOwned(family: Family): Promise<void> {
     const pools = await this.#pools({ family });
     for (const affinity of (await this.#tools.sources.ownAffinities()).slice(0, MAX_LOADED_EARLY))
-      await this.#load(affinity, pools);
+      await this.#finder.load(affinity, pools);
+  }
+
+  /** Gives the node's claims the labels that old releases did not write, without which Calico does not find them. */
+  async labelOwned(): Promise<void> {
+    await this.#finder.labelOwned();
   }
 
   async #pools(need: BlockNeed): Promise<readonly EffectiveIPPool[]> {
     const { sources, nodeName } = this.#tools;
     const { family, namespace } = need;
+    const reservations = sources.reservations();
+    this.#reservations = reservations instanceof Promise ? await reservations : reservations;
     const pools = sources.pools();
     const all = pools instanceof Promise ? await pools : pools;
     const names = need.pools?.[family] ?? [];
     // Labels are asked for only where a selector asks: nearly everywhere all pools are for all.
-    const inUse = names.length === 0 && selectorsInUse(all);
-    const nodeLabels = inUse && inUse.nodeSelector ? await sources.nodeLabels() : {};
-    const hasNamespace = inUse && inUse.namespaceSelector && namespace !== undefined;
+    const inUse = selectorsInUse(names.length === 0 ? all : []);
+    const nodeLabels = inUse.nodeSelector ? await sources.nodeLabels() : {};
+    const hasNamespace = inUse.namespaceSelector && namespace !== undefined;
     const namespaceLabels = hasNamespace ? await sources.namespaceLabels(namespace) : {};
     const choice = selectPools(all, {
       family,
@@ -146,166 +199,91 @@ export class BlockSupply {
     );
   }
 
-  #inPools(pools: readonly EffectiveIPPool[]): BlockCommitter[] {
-    const own = [...this.#committers.values()].filter(({ isOwn, cidr }) => isOwn && isInPools(cidr, pools));
-    return own.sort((a, b) => (a.cidr.network < b.cidr.network ? -1 : 1));
+  #reserveIn(pools: readonly EffectiveIPPool[], count: number): Grant | undefined {
+    const affinity = hostAffinity(this.#tools.nodeName);
+    for (const committer of this.#finder.ownIn(pools)) {
+      const kept = committer.free > 0 ? committer.reserve(count) : 0;
+      if (kept > 0) return { committer, count: kept, affinity };
+    }
+    return undefined;
   }
 
-  #reserveIn(pools: readonly EffectiveIPPool[]): BlockCommitter | undefined {
-    return this.#inPools(pools).find((committer) => committer.reserve());
+  #borrowIn(pools: readonly EffectiveIPPool[], growth: Growth, count: number): Grant | undefined {
+    if (this.#tools.clock.nowMs() >= growth.lendUntilMs) return undefined;
+    for (const committer of this.#finder.lendersIn(pools)) {
+      const kept = committer.reserve(count);
+      if (kept > 0) return { committer, count: kept };
+    }
+    return undefined;
   }
 
   /** One for each choice of pools: what one request waits for helps every other with the same choice. */
   #growth(pools: readonly EffectiveIPPool[]): Growth {
     const key = pools.map((pool) => pool.name).join(" ");
-    const growth = this.#growths.get(key) ?? { waiting: 0, running: 0, progress: newProgress(), prefetchAfterMs: 0 };
+    const idle = {
+      waiting: 0,
+      claims: new Set<Promise<void>>(),
+      progress: newProgress(),
+      prefetchAfterMs: 0,
+      lendUntilMs: 0,
+    };
+    const growth = this.#growths.get(key) ?? idle;
     this.#growths.set(key, growth);
     return growth;
   }
 
-  async #grow(pools: readonly EffectiveIPPool[], growth: Growth, signal?: AbortSignal): Promise<void> {
-    growth.waiting++;
+  async #grow(
+    pools: readonly EffectiveIPPool[],
+    growth: Growth,
+    count: number,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    growth.waiting += count;
     try {
-      const size = blockAddresses(pools);
-      const wanted = Math.min(PARALLEL_CLAIMS, Math.ceil(growth.waiting / size));
-      while (growth.running < wanted) this.#start(pools, growth);
+      const wanted = Math.min(PARALLEL_CLAIMS, Math.ceil(growth.waiting / blockAddresses(pools)));
+      while (growth.claims.size < wanted) this.#start(pools, growth);
       await untilAborted(growth.progress.promise, signal);
     } finally {
-      growth.waiting--;
+      growth.waiting -= count;
     }
   }
 
   #start(pools: readonly EffectiveIPPool[], growth: Growth): void {
-    growth.running++;
-    const end = (error?: unknown): void => {
-      growth.running--;
-      const { progress } = growth;
-      growth.progress = newProgress();
-      if (error === undefined) progress.resolve();
-      else progress.reject(error);
+    const claim = async (): Promise<void> => {
+      const found = await this.#finder.find(pools);
+      if (found === "lenders") growth.lendUntilMs = this.#tools.clock.nowMs() + LEND_MS;
     };
-    this.#claim(pools).then(() => end(), end);
+    track(growth, claim());
   }
 
-  #prefetch(pools: readonly EffectiveIPPool[]): void {
-    const growth = this.#growth(pools);
-    if (!this.#tools.hasPrefetch || growth.running > 0 || this.#tools.clock.nowMs() < growth.prefetchAfterMs) return;
-    const free = this.#inPools(pools).reduce((sum, committer) => sum + committer.free, 0);
+  #prefetch(pools: readonly EffectiveIPPool[], growth: Growth): void {
+    const { hasPrefetch, clock, onBackgroundError } = this.#tools;
+    if (!hasPrefetch || growth.claims.size > 0 || clock.nowMs() < growth.prefetchAfterMs) return;
+    const free = this.#finder.ownIn(pools).reduce((sum, committer) => sum + committer.free, 0);
     if (free >= Math.ceil(blockAddresses(pools) * PREFETCH_PART)) return;
-    this.#start(pools, growth);
-    growth.progress.promise.catch((error: unknown) => {
-      growth.prefetchAfterMs = this.#tools.clock.nowMs() + PREFETCH_PAUSE_MS;
-      // An exhausted pool is told to whoever needs an address; being unable to get one early is no news.
-      if (!(error instanceof IPAMError && error.code === "NoAddress")) this.#tools.onBackgroundError(error);
+    const claim = this.#finder.findEarly(pools).catch((error: unknown) => {
+      growth.prefetchAfterMs = clock.nowMs() + PREFETCH_PAUSE_MS;
+      // A shortage is told to whoever needs an address; being unable to get one early is no news.
+      const isShortage = error instanceof IPAMError && ["NoAddress", "BlockLimit"].includes(error.code);
+      if (!isShortage) onBackgroundError(error);
     });
-  }
-
-  /** One more block with room in these pools. */
-  async #claim(pools: readonly EffectiveIPPool[]): Promise<void> {
-    if (await this.#loadNext(pools)) return;
-    const { sources, nodeName } = this.#tools;
-    const mayClaim = (await sources.settings()).autoAllocateBlocks;
-    const search = mayClaim ? await this.#claimNew(pools) : "forbidden";
-    if (search === "claimed" || (await this.#refreshFull(pools))) return;
-    // Requests with other pools may be claiming what there is.
-    const others = [...this.#busy.values()].filter(({ cidr }) => isInPools(cidr, pools)).map(({ end }) => end);
-    if (others.length > 0) return await Promise.race(others);
-    throw exhaustedError({ nodeName, pools, ownCount: this.#inPools(pools).length, search });
-  }
-
-  /** Reads the affine blocks that were not read yet, until one has room. */
-  async #loadNext(pools: readonly EffectiveIPPool[]): Promise<boolean> {
-    for (const affinity of await this.#tools.sources.ownAffinities()) {
-      const committer = await this.#load(affinity, pools);
-      if (committer !== undefined && committer.free > 0) return true;
-    }
-    return false;
-  }
-
-  /** The block of one of our affinities, when it was just read and found to be ours. */
-  async #load(affinity: BlockAffinity, pools: readonly EffectiveIPPool[]): Promise<BlockCommitter | undefined> {
-    const cidr = parseCIDR(affinity.spec.cidr);
-    if (!isInPools(cidr, pools) || this.committer(cidr).isOwn) return undefined;
-    const isLoaded = await this.#exclusively(cidr, () => loadAffineBlock(this.#tools, cidr, affinity));
-    return isLoaded ? this.committer(cidr) : undefined;
-  }
-
-  async #claimNew(pools: readonly EffectiveIPPool[]): Promise<"claimed" | SearchTally> {
-    const first = await this.#search(pools);
-    if (first === "claimed" || this.#foreign.length === 0) return first;
-    // What we found to be somebody else's may have been given up since.
-    this.#foreign = await this.#listBlocks();
-    return await this.#search(pools);
-  }
-
-  async #search(pools: readonly EffectiveIPPool[]): Promise<"claimed" | SearchTally> {
-    const { sources, nodeName } = this.#tools;
-    const all = await sources.pools();
-    let known = this.#known(await sources.knownBlocks());
-    const tally = { taken: 0, overlapped: 0 };
-    for (const pool of pools) {
-      for (const cidr of blockCandidates(pool, nodeName)) {
-        const other = known.overlap(cidr);
-        const isTaken = other?.prefixLength === cidr.prefixLength || this.#busy.has(formatCIDR(cidr));
-        if (isTaken) tally.taken++;
-        else if (other !== undefined || coveringPool(cidr, pool, all) !== undefined) tally.overlapped++;
-        else if (await this.#exclusively(cidr, () => claimBlock(this.#tools, cidr))) return "claimed";
-        else {
-          // Somebody's block that the sources did not know. There may be more, so look once at all that there are.
-          tally.taken++;
-          this.#foreign = [...(await this.#listBlocks()), cidr];
-          known = this.#known(await sources.knownBlocks());
-        }
-      }
-    }
-    return tally;
-  }
-
-  #known(blocks: readonly CIDR[]): KnownBlocks {
-    const known = new KnownBlocks(blocks);
-    for (const cidr of this.#foreign) known.add(cidr);
-    for (const { cidr, isOwn } of this.#committers.values()) if (isOwn) known.add(cidr);
-    return known;
-  }
-
-  async #listBlocks(): Promise<readonly CIDR[]> {
-    return (await this.#tools.store.list("block")).map((block) => parseCIDR(block.spec.cidr));
-  }
-
-  /** Full by what we saw last; a collector may have given addresses back since. */
-  async #refreshFull(pools: readonly EffectiveIPPool[]): Promise<boolean> {
-    const full = this.#inPools(pools).filter((committer) => committer.free <= 0);
-    for (const committer of full) await committer.refresh();
-    return full.some((committer) => committer.free > 0);
-  }
-
-  /** True when the block is this node's now. A block that another claim is busy with counts as not. */
-  async #exclusively(cidr: CIDR, fn: () => ReturnType<typeof claimBlock>): Promise<boolean> {
-    const key = formatCIDR(cidr);
-    if (this.#busy.has(key)) return false;
-    const { promise: end, resolve } = Promise.withResolvers<void>();
-    this.#busy.set(key, { cidr, end });
-    try {
-      const block = await fn();
-      if (block === undefined) return false;
-      const committer = this.committer(cidr);
-      committer.adopt(block);
-      this.#tools.onOwned(committer);
-      return true;
-    } catch (error) {
-      // One damaged object must not keep the node from its other blocks.
-      if (!(error instanceof IPAMError) || error.code !== "BrokenObject") throw error;
-      this.#tools.onBackgroundError(error);
-      return false;
-    } finally {
-      this.#busy.delete(key);
-      resolve();
-    }
+    track(growth, claim);
   }
 }
 
-function isInPools(cidr: CIDR, pools: readonly EffectiveIPPool[]): boolean {
-  return pools.some((pool) => cidrFamily(cidr) === pool.family && cidrCovers(pool.cidr, cidr));
+/** Counts a claim as long as it is under way, and tells those who wait when it ends. */
+function track(growth: Growth, claim: Promise<void>): void {
+  growth.claims.add(claim);
+  const end = (): PromiseWithResolvers<void> => {
+    growth.claims.delete(claim);
+    const { progress } = growth;
+    growth.progress = newProgress();
+    return progress;
+  };
+  claim.then(
+    () => end().resolve(),
+    (error: unknown) => end().reject(error),
+  );
 }
 
 /** Addresses of a block of the pool that the next one is likely to come from. */
@@ -322,43 +300,15 @@ function newProgress(): PromiseWithResolvers<void> {
 }
 
 /** Waits for the promise, or rejects with the signal's reason when that comes first. */
-async function untilAborted(promise: Promise<void>, signal: AbortSignal | undefined): Promise<void> {
+async function untilAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (signal === undefined) return await promise;
   signal.throwIfAborted();
   const aborted = Promise.withResolvers<never>();
   const onAbort = (): void => aborted.reject(signal.reason);
   signal.addEventListener("abort", onAbort, { once: true });
   try {
-    await Promise.race([promise, aborted.promise]);
+    return await Promise.race([promise, aborted.promise]);
   } finally {
     signal.removeEventListener("abort", onAbort);
   }
-}
-
-/** What became of the blocks that were looked at, when none could be claimed. */
-interface SearchTally {
-  readonly taken: number;
-  /** Neither free nor taken as a whole: a block of another size or another pool has some of their addresses. */
-  readonly overlapped: number;
-}
-
-function exhaustedError(state: {
-  readonly nodeName: string;
-  readonly pools: readonly EffectiveIPPool[];
-  readonly ownCount: number;
-  readonly search: SearchTally | "forbidden";
-}): IPAMError {
-  const { search } = state;
-  const names = state.pools.map((pool) => `${pool.name} (${formatCIDR(pool.cidr)})`).join(", ");
-  const has = `No free address in ${names}: node ${state.nodeName} owns ${state.ownCount} of its blocks, all full`;
-  if (search === "forbidden") {
-    const step = "set autoAllocateBlocks of IPAMConfig default to true, or claim a block for the node";
-    return new IPAMError("NoAddress", `${has}, and IPAMConfig forbids to claim more; ${step}`);
-  }
-  if (search.overlapped > 0) {
-    const what = `${has}, ${search.taken} blocks are taken and ${search.overlapped} overlap blocks or pools of another size`;
-    return new IPAMError("Overlap", `${what}; remove the IPPool or the old blocks that lie across these addresses`);
-  }
-  const step = "add an IPPool, or free addresses (kubectl get ipamblocks shows who has them)";
-  return new IPAMError("NoAddress", `${has}, and all ${search.taken} blocks are taken; ${step}`);
 }

@@ -2,10 +2,11 @@
 import { setImmediate as turn } from "node:timers/promises";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import type { IPAMBlockSpec } from "../crds/ipam-block.ts";
 import { parseCIDR } from "../net/cidr.ts";
 import { formatIP } from "../net/ip.ts";
 import { hostAffinity, pendingAffinity, withState } from "./affinity.ts";
-import { newBlock } from "./block.ts";
+import { assign, newBlock } from "./block.ts";
 import { expectSound, NODE, request, setUp, summary, used } from "./fake-node.ts";
 import { newHandle } from "./handle.ts";
 import { MemoryStore, type StoreRequest } from "./memory-store.ts";
@@ -252,14 +253,17 @@ describe("loading blocks that are there", () => {
   });
 
   it("steps aside for a block that exists without an affinity", async () => {
-    const { store, allocator, sources } = setUp({ pools: [{ cidr: "10.0.0.0/27", blockSize: 28 }] });
+    const settings = { strictAffinity: true };
+    const { store, allocator, sources } = setUp({ pools: [{ cidr: "10.0.0.0/27", blockSize: 28 }], settings });
     expect(await sources.knownBlocks()).toEqual([]);
+    const inUse = (spec: IPAMBlockSpec): IPAMBlockSpec =>
+      assign(spec, { handleID: "x", attributes: {}, count: 1 }).block;
     const both = [
-      block(),
+      { ...block(), spec: inUse(block().spec) },
       {
         ...block(),
         metadata: { name: "10-0-0-16-28" },
-        spec: newBlock(parseCIDR("10.0.0.16/28"), undefined, { ms: 0, ns: 5n }),
+        spec: inUse(newBlock(parseCIDR("10.0.0.16/28"), undefined, { ms: 0, ns: 5n })),
       },
     ];
     for (const b of both) await store.create("block", b);
@@ -269,12 +273,16 @@ describe("loading blocks that are there", () => {
     const stored = second && store.peek("block", second.metadata.name);
     if (stored) await store.delete("block", stored);
     await allocator.assign(request("net.c1"));
-    expect(used(store)).toBe(1);
+    expect(used(store)).toBe(2);
   });
 
   it("lets one of two nodes have the last block", async () => {
     const store = new MemoryStore();
-    const last = { pools: [{ cidr: "10.0.0.0/28", blockSize: 28 }], shared: store };
+    const last = {
+      pools: [{ cidr: "10.0.0.0/28", blockSize: 28 }],
+      shared: store,
+      settings: { strictAffinity: true },
+    };
     const [a, b] = [setUp({ ...last, node: "node-a" }), setUp({ ...last, node: "node-b" })];
     const results = await Promise.allSettled([
       a.allocator.assign(request("net.c1", [4], "node-a")),

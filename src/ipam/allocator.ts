@@ -7,6 +7,7 @@ import { type CIDR, formatCIDR, ordinalOf, parseCIDR } from "../net/cidr.ts";
 import type { Family } from "../net/ip.ts";
 import { Assignment } from "./allocator-assignment.ts";
 import { allOf } from "./allocator-attempts.ts";
+import { checkedStore } from "./allocator-checked-store.ts";
 import { loadAffineBlock } from "./allocator-claims.ts";
 import { HandleWriter } from "./allocator-handles.ts";
 import { BlockStatusWriter } from "./allocator-status.ts";
@@ -56,7 +57,8 @@ class NodeAllocator implements Allocator {
   readonly #statuses: BlockStatusWriter;
 
   constructor(options: AllocatorOptions) {
-    const { store, clock, random, nodeName, sources } = options;
+    const { clock, random, nodeName, sources } = options;
+    const store = checkedStore(options.store);
     const onBackgroundError = options.onBackgroundError ?? ((): void => {});
     const isResident = options.isResident ?? false;
     const tools: SupplyTools = {
@@ -70,6 +72,8 @@ class NodeAllocator implements Allocator {
       hasPrefetch: isResident,
       onOwned: (committer) => this.#statuses.touch(committer),
       onBackgroundError,
+      reservations: () => this.#supply.reservations,
+      onBroken: (cidr, error) => this.#supply.noteBroken(cidr, error),
     };
     this.#sources = sources;
     this.#nodeName = nodeName;
@@ -83,7 +87,7 @@ class NodeAllocator implements Allocator {
     await this.#refuseWhileLocked("assign an address");
     return await this.#handles.withLock(request.handleID, async () => {
       signal?.throwIfAborted();
-      const attempt = new Assignment(this.#supply, this.#handles, request, this.#nodeName, signal);
+      const attempt = new Assignment(this.#supply, this.#handles, request, signal);
       const allocations = await attempt.run();
       for (const { block } of allocations) this.#statuses.touch(this.#supply.committer(block));
       return allocations;
@@ -137,11 +141,13 @@ class NodeAllocator implements Allocator {
 
   async warmUp(families: readonly Family[]): Promise<void> {
     if (!(await this.#sources.settings()).datastoreReady) return;
+    await this.#supply.labelOwned();
     await allOf(
       families.map(async (family) => {
         try {
           await this.#supply.loadOwned(family);
-          (await this.#supply.take({ family })).unreserve();
+          const { committer, count } = await this.#supply.take({ family }, 1);
+          committer.unreserve(count);
         } catch (error) {
           // Without a pool, or with a full one, there is nothing to warm; who needs an address will be told.
           if (!(error instanceof IPAMError) || error.code === "Datastore") throw error;

@@ -9,7 +9,7 @@ const NOW = { ms: 1_787_395_200_123, ns: 1_000n };
 const empty = newBlock(parseCIDR("10.0.0.0/30"), "host:node-a", NOW);
 
 function take(handleID: string, tried: PlannedOp["tried"] = []): PlannedOp {
-  const op: AssignOp = { kind: "assign", handleID, attributes: { node: "node-a" }, affinity: "host:node-a" };
+  const op: AssignOp = { kind: "assign", handleID, attributes: { node: "node-a" }, affinity: "host:node-a", count: 1 };
   return { op, tried };
 }
 function give(handleID: string, which: ReleaseOp["which"] = { node: "node-a" }, counted = 0): PlannedOp {
@@ -22,9 +22,9 @@ describe("planBatch()", () => {
     expect(plan.write).toBe("update");
     expect(plan.block?.sequenceNumber).toBe(1_001n);
     expect(plan.results).toEqual([
-      { kind: "assigned", ordinal: 0, sequenceNumber: 1_000n },
-      { kind: "assigned", ordinal: 1, sequenceNumber: 1_000n },
-      { kind: "assigned", ordinal: 2, sequenceNumber: 1_000n },
+      { kind: "assigned", ordinals: [0], sequenceNumber: 1_000n },
+      { kind: "assigned", ordinals: [1], sequenceNumber: 1_000n },
+      { kind: "assigned", ordinals: [2], sequenceNumber: 1_000n },
     ]);
   });
 
@@ -35,7 +35,7 @@ describe("planBatch()", () => {
     ).block;
     const plan = planBatch(full, [take("e"), take("f"), give("b")]);
     expect(plan.results).toEqual([
-      { kind: "assigned", ordinal: 1, sequenceNumber: 1_001n },
+      { kind: "assigned", ordinals: [1], sequenceNumber: 1_001n },
       { kind: "full" },
       { kind: "released", freed: 1, remaining: 0 },
     ]);
@@ -86,13 +86,45 @@ describe("planBatch()", () => {
 
   it("finds the place that a write without an answer has given", () => {
     const taken = planBatch(empty, [take("a")]).block;
-    const again = take("a", [{ ordinal: 0, sequenceNumber: 1_000n }]);
+    const again = take("a", [{ ordinals: [0], sequenceNumber: 1_000n }]);
     expect(planBatch(taken, [again])).toMatchObject({
       write: "none",
-      results: [{ kind: "assigned", ordinal: 0, sequenceNumber: 1_000n }],
+      results: [{ kind: "assigned", ordinals: [0], sequenceNumber: 1_000n }],
     });
     // Not taken after all: it gets another place.
-    expect(planBatch(empty, [take("b"), again]).results).toMatchObject([{ ordinal: 0 }, { ordinal: 1 }]);
+    expect(planBatch(empty, [take("b"), again]).results).toMatchObject([{ ordinals: [0] }, { ordinals: [1] }]);
+  });
+
+  const op = { kind: "assign", handleID: "a", attributes: { node: "node-a" }, count: 1 } as const;
+
+  it("gives several addresses of one request one record, and what there is when there are fewer", () => {
+    const plan = planBatch(empty, [{ op: { ...op, count: 3 }, tried: [] }]);
+    expect(plan.results).toEqual([{ kind: "assigned", ordinals: [0, 1, 2], sequenceNumber: 1_000n }]);
+    expect(plan.block?.attributes).toHaveLength(1);
+    expect(plan.block?.sequenceNumberForAllocation).toEqual({ "0": 1_000n, "1": 1_000n, "2": 1_000n });
+    expect(planBatch(plan.block, [{ op: { ...op, count: 3 }, tried: [] }]).results).toMatchObject([{ ordinals: [3] }]);
+  });
+
+  it("passes over reserved ordinals in their places, unless one is asked for by name", () => {
+    const isReserved = (ordinal: number): boolean => ordinal < 2;
+    const plan = planBatch(empty, [take("a")], isReserved);
+    expect(plan.results).toMatchObject([{ ordinals: [2] }]);
+    expect(plan.block?.unallocated).toEqual([0, 1, 3]);
+    const named = planBatch(plan.block, [take("b"), take("c"), { op: { ...op, ordinal: 1 }, tried: [] }], isReserved);
+    expect(named.results).toMatchObject([{ ordinals: [3] }, { kind: "full" }, { ordinals: [1] }]);
+    expect(named.block?.unallocated).toEqual([0]);
+  });
+
+  it("says who has the address that was asked for by name", () => {
+    const taken = planBatch(empty, [take("b")]).block;
+    const plan = planBatch(taken, [{ op: { ...op, ordinal: 0 }, tried: [] }]);
+    expect(plan).toMatchObject({ write: "none", results: [{ kind: "taken", owner: { handle_id: "b" } }] });
+  });
+
+  it("lends to a node that asks for no affinity, also out of a block without an owner, but not out of a tombstone", () => {
+    for (const block of [empty, withoutAffinity(empty), { ...empty, affinity: "host:b" }])
+      expect(planBatch(block, [{ op, tried: [] }]).results).toMatchObject([{ ordinals: [0] }]);
+    expect(planBatch({ ...empty, deleted: true }, [{ op, tried: [] }]).results).toEqual([{ kind: "notOurs" }]);
   });
 
   it("deletes a block without an owner when its last address goes, and keeps an empty one of ours", () => {

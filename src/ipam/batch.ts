@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { IPAMBlockSpec } from "../crds/ipam-block.ts";
-import { assign, isEmptyBlock, isHeld, nextRevision, ordinalsOfHandle, release } from "./block.ts";
+import type { AllocationAttribute, IPAMBlockSpec } from "../crds/ipam-block.ts";
+import { assign, type IsReserved, isEmptyBlock, isHeld, nextRevision, ordinalsOfHandle, release } from "./block.ts";
 
-/** Takes one address. */
+/** Takes addresses: as many as there are of those asked for, or one that is named. */
 export interface AssignOp {
   readonly kind: "assign";
   readonly handleID: string;
   readonly attributes: Readonly<Record<string, string>>;
-  /** What the block's `affinity` must be. (Borrowing, when it comes, asks for none.) */
-  readonly affinity: string;
+  /** What the block's `affinity` must be; absent when the node borrows: whoever owns it, if anybody. */
+  readonly affinity?: string;
+  readonly count: number;
+  /** Just this one, even if it is reserved; `count` is 1 then. */
+  readonly ordinal?: number;
 }
 
 /** Gives addresses back: certain ones, or all that a node holds under the handle. */
@@ -24,11 +27,20 @@ export interface ReleaseOp {
 
 export type BlockOp = AssignOp | ReleaseOp;
 
+/** Where addresses of one request are, or may be. */
+export interface Places {
+  readonly ordinals: readonly number[];
+  readonly sequenceNumber: bigint;
+}
+
 /** What an op came to. `full` and `notOurs` send an assignment to another block. */
 export type BlockOpResult =
-  | { readonly kind: "assigned"; readonly ordinal: number; readonly sequenceNumber: bigint }
+  /** At least one address, at most as many as asked for. */
+  | ({ readonly kind: "assigned" } & Places)
   | { readonly kind: "full" }
   | { readonly kind: "notOurs" }
+  /** The one that was named is not free; this is who has it. A record without a handle is cooling down. */
+  | { readonly kind: "taken"; readonly owner: AllocationAttribute }
   | {
       readonly kind: "released";
       readonly freed: number;
@@ -39,7 +51,7 @@ export type BlockOpResult =
 /** An op, and every place that a write whose outcome nobody knows may have given it. */
 export interface PlannedOp {
   readonly op: BlockOp;
-  readonly tried: readonly { readonly ordinal: number; readonly sequenceNumber: bigint }[];
+  readonly tried: readonly Places[];
 }
 
 /** One write of one block for many ops. `results` are in the order of the ops, and true once the write is taken. */
@@ -60,7 +72,11 @@ export interface BatchPlan {
  * Releases come first, so that what they free can be given at once when the
  * block is full; since the queue is first in, first out, it is given last.
  */
-export function planBatch(stored: IPAMBlockSpec | undefined, ops: readonly PlannedOp[]): BatchPlan {
+export function planBatch(
+  stored: IPAMBlockSpec | undefined,
+  ops: readonly PlannedOp[],
+  isReserved?: IsReserved,
+): BatchPlan {
   const results = new Array<BlockOpResult>(ops.length);
   let block = stored;
   for (const [i, { op }] of ops.entries()) {
@@ -75,7 +91,7 @@ export function planBatch(stored: IPAMBlockSpec | undefined, ops: readonly Plann
   }
   for (const [i, { op, tried }] of ops.entries()) {
     if (op.kind !== "assign") continue;
-    const outcome = applyAssign(block, op, tried);
+    const outcome = applyAssign(block, op, tried, isReserved);
     block = outcome.block;
     results[i] = outcome.result;
   }
@@ -104,16 +120,18 @@ function applyAssign(
   block: IPAMBlockSpec | undefined,
   op: AssignOp,
   tried: PlannedOp["tried"],
+  isReserved: IsReserved | undefined,
 ): { block: IPAMBlockSpec | undefined; result: BlockOpResult } {
-  const taken = block && tried.find((t) => isHeld(block, t.ordinal, op.handleID, t.sequenceNumber));
+  const { handleID, attributes, affinity, count, ordinal } = op;
+  // A write holds all of them or none.
+  const taken = block && tried.find((t) => t.ordinals.every((o) => isHeld(block, o, handleID, t.sequenceNumber)));
   if (taken) return { block, result: { kind: "assigned", ...taken } };
-  if (block === undefined || block.deleted || block.affinity !== op.affinity)
-    return { block, result: { kind: "notOurs" } };
-  const assigned = assign(block, { handleID: op.handleID, attributes: op.attributes, count: 1 });
-  const ordinal = assigned.ordinals[0];
+  if (block === undefined || block.deleted) return { block, result: { kind: "notOurs" } };
+  if (affinity !== undefined && block.affinity !== affinity) return { block, result: { kind: "notOurs" } };
+  const request = { handleID, attributes, count, ...(isReserved && { isReserved }) };
+  const assigned = assign(block, { ...request, ...(ordinal !== undefined && { ordinal }) });
+  const { ordinals, sequenceNumber } = assigned;
+  if (ordinals.length > 0) return { block: assigned.block, result: { kind: "assigned", ordinals, sequenceNumber } };
   if (ordinal === undefined) return { block, result: { kind: "full" } };
-  return {
-    block: assigned.block,
-    result: { kind: "assigned", ordinal, sequenceNumber: assigned.sequenceNumber },
-  };
+  return { block, result: { kind: "taken", owner: block.attributes[block.allocations[ordinal] ?? -1] ?? {} } };
 }

@@ -21,11 +21,18 @@ export interface BlockAssign {
   readonly handleID: string;
   readonly attributes: Readonly<Record<string, string>>;
   readonly count: number;
+  /** Ordinals that are passed over, in their places. */
+  readonly isReserved?: IsReserved;
+  /** Just this ordinal, wherever it is in the queue, reserved or not. */
+  readonly ordinal?: number;
 }
+
+/** Whether an IPReservation keeps an ordinal of the block in question from automatic assignment. */
+export type IsReserved = (ordinal: number) => boolean;
 
 export interface BlockAssigned {
   readonly block: IPAMBlockSpec;
-  /** In the order of the queue; fewer than asked for when the block ran out. */
+  /** In the order of the queue; fewer than asked for when the block ran out, or the one asked for is not free. */
   readonly ordinals: readonly number[];
   /** What the block now records for each of them: with address and handle, the right to release it. */
   readonly sequenceNumber: bigint;
@@ -62,9 +69,10 @@ export function withoutAffinity(block: IPAMBlockSpec): IPAMBlockSpec {
   return rest;
 }
 
-/** Ordinals that can be given. A cooling address is none of them. */
-export function freeCount(block: IPAMBlockSpec): number {
-  return block.unallocated.length;
+/** Ordinals that can be given. A cooling address is none of them, nor is a reserved one. */
+export function freeCount(block: IPAMBlockSpec, isReserved?: IsReserved): number {
+  if (isReserved === undefined) return block.unallocated.length;
+  return block.unallocated.filter((ordinal) => !isReserved(ordinal)).length;
 }
 
 /** True when nobody holds an address. One that is cooling still counts as held. */
@@ -74,9 +82,9 @@ export function isEmptyBlock(block: IPAMBlockSpec): boolean {
   });
 }
 
-/** Takes ordinals from the head of the queue. (IPReservations, when they come, skip ordinals in place here.) */
+/** Takes ordinals from the head of the queue; the rest keeps its order. */
 export function assign(block: IPAMBlockSpec, request: BlockAssign): BlockAssigned {
-  const ordinals = block.unallocated.slice(0, request.count);
+  const ordinals = pick(block.unallocated, request);
   const sequenceNumber = block.sequenceNumber;
   if (ordinals.length === 0) return { block, ordinals, sequenceNumber };
   const record: AllocationAttribute = { handle_id: request.handleID, secondary: request.attributes };
@@ -92,13 +100,24 @@ export function assign(block: IPAMBlockSpec, request: BlockAssign): BlockAssigne
     block: {
       ...block,
       allocations,
-      unallocated: block.unallocated.slice(ordinals.length),
+      unallocated: block.unallocated.filter((ordinal) => !ordinals.includes(ordinal)),
       attributes: found < 0 ? [...block.attributes, record] : block.attributes,
       sequenceNumberForAllocation: sequences,
     },
     ordinals,
     sequenceNumber,
   };
+}
+
+function pick(queue: readonly number[], { count, isReserved, ordinal }: BlockAssign): readonly number[] {
+  if (ordinal !== undefined) return queue.includes(ordinal) ? [ordinal] : [];
+  if (isReserved === undefined) return queue.slice(0, count);
+  const picked: number[] = [];
+  for (const candidate of queue) {
+    if (picked.length === count) break;
+    if (!isReserved(candidate)) picked.push(candidate);
+  }
+  return picked;
 }
 
 /**

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { cidrCovers, cidrsOverlap, formatCIDR, parseCIDR } from "../net/cidr.ts";
+import { blockOf, cidrCovers, cidrsOverlap, formatCIDR, ipAt, parseCIDR } from "../net/cidr.ts";
 import { blockCandidates, type CandidatePool, coveringPool, fnv1, KnownBlocks } from "./candidates.ts";
 
 function pool(name: string, cidr: string, blockSize: number): CandidatePool {
@@ -26,6 +26,24 @@ describe("blockCandidates()", () => {
           expect(block.prefixLength).toBe(p.blockSize);
           expect(cidrCovers(p.cidr, block)).toBe(true);
         }
+      }),
+    );
+  });
+
+  it("steps over what is not wanted, however large, and still visits all the rest once", () => {
+    const wide = pool("p", "fd00::/48", 122);
+    const passed = parseCIDR("fd00::/48");
+    expect([...blockCandidates(wide, "node-a", () => passed)]).toEqual([]);
+    const half = parseCIDR("fd00:0:0:8000::/49");
+    const rest = blockCandidates(wide, "node-a", (c) => (cidrCovers(half, c) ? half : undefined));
+    expect(cidrCovers(half, rest.next().value ?? half)).toBe(false);
+    const small = pool("p", "10.9.0.0/20", 26);
+    fc.assert(
+      fc.property(fc.string(), fc.integer({ min: 0, max: 63 }), fc.integer({ min: 20, max: 26 }), (node, n, length) => {
+        const out = blockOf(ipAt(small.cidr, n * 64), length);
+        const left = [...blockCandidates(small, node, (c) => (cidrCovers(out, c) ? out : undefined))];
+        expect(new Set(left.map(formatCIDR)).size).toBe(64 - 2 ** (26 - length));
+        expect(left.some((c) => cidrCovers(out, c))).toBe(false);
       }),
     );
   });

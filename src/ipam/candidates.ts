@@ -16,16 +16,31 @@ export interface CandidatePool {
  * Walks a pool's blocks once, from a start that differs by node, so that nodes seldom reach for the same block.
  *
  * The start only spreads: any order suits Calico's walk. Source: calico-interop 2.4.
+ *
+ * @param passOver a network that holds the candidate and of which no block is wanted: the walk goes on behind it in one
+ *   step, since a pool of IPv6 has more blocks than anybody can look at
  */
-export function* blockCandidates(pool: CandidatePool, nodeName: string): Generator<CIDR, void, undefined> {
+export function* blockCandidates(
+  pool: CandidatePool,
+  nodeName: string,
+  passOver: (candidate: CIDR) => CIDR | undefined = () => undefined,
+): Generator<CIDR, void, undefined> {
   const bits = pool.blockSize - pool.cidr.prefixLength;
   const step = bitsOf(pool.family) - pool.blockSize;
   const start = blockStart(nodeName, bits);
   const count = 1n << BigInt(bits);
-  for (let i = 0n; i < count; i++) {
+  for (let i = 0n; i < count; ) {
     const index = (start + i) & (count - 1n);
-    yield blockOf(offsetIP(pool.cidr.network, index << BigInt(step)), pool.blockSize);
+    const candidate = blockOf(offsetIP(pool.cidr.network, index << BigInt(step)), pool.blockSize);
+    const passed = passOver(candidate);
+    if (passed === undefined) yield candidate;
+    i += passed === undefined ? 1n : blocksToEnd(index, pool.blockSize - passed.prefixLength);
   }
+}
+
+/** From a block's index to the first one behind the network of 2^bits blocks that it lies in. */
+function blocksToEnd(index: bigint, bits: number): bigint {
+  return (((index >> BigInt(bits)) + 1n) << BigInt(bits)) - index;
 }
 
 /** FNV-1 over 32 bits, stretched for pools of more blocks than that. */

@@ -3,6 +3,8 @@ import { GinghamError } from "../lib/errors.ts";
 
 /**
  * - `NoAddress`: nothing is free, and no block can be claimed.
+ * - `BlockLimit`: the node owns as many blocks as it may, and all are full. At its limit a node does not borrow.
+ * - `AddressTaken`: the address that was asked for by name has another holder, or is in a block that may not lend it.
  * - `PoolNotFound`: a pool that was named is not there or not enabled, or no pool suits at all.
  * - `InvalidSelector`: a pool has a selector that cannot be read, so it is not used. Reported beside the work.
  * - `NotReady`: the datastore is locked (`ClusterInformation.spec.datastoreReady` is false).
@@ -14,6 +16,8 @@ import { GinghamError } from "../lib/errors.ts";
  */
 export type IPAMErrorCode =
   | "NoAddress"
+  | "BlockLimit"
+  | "AddressTaken"
   | "PoolNotFound"
   | "InvalidSelector"
   | "NotReady"

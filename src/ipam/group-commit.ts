@@ -4,10 +4,11 @@ import { blockName } from "../crds/names.ts";
 import { type CIDR, formatCIDR } from "../net/cidr.ts";
 import { hostAffinity } from "./affinity.ts";
 import { attempts, type LoopTools, refusedError } from "./allocator-attempts.ts";
-import { type BatchPlan, type BlockOp, type BlockOpResult, planBatch } from "./batch.ts";
+import { type BatchPlan, type BlockOp, type BlockOpResult, type Places, planBatch } from "./batch.ts";
 import { freeCount } from "./block.ts";
 import { IPAMError } from "./errors.ts";
 import type { DeleteOutcome, IPAMStore, Refused, UpdateOutcome } from "./ports.ts";
+import type { Reservations } from "./reservations.ts";
 
 export interface CommitTools extends LoopTools {
   readonly store: IPAMStore;
@@ -16,6 +17,10 @@ export interface CommitTools extends LoopTools {
   readonly loadOwn: (cidr: CIDR) => Promise<IPAMBlock | undefined>;
   /** Lets everything run that became ready at the same moment, so that it shares one write. */
   readonly turn: () => Promise<void>;
+  /** As last heard; the same object while nothing changes. */
+  readonly reservations: () => Reservations;
+  /** Hears of a stored block that is damaged. */
+  readonly onBroken: (cidr: CIDR, error: IPAMError) => void;
 }
 
 /**
@@ -31,7 +36,7 @@ interface Waiter {
   readonly op: BlockOp;
   readonly signal: AbortSignal | undefined;
   /** Places that writes of unknown outcome may have given. While there are any, the waiter cannot be dropped. */
-  readonly tried: { ordinal: number; sequenceNumber: bigint }[];
+  readonly tried: Places[];
   readonly settle: (result: BlockOpResult | Error) => void;
 }
 
@@ -55,6 +60,8 @@ export class BlockCommitter {
   /** As last seen, with its resourceVersion; undefined: must be read. */
   #block: IPAMBlock | undefined;
   #lastFree = 0;
+  /** The reservations by which `#lastFree` was counted. */
+  #countedBy: Reservations | undefined;
   #isOwn = false;
   #reserved = 0;
   /** Ends the wait for others that are on their way; absent while nothing waits. */
@@ -70,9 +77,25 @@ export class BlockCommitter {
     return this.#isOwn;
   }
 
-  /** Free addresses that nobody has reserved, by the block as last seen. */
+  /** Free addresses that this node may assign as the owner and nobody waits for, by the block as last seen. */
   get free(): number {
-    return this.#isOwn ? this.#lastFree - this.#reserved : 0;
+    return this.#isOwn ? this.#room : 0;
+  }
+
+  /** The same of a block of somebody else, which a node may borrow. */
+  get lendable(): number {
+    return this.#isOwn ? 0 : this.#room;
+  }
+
+  get #room(): number {
+    const reservations = this.#tools.reservations();
+    if (this.#block !== undefined && this.#countedBy !== reservations) this.#countFree(this.#block);
+    return this.#lastFree - this.#reserved;
+  }
+
+  #countFree({ spec }: IPAMBlock): void {
+    this.#countedBy = this.#tools.reservations();
+    this.#lastFree = spec.deleted ? 0 : freeCount(spec, this.#countedBy.of(this.cidr));
   }
 
   /** The block as last seen, for reports. */
@@ -84,7 +107,8 @@ export class BlockCommitter {
   adopt(block: IPAMBlock | undefined): void {
     this.#block = block;
     this.#isOwn = block?.spec.affinity === hostAffinity(this.#tools.nodeName);
-    this.#lastFree = block === undefined ? 0 : freeCount(block.spec);
+    if (block === undefined) this.#lastFree = 0;
+    else this.#countFree(block);
   }
 
   /** Drops what was seen: the next write reads first. */
@@ -92,15 +116,24 @@ export class BlockCommitter {
     this.#block = undefined;
   }
 
-  /** Keeps one free address for an assignment to come, which `submit` uses up and `unreserve` gives back. */
-  reserve(): boolean {
-    if (this.free <= 0) return false;
-    this.#reserved++;
-    return true;
+  /**
+   * Keeps free addresses for an assignment to come, which `submit` uses up and `unreserve` gives back.
+   *
+   * @returns how many, at most `count`
+   */
+  reserve(count: number): number {
+    const kept = Math.max(0, Math.min(count, this.#room));
+    this.#reserved += kept;
+    return kept;
   }
 
-  unreserve(): void {
-    this.#reserved--;
+  /** Keeps the place of an address that is asked for by name, whether it is free or not. */
+  reserveNamed(): void {
+    this.#reserved++;
+  }
+
+  unreserve(count: number): void {
+    this.#reserved -= count;
     this.#noteArrival();
   }
 
@@ -114,7 +147,7 @@ export class BlockCommitter {
   async submit(op: BlockOp, signal?: AbortSignal): Promise<BlockOpResult> {
     return await new Promise((resolve, reject) => {
       const settle = (result: BlockOpResult | Error): void => {
-        if (op.kind === "assign") this.#reserved--;
+        if (op.kind === "assign") this.#reserved -= op.count;
         if (result instanceof Error) reject(result);
         else resolve(result);
       };
@@ -162,7 +195,7 @@ export class BlockCommitter {
 
   /** Somebody waits for a write, and so many are to come that they are worth waiting for. */
   get #isExpecting(): boolean {
-    const here = this.#queue.filter(({ op }) => op.kind === "assign").length;
+    const here = this.#queue.reduce((sum, { op }) => sum + (op.kind === "assign" ? op.count : 0), 0);
     return this.#queue.length > 0 && here < (this.#reserved - here) * HERE_PER_COMING;
   }
 
@@ -186,7 +219,7 @@ export class BlockCommitter {
         waiters = dropAborted(waiters);
         if (waiters.length === 0) return;
         const block = this.#block ?? (await this.#read(waiters));
-        const plan = planBatch(block?.spec, waiters);
+        const plan = planBatch(block?.spec, waiters, this.#tools.reservations().of(this.cidr));
         const outcome = await this.#write(block, plan);
         if (outcome.kind === "ok") return this.#finish(waiters, plan, "object" in outcome ? outcome.object : undefined);
         this.#block = undefined;
@@ -194,14 +227,22 @@ export class BlockCommitter {
         if (outcome.kind === "refused") return await this.#onRefused(waiters, outcome);
       }
     } catch (error) {
-      // Nothing can be assigned from a damaged block: the next request goes to another one.
-      if (error instanceof IPAMError && error.code === "BrokenObject") this.adopt(undefined);
-      for (const waiter of waiters) waiter.settle(this.#errorFor(waiter, error));
+      const isBroken = error instanceof IPAMError && error.code === "BrokenObject";
+      if (isBroken) {
+        this.adopt(undefined);
+        this.#tools.onBroken(this.cidr, error);
+      }
+      for (const waiter of waiters) {
+        // Nothing can be assigned from a damaged block: requests go to another one, unless this one may have been taken.
+        const mayMove = isBroken && waiter.op.kind === "assign" && waiter.tried.length === 0;
+        waiter.settle(mayMove ? { kind: "notOurs" } : this.#errorFor(waiter, error));
+      }
     }
   }
 
   async #read(waiters: readonly Waiter[]): Promise<IPAMBlock | undefined> {
-    const isForAssign = waiters.some((waiter) => waiter.op.kind === "assign");
+    // Who borrows does not mind the owner.
+    const isForAssign = waiters.some(({ op }) => op.kind === "assign" && op.affinity !== undefined);
     const own = isForAssign ? await this.#tools.loadOwn(this.cidr) : undefined;
     const block = own ?? (await this.#tools.store.get("block", blockName(this.cidr)));
     this.adopt(block);

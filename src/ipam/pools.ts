@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { AllowedUse, EffectiveIPPool } from "../crds/ip-pool.ts";
-import { formatCIDR, parseCIDR } from "../net/cidr.ts";
-import type { Family } from "../net/ip.ts";
+import { cidrContains, formatCIDR, parseCIDR } from "../net/cidr.ts";
+import { type Family, formatIP, type IP } from "../net/ip.ts";
 import { SelectorError } from "../selector/errors.ts";
 import { type Labels, matches, parseSelector } from "../selector/selector.ts";
 import { IPAMError } from "./errors.ts";
@@ -87,6 +87,25 @@ export function selectsNode(pool: EffectiveIPPool, nodeLabels: Labels | undefine
   return typeof selected === "boolean" ? selected : undefined;
 }
 
+/**
+ * The enabled pool out of which an address may be assigned by name: the most specific one that holds it.
+ *
+ * @throws IPAMError `PoolNotFound`
+ */
+export function poolOfAddress(
+  pools: readonly EffectiveIPPool[],
+  ip: IP,
+  use: AllowedUse = "Workload",
+): EffectiveIPPool {
+  const around = pools.filter((pool) => cidrContains(pool.cidr, ip));
+  const [pool] = around.filter((p) => p.enabled).sort((a, b) => b.cidr.prefixLength - a.cidr.prefixLength);
+  const unfit = pool === undefined ? "is not enabled" : useUnfitness(pool, use);
+  if (pool !== undefined && unfit === undefined) return pool;
+  const why =
+    around.length === 0 ? "no IPPool holds it" : around.map(({ name }) => `IPPool ${name} ${unfit}`).join(", ");
+  throw new IPAMError("PoolNotFound", `Cannot assign ${formatIP(ip)}: ${why}; ask for an address of another pool`);
+}
+
 function namedPool(pools: readonly EffectiveIPPool[], name: string, need: PoolNeed): EffectiveIPPool {
   const cidr = canonicalCIDR(name);
   const pool = pools.find((p) => p.name === name) ?? pools.find((p) => formatCIDR(p.cidr) === cidr);
@@ -129,7 +148,7 @@ function unfitness(pool: EffectiveIPPool, need: PoolNeed): Unfit | undefined {
   return selected ? undefined : `is for namespaces with ${pool.namespaceSelector}, and ${who}`;
 }
 
-function useUnfitness(pool: EffectiveIPPool, use: AllowedUse): Unfit | undefined {
+function useUnfitness(pool: EffectiveIPPool, use: AllowedUse): string | undefined {
   return pool.allowedUses.includes(use) ? undefined : `is for ${pool.allowedUses.join(" and ")} only`;
 }
 

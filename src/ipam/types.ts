@@ -5,14 +5,21 @@ import type { Family, IP } from "../net/ip.ts";
 /** Names or CIDRs of pools, for each family; a family without any is not limited. */
 export type PoolNames = { readonly [F in Family]?: readonly string[] };
 
-/** One ADD's need. Both-or-nothing: either every family asked for gets its address, or the request fails. */
+/** One ADD's need. All or nothing: either every family asked for gets its addresses, or the request fails. */
 export interface AssignRequest {
   /** `<network>.<containerID>`; the object's name is this in lower case. */
   readonly handleID: string;
   /** The owner's attributes, written to `secondary`: node, namespace, pod, timestamp. */
   readonly attributes: Readonly<Record<string, string>>;
-  /** One address of each, in this order. */
+  /** An address of each, in this order. */
   readonly families: readonly Family[];
+  /** Addresses of each family; absent: 1. They share one record in each block that they come out of. */
+  readonly count?: number;
+  /**
+   * Just this address for its family, whatever pools, selectors, reservations and block limits say; its pool must be
+   * enabled and allow Workload. At most one of each family; `count` does not hold for it.
+   */
+  readonly addresses?: readonly IP[];
   /** Pools to which the choice is limited; their selectors do not count then. */
   readonly pools?: PoolNames;
   /** The pod's namespace, whose labels pools may select; absent: no namespace, so no labels. */

@@ -1,0 +1,446 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { BlockAffinity } from "../crds/block-affinity.ts";
+import type { EffectiveIPPool } from "../crds/ip-pool.ts";
+import type { IPAMBlock } from "../crds/ipam-block.ts";
+import { affinityLabels } from "../crds/labels.ts";
+import { blockName } from "../crds/names.ts";
+import { blockOf, type CIDR, cidrCovers, cidrFamily, formatCIDR, hostCIDR, parseCIDR } from "../net/cidr.ts";
+import type { IP } from "../net/ip.ts";
+import { hostAffinity, nodeOfAffinity, withState } from "./affinity.ts";
+import { refusedError } from "./allocator-attempts.ts";
+import { damageOf } from "./allocator-checked-store.ts";
+import { type ClaimTools, claimBlock, loadAffineBlock } from "./allocator-claims.ts";
+import { mayTakeOver, releaseEmpty, takeOverBlock } from "./allocator-takeover.ts";
+import { freeCount, isEmptyBlock } from "./block.ts";
+import { blockCandidates, coveringPool, fnv1, KnownBlocks } from "./candidates.ts";
+import { IPAMError } from "./errors.ts";
+import { BlockCommitter, type CommitTools } from "./group-commit.ts";
+import { selectorsInUse, selectsNode } from "./pools.ts";
+import type { IPAMSettings, IPAMSources } from "./ports.ts";
+import {
+  DEFAULT_BLOCK_LIMIT,
+  type SearchTally,
+  type Shortage,
+  type ShortageReason,
+  shortageError,
+} from "./shortage.ts";
+
+export interface FinderTools extends CommitTools, ClaimTools {
+  readonly sources: IPAMSources;
+  /** Called for each block that has become this node's, or was read and found to be. */
+  readonly onOwned: (committer: BlockCommitter) => void;
+  /** A failure that nobody waits for. */
+  readonly onBackgroundError: (error: unknown) => void;
+}
+
+/** What a look for a block of one's own has come to. */
+type Found =
+  | { readonly kind: "owned" }
+  | { readonly kind: "short"; readonly reason: ShortageReason; readonly blocks?: readonly IPAMBlock[] };
+type Limit = Extract<ShortageReason, { kind: "limit" }>;
+
+const OWNED: Found = { kind: "owned" };
+/** A damaged block is looked at again after this time. */
+const BROKEN_PAUSE_MS = 30_000;
+/** What is free elsewhere, for messages, is counted at most this often. */
+const SURVEY_MS = 10_000;
+/** Blocks from which a node borrows at a time. */
+const MAX_LENDERS = 8;
+/** Candidates looked at before others get a turn. */
+const CANDIDATES_A_TURN = 4096;
+
+/** The blocks that this process knows, and the ways in which it comes by another one. */
+export class BlockFinder {
+  readonly #tools: FinderTools;
+  readonly #committers = new Map<string, BlockCommitter>();
+  /** Blocks being read or claimed right now, so that parallel claims reach for different ones. */
+  readonly #busy = new Map<string, { readonly cidr: CIDR; readonly end: Promise<void> }>();
+  /** Blocks found to be somebody else's, which the sources may not know yet. */
+  #foreign: readonly CIDR[] = [];
+  /** Damaged blocks, and until when they are left alone. */
+  readonly #broken = new Map<string, { readonly message: string; readonly untilMs: number }>();
+  #survey:
+    | { readonly atMs: number; readonly free: readonly { readonly cidr: CIDR; readonly free: number }[] }
+    | undefined;
+
+  constructor(tools: FinderTools) {
+    this.#tools = tools;
+  }
+
+  committer(cidr: CIDR): BlockCommitter {
+    const key = formatCIDR(cidr);
+    const found = this.#committers.get(key) ?? new BlockCommitter(this.#tools, cidr);
+    this.#committers.set(key, found);
+    return found;
+  }
+
+  committers(): Iterable<BlockCommitter> {
+    return this.#committers.values();
+  }
+
+  /** This node's blocks in these pools, in the order of their networks. */
+  ownIn(pools: readonly EffectiveIPPool[]): readonly BlockCommitter[] {
+    const own = [...this.#committers.values()].filter(({ isOwn, cidr }) => isOwn && isInPools(cidr, pools));
+    return own.sort((a, b) => (a.cidr.network < b.cidr.network ? -1 : 1));
+  }
+
+  /** Blocks of others in these pools with something to lend, as last seen. */
+  lendersIn(pools: readonly EffectiveIPPool[]): readonly BlockCommitter[] {
+    const known = [...this.#committers.values()].filter(({ cidr, lendable }) => lendable > 0 && isInPools(cidr, pools));
+    return known.filter(({ block }) => block !== undefined && isLender(block));
+  }
+
+  noteBroken(cidr: CIDR, error: IPAMError): void {
+    const key = formatCIDR(cidr);
+    if (this.#broken.get(key)?.message !== error.message) this.#tools.onBackgroundError(error);
+    this.#broken.set(key, { message: error.message, untilMs: this.#tools.clock.nowMs() + BROKEN_PAUSE_MS });
+  }
+
+  /**
+   * One more block with room in these pools: an affine one that was not read yet, a new one, or an empty one of another
+   * node; or, when there is none and borrowing is allowed, blocks of others with room (`lendersIn`).
+   *
+   * Errors: IPAMError `NoAddress`, `BlockLimit`, `Overlap`, `Datastore`. Source: calico-interop 2.2, steps 3 to 6.
+   */
+  async find(pools: readonly EffectiveIPPool[]): Promise<"owned" | "lenders"> {
+    const { sources } = this.#tools;
+    if (await this.#loadNext(pools)) return "owned";
+    await this.#giveUpStrays();
+    const settings = await sources.settings();
+    const found = await this.#claimNew(pools, settings, true);
+    if (found.kind === "owned" || (await this.#refreshFull(pools))) return "owned";
+    // Requests with other pools may be claiming what there is.
+    const others = [...this.#busy.values()].filter(({ cidr }) => isInPools(cidr, pools)).map(({ end }) => end);
+    if (others.length > 0) {
+      await Promise.race(others);
+      return "owned";
+    }
+    const { reason, blocks = [] } = found;
+    // A limit, and the refusal to claim at all, are the last word; only a full pool lets nodes borrow.
+    const mayBorrow = reason.kind === "exhausted" && !settings.strictAffinity;
+    if (mayBorrow && this.#adoptLenders(pools, blocks)) return "lenders";
+    throw shortageError(await this.#shortage(pools, reason, blocks));
+  }
+
+  /** The same for nobody in particular: takes nothing from anybody, and borrows nothing. */
+  async findEarly(pools: readonly EffectiveIPPool[]): Promise<void> {
+    if (await this.#loadNext(pools)) return;
+    const found = await this.#claimNew(pools, await this.#tools.sources.settings(), false);
+    if (found.kind === "owned" || (await this.#refreshFull(pools))) return;
+    const { nodeName } = this.#tools;
+    throw shortageError({ nodeName, pools, owned: this.ownIn(pools).length, reason: found.reason });
+  }
+
+  /**
+   * The block that holds an address, ours or not; claimed for this node when nobody has it. Undefined when it changed
+   * hands meanwhile: try again. Errors: IPAMError `Overlap`, `BrokenObject`, `Datastore`.
+   */
+  async holderOf(ip: IP, pool: EffectiveIPPool): Promise<BlockCommitter | undefined> {
+    const { sources, store } = this.#tools;
+    const known = this.#known(await sources.knownBlocks());
+    // A block of another size than the pool's has the address as well as any.
+    const cidr = known.overlap(hostCIDR(ip)) ?? blockOf(ip, pool.blockSize);
+    const committer = this.committer(cidr);
+    if (committer.isOwn && committer.block !== undefined) return committer;
+    const busy = this.#busy.get(formatCIDR(cidr));
+    if (busy !== undefined) {
+      await busy.end;
+      return undefined;
+    }
+    if (await this.#exclusively(cidr, () => loadAffineBlock(this.#tools, cidr))) return committer;
+    const block = await store.get("block", blockName(cidr));
+    if (block !== undefined) {
+      committer.adopt(block);
+      return committer;
+    }
+    const other = known.overlap(cidr);
+    if (other !== undefined && formatCIDR(other) !== formatCIDR(cidr)) {
+      const what = `Cannot claim block ${formatCIDR(cidr)} of IPPool ${pool.name}: it overlaps block ${formatCIDR(other)}`;
+      throw new IPAMError("Overlap", `${what}; ask for another address, or remove the old block`);
+    }
+    return (await this.#exclusively(cidr, () => claimBlock(this.#tools, cidr))) ? committer : undefined;
+  }
+
+  /** The block of one of our affinities, when it was just read and found to be ours. */
+  async load(affinity: BlockAffinity, pools: readonly EffectiveIPPool[]): Promise<BlockCommitter | undefined> {
+    const cidr = parseCIDR(affinity.spec.cidr);
+    if (!isInPools(cidr, pools) || this.committer(cidr).isOwn || this.#isLeftAlone(cidr)) return undefined;
+    // Wholly reserved: nothing to be had.
+    if (this.#tools.reservations().covers(cidr)) return undefined;
+    const isLoaded = await this.#exclusively(cidr, () => loadAffineBlock(this.#tools, cidr, affinity));
+    return isLoaded ? this.committer(cidr) : undefined;
+  }
+
+  async labelOwned(): Promise<void> {
+    const { sources, store, nodeName, onBackgroundError } = this.#tools;
+    for (const affinity of await sources.ownAffinities()) {
+      const { labels } = affinity.metadata;
+      const wanted = Object.entries(affinityLabels(nodeName, parseCIDR(affinity.spec.cidr)));
+      if (wanted.every(([key, value]) => labels?.[key] === value)) continue;
+      // Empty text is how old releases wrote that a claim is confirmed.
+      const outcome = await store.update("affinity", withState(affinity, affinity.spec.state || "confirmed"));
+      const what = `label affinity ${affinity.metadata.name}`;
+      // Somebody else wrote it meanwhile: then it has labels now, or gets them with the next write.
+      if (outcome.kind === "refused") onBackgroundError(refusedError(what, outcome));
+    }
+  }
+
+  /** Reads the affine blocks that were not read yet, until one has room. */
+  async #loadNext(pools: readonly EffectiveIPPool[]): Promise<boolean> {
+    for (const affinity of await this.#tools.sources.ownAffinities()) {
+      const committer = await this.load(affinity, pools);
+      if (committer !== undefined && committer.free > 0) return true;
+    }
+    return false;
+  }
+
+  async #claimNew(pools: readonly EffectiveIPPool[], settings: IPAMSettings, isNeeded: boolean): Promise<Found> {
+    if (!settings.autoAllocateBlocks) return { kind: "short", reason: { kind: "forbidden" } };
+    const hadForeign = this.#foreign.length > 0;
+    let tally = await this.#search(pools, settings);
+    if ("kind" in tally) return tally;
+    if (!isNeeded && !hadForeign) return exhausted(tally, settings);
+    // What we found to be somebody else's may have been given up since.
+    const blocks = await this.#listBlocks();
+    if (hadForeign) tally = await this.#search(pools, settings);
+    if ("kind" in tally) return tally;
+    if (!isNeeded) return exhausted(tally, settings);
+    return (await this.#takeListed(pools, settings, blocks)) ?? { ...exhausted(tally, settings), blocks };
+  }
+
+  async #search(pools: readonly EffectiveIPPool[], settings: IPAMSettings): Promise<Found | SearchTally> {
+    const { sources, nodeName, turn } = this.#tools;
+    const all = await sources.pools();
+    const own = await sources.ownAffinities();
+    let known = this.#known(await sources.knownBlocks());
+    const tally = { taken: 0, overlapped: 0, reserved: 0 };
+    const reservations = this.#tools.reservations();
+    const passOver = (candidate: CIDR): CIDR | undefined => {
+      const reserved = reservations.widest(candidate);
+      if (reserved !== undefined) tally.reserved++;
+      return reserved;
+    };
+    let seen = 0;
+    for (const pool of pools) {
+      for (const cidr of blockCandidates(pool, nodeName, passOver)) {
+        if (++seen % CANDIDATES_A_TURN === 0) await turn();
+        const other = known.overlap(cidr);
+        const isTaken = other?.prefixLength === cidr.prefixLength || this.#busy.has(formatCIDR(cidr));
+        if (isTaken) tally.taken++;
+        else if (other !== undefined || coveringPool(cidr, pool, all) !== undefined) tally.overlapped++;
+        else if (reservations.covers(cidr)) tally.reserved++;
+        else {
+          const limit = this.#limit(pools, settings, own);
+          if (limit !== undefined) return { kind: "short", reason: limit };
+          if (await this.#exclusively(cidr, () => claimBlock(this.#tools, cidr))) return OWNED;
+          // Somebody's block that the sources did not know. There may be more, so look once at all that there are.
+          tally.taken++;
+          await this.#listBlocks();
+          this.#foreign = [...this.#foreign, cidr];
+          known = this.#known(await sources.knownBlocks());
+        }
+      }
+    }
+    return this.#limited(pools, settings, own) ?? tally;
+  }
+
+  /** A node at its limit hears of the limit, whether or not there would be a block. */
+  #limited(
+    pools: readonly EffectiveIPPool[],
+    settings: IPAMSettings,
+    own: readonly BlockAffinity[],
+  ): Found | undefined {
+    const reason = this.#limit(pools, settings, own);
+    return reason && { kind: "short", reason };
+  }
+
+  /** Set when the node has as many blocks as it may, those included that are just being claimed. */
+  #limit(
+    pools: readonly EffectiveIPPool[],
+    { maxBlocksPerHost }: IPAMSettings,
+    own: readonly BlockAffinity[],
+  ): Limit | undefined {
+    const limit = maxBlocksPerHost > 0 ? maxBlocksPerHost : DEFAULT_BLOCK_LIMIT;
+    const claimed = own.map(({ spec }) => parseCIDR(spec.cidr));
+    const busy = [...this.#busy.values()].map(({ cidr }) => cidr);
+    const held = [...claimed, ...busy, ...this.ownIn(pools).map(({ cidr }) => cidr)];
+    const owned = new Set(held.filter((cidr) => isInPools(cidr, pools)).map(formatCIDR)).size;
+    return owned < limit ? undefined : { kind: "limit", owned, limit, maxBlocksPerHost };
+  }
+
+  /** Blocks that are ours without an affinity, and empty ones of others. */
+  async #takeListed(
+    pools: readonly EffectiveIPPool[],
+    settings: IPAMSettings,
+    blocks: readonly IPAMBlock[],
+  ): Promise<Found | undefined> {
+    const { clock, nodeName, sources } = this.#tools;
+    const inPools = blocks.filter(
+      (block) => isInPools(parseCIDR(block.spec.cidr), pools) && damageOf(block).length === 0,
+    );
+    for (const { spec } of inPools) {
+      const cidr = parseCIDR(spec.cidr);
+      if (spec.affinity !== hostAffinity(nodeName) || this.committer(cidr).isOwn || this.#isLeftAlone(cidr)) continue;
+      const isLoaded = await this.#exclusively(cidr, () => loadAffineBlock(this.#tools, cidr));
+      if (isLoaded && this.committer(cidr).free > 0) return OWNED;
+    }
+    const own = await sources.ownAffinities();
+    for (const block of this.#shuffled(inPools)) {
+      const cidr = parseCIDR(block.spec.cidr);
+      if (block.spec.affinity === hostAffinity(nodeName) || !mayTakeOver(block, clock.nowMs())) continue;
+      if (!pools.some((pool) => pool.blockSize === cidr.prefixLength && cidrCovers(pool.cidr, cidr))) continue;
+      if (this.#freeOf(block) === 0) continue;
+      const limited = this.#limited(pools, settings, own);
+      if (limited !== undefined) return limited;
+      if (await this.#exclusively(cidr, () => takeOverBlock(this.#tools, block))) return OWNED;
+    }
+    return undefined;
+  }
+
+  #adoptLenders(pools: readonly EffectiveIPPool[], blocks: readonly IPAMBlock[]): boolean {
+    const lenders = this.#shuffled(blocks).filter((block) => this.#canLend(block, pools));
+    for (const block of lenders.slice(0, MAX_LENDERS)) {
+      const committer = this.committer(parseCIDR(block.spec.cidr));
+      if (committer.lendable <= 0) committer.adopt(block);
+    }
+    return this.lendersIn(pools).length > 0;
+  }
+
+  #canLend(block: IPAMBlock, pools: readonly EffectiveIPPool[]): boolean {
+    const isOther = block.spec.affinity !== hostAffinity(this.#tools.nodeName) && isLender(block);
+    if (!isOther || !isInPools(parseCIDR(block.spec.cidr), pools)) return false;
+    return this.#freeOf(block) > 0 && damageOf(block).length === 0;
+  }
+
+  #freeOf({ spec }: IPAMBlock): number {
+    return spec.deleted ? 0 : freeCount(spec, this.#tools.reservations().of(parseCIDR(spec.cidr)));
+  }
+
+  /** In an order that differs by node, so that nodes seldom reach for the same block. */
+  #shuffled(blocks: readonly IPAMBlock[]): readonly IPAMBlock[] {
+    const rank = (block: IPAMBlock): number => fnv1(`${block.spec.cidr} ${this.#tools.nodeName}`);
+    return [...blocks].sort((a, b) => rank(a) - rank(b));
+  }
+
+  async #shortage(
+    pools: readonly EffectiveIPPool[],
+    reason: ShortageReason,
+    blocks: readonly IPAMBlock[],
+  ): Promise<Shortage> {
+    const { nodeName } = this.#tools;
+    const shortage = { nodeName, pools, owned: this.ownIn(pools).length, reason };
+    try {
+      const free = (await this.#freeElsewhere(blocks)).filter(({ cidr }) => isInPools(cidr, pools));
+      return { ...shortage, elsewhere: { addresses: free.reduce((n, f) => n + f.free, 0), blocks: free.length } };
+    } catch {
+      // The reason is known, and the numbers are only for people.
+      return shortage;
+    }
+  }
+
+  async #freeElsewhere(
+    blocks: readonly IPAMBlock[],
+  ): Promise<readonly { readonly cidr: CIDR; readonly free: number }[]> {
+    const { clock, store, nodeName } = this.#tools;
+    const isRecent = this.#survey !== undefined && clock.nowMs() - this.#survey.atMs < SURVEY_MS;
+    if (isRecent && blocks.length === 0) return this.#survey?.free ?? [];
+    const listed = blocks.length > 0 ? blocks : await store.list("block");
+    const others = listed.filter((block) => block.spec.affinity !== hostAffinity(nodeName) && isLender(block));
+    const counted = others.map((block) => ({ cidr: parseCIDR(block.spec.cidr), free: this.#freeOf(block) }));
+    const free = counted.filter((block) => block.free > 0);
+    this.#survey = { atMs: clock.nowMs(), free };
+    return free;
+  }
+
+  /** Gives up empty blocks of pools that do not select this node any more. */
+  async #giveUpStrays(): Promise<void> {
+    const { sources, store, onBackgroundError } = this.#tools;
+    const pools = (await sources.pools()).filter(({ enabled }) => enabled);
+    if (!selectorsInUse(pools).nodeSelector) return;
+    const labels = await sources.nodeLabels();
+    for (const affinity of await sources.ownAffinities()) {
+      const cidr = parseCIDR(affinity.spec.cidr);
+      const around = pools.filter((pool) => isInPools(cidr, [pool]));
+      if (around.length === 0 || around.some((pool) => selectsNode(pool, labels) !== false)) continue;
+      try {
+        const block = await store.get("block", blockName(cidr));
+        if (block === undefined || !isEmptyBlock(block.spec)) continue;
+        if (await releaseEmpty(store, affinity, block.spec.sequenceNumber)) this.committer(cidr).adopt(undefined);
+      } catch (error) {
+        onBackgroundError(error);
+      }
+    }
+  }
+
+  #known(blocks: readonly CIDR[]): KnownBlocks {
+    const known = new KnownBlocks(blocks);
+    for (const cidr of this.#foreign) known.add(cidr);
+    for (const { cidr, isOwn } of this.#committers.values()) if (isOwn) known.add(cidr);
+    return known;
+  }
+
+  async #listBlocks(): Promise<readonly IPAMBlock[]> {
+    const blocks = await this.#tools.store.list("block");
+    this.#foreign = blocks.map((block) => parseCIDR(block.spec.cidr));
+    return blocks;
+  }
+
+  /** Full by what we saw last; a collector may have given addresses back since. */
+  async #refreshFull(pools: readonly EffectiveIPPool[]): Promise<boolean> {
+    const full = this.ownIn(pools).filter((committer) => committer.free <= 0);
+    for (const committer of full) {
+      try {
+        await committer.refresh();
+      } catch (error) {
+        this.#noteIfBroken(committer.cidr, error);
+        committer.adopt(undefined);
+      }
+    }
+    return full.some((committer) => committer.free > 0);
+  }
+
+  #isLeftAlone(cidr: CIDR): boolean {
+    return (this.#broken.get(formatCIDR(cidr))?.untilMs ?? 0) > this.#tools.clock.nowMs();
+  }
+
+  /** One damaged object must not keep the node from its other blocks. */
+  #noteIfBroken(cidr: CIDR, error: unknown): void {
+    if (!(error instanceof IPAMError) || error.code !== "BrokenObject") throw error;
+    this.noteBroken(cidr, error);
+  }
+
+  /** True when the block is this node's now. A block that another claim is busy with counts as not. */
+  async #exclusively(cidr: CIDR, fn: () => ReturnType<typeof claimBlock>): Promise<boolean> {
+    const key = formatCIDR(cidr);
+    if (this.#busy.has(key)) return false;
+    const { promise: end, resolve } = Promise.withResolvers<void>();
+    this.#busy.set(key, { cidr, end });
+    try {
+      const block = await fn();
+      if (block === undefined) return false;
+      const committer = this.committer(cidr);
+      committer.adopt(block);
+      this.#tools.onOwned(committer);
+      return true;
+    } catch (error) {
+      this.#noteIfBroken(cidr, error);
+      return false;
+    } finally {
+      this.#busy.delete(key);
+      resolve();
+    }
+  }
+}
+
+function exhausted(tally: SearchTally, { strictAffinity }: IPAMSettings): Extract<Found, { kind: "short" }> {
+  return { kind: "short", reason: { kind: "exhausted", tally, strictAffinity } };
+}
+
+/** Nodes lend, and so do blocks without an owner; virtual owners, such as load balancers, do not. */
+function isLender({ spec }: IPAMBlock): boolean {
+  return !spec.deleted && (spec.affinity === undefined || nodeOfAffinity(spec.affinity) !== undefined);
+}
+
+function isInPools(cidr: CIDR, pools: readonly EffectiveIPPool[]): boolean {
+  return pools.some((pool) => cidrFamily(cidr) === pool.family && cidrCovers(pool.cidr, cidr));
+}
