@@ -31,8 +31,8 @@ export interface KubeSourceOptions {
 const DEFAULT_LEAK_GRACE = "15m";
 /** A block is some kilobytes. */
 const PAGE_SIZE = 200;
-/** From this many pods of one namespace on, a list of it is cheaper than a GET each. */
-const LIST_FROM = 20;
+/** A page of a list costs the API server about as much as this many GETs. */
+const GETS_PER_PAGE = 20;
 const IN_FLIGHT = 16;
 const TIMEOUT_MS = 60_000;
 
@@ -121,7 +121,7 @@ export class KubeSource implements ClusterSource {
     const byNamespace = Map.groupBy(pods, (key) => key.slice(0, key.indexOf("/")));
     for (const [namespace, keys] of byNamespace) {
       const add = (pod: Pod): unknown => foundPods.set(`${namespace}/${pod.metadata.name}`, projectPodFacts(pod));
-      if (keys.length >= LIST_FROM) {
+      if (keys.length > GETS_PER_PAGE * this.#pagesOf(namespace)) {
         tasks.push(
           limit(async () => {
             for await (const pod of this.#all(PODS, signal, namespace)) add(pod);
@@ -145,6 +145,13 @@ export class KubeSource implements ClusterSource {
       pod: (namespace, name) => foundPods.get(`${namespace}/${name}`),
       hasNodes: this.view.hasNodes,
     };
+  }
+
+  /** By what is watched: a guess, and good enough to choose the cheaper way. */
+  #pagesOf(namespace: string): number {
+    let pods = 0;
+    for (const key of this.#pods.keys()) if (key.startsWith(`${namespace}/`)) pods++;
+    return Math.ceil((pods + 1) / PAGE_SIZE);
   }
 
   async #find<T extends KubeObject>(

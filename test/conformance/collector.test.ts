@@ -124,7 +124,10 @@ class Cluster {
       requestsPerSecond: 1000,
       minHandleGraceMs: 0,
     });
-    this.#running = collector.run(this.stop.signal).finally(async () => await source.stop());
+    this.#running = (async (): Promise<void> => {
+      await collector.run(this.stop.signal);
+      await source.stop();
+    })();
   }
 
   /** Addresses in use, by node. */
