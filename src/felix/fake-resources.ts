@@ -2,7 +2,11 @@
 import type { BlockAffinity, BlockAffinitySpec } from "../crds/block-affinity.ts";
 import type { Node } from "../crds/core.ts";
 import type { IPPool, IPPoolSpec } from "../crds/ip-pool.ts";
+import type { IPAMBlock } from "../crds/ipam-block.ts";
+import { blockName } from "../crds/names.ts";
+import { cidrSize, parseCIDR } from "../net/cidr.ts";
 import { parseIP } from "../net/ip.ts";
+import type { BorrowedBlock } from "./calc/borrowed.ts";
 import type { FelixMetrics, Logger, Source, SourceChange, WorkloadEndpoint } from "./ports.ts";
 
 /** Objects and collaborators for Felix's tests. */
@@ -31,6 +35,40 @@ export function fakeAffinity(
   };
 }
 
+/** A block of 4 or so addresses, of which the ordinals in `holders` are in use; null: in use by no node. */
+export function fakeBlock(
+  cidr: string,
+  affinity: string | undefined,
+  holders: Readonly<Record<number, string | null>>,
+): IPAMBlock {
+  const nodes = [...new Set(Object.values(holders))];
+  const allocations = Array.from({ length: cidrSize(parseCIDR(cidr)) }, (_, ordinal) => {
+    const holder = holders[ordinal];
+    return holder === undefined ? null : nodes.indexOf(holder);
+  });
+  return {
+    apiVersion: "crd.projectcalico.org/v1",
+    kind: "IPAMBlock",
+    metadata: { name: blockName(parseCIDR(cidr)) },
+    spec: {
+      cidr,
+      ...(affinity === undefined ? {} : { affinity }),
+      allocations,
+      unallocated: [...allocations.keys()].filter((ordinal) => allocations[ordinal] === null),
+      attributes: nodes.map((node) => ({ handle_id: `h-${node}`, ...(node === null ? {} : { secondary: { node } }) })),
+      sequenceNumber: 1n,
+      sequenceNumberForAllocation: {},
+      deleted: false,
+      strictAffinity: false,
+    },
+  };
+}
+
+/** Addresses and the nodes that borrow them. */
+export function fakeBorrowed(name: string, borrowers: Readonly<Record<string, string>>): BorrowedBlock {
+  return { name, addresses: Object.entries(borrowers).map(([ip, node]) => ({ ip: parseIP(ip), node })) };
+}
+
 export function fakePool(name: string, cidr: string, spec: Partial<IPPoolSpec> = {}): IPPool {
   return { apiVersion: "crd.projectcalico.org/v1", kind: "IPPool", metadata: { name }, spec: { cidr, ...spec } };
 }
@@ -39,8 +77,14 @@ export function fakeEndpoint(key: string, hostIfIndex: number, ...ips: readonly 
   return { key, hostIface: `cali${key}`, hostIfIndex, ips: ips.map(parseIP) };
 }
 
+type Named = { readonly metadata: { readonly name: string } } | { readonly name: string };
+
+function nameOf(object: Named): string {
+  return "name" in object ? object.name : object.metadata.name;
+}
+
 /** A source that tests fill by hand. */
-export class FakeSource<T extends { readonly metadata: { readonly name: string } }> implements Source<T> {
+export class FakeSource<T extends Named> implements Source<T> {
   readonly synced: Promise<void>;
   /** Says that the first list is complete. */
   readonly sync: () => void;
@@ -64,8 +108,8 @@ export class FakeSource<T extends { readonly metadata: { readonly name: string }
   }
 
   set(object: T): void {
-    this.#objects.set(object.metadata.name, object);
-    for (const handler of this.#handlers) handler({ key: object.metadata.name, new: object });
+    this.#objects.set(nameOf(object), object);
+    for (const handler of this.#handlers) handler({ key: nameOf(object), new: object });
   }
 
   delete(name: string): void {

@@ -6,7 +6,17 @@ import type { IPPool } from "../crds/ip-pool.ts";
 import { FakeClock } from "../lib/fake-clock.ts";
 import { parseCIDR } from "../net/cidr.ts";
 import { type Family, parseIP } from "../net/ip.ts";
-import { FakeLog, FakeSource, fakeAffinity, fakeEndpoint, fakeNode, fakePool, noMetrics } from "./fake-resources.ts";
+import type { BorrowedBlock } from "./calc/borrowed.ts";
+import {
+  FakeLog,
+  FakeSource,
+  fakeAffinity,
+  fakeBorrowed,
+  fakeEndpoint,
+  fakeNode,
+  fakePool,
+  noMetrics,
+} from "./fake-resources.ts";
 import { FakeRouteDataplane } from "./fake-route-dataplane.ts";
 import { createFelix, type Felix, type FelixOptions } from "./felix.ts";
 import { formatKernelRoute, sameKernelRoute } from "./kernel-route.ts";
@@ -56,7 +66,7 @@ function setUp(options: Partial<FelixOptions> = {}) {
     enableForwarding: (families) => forwarding.push(families),
     ...options,
   };
-  const open = (): Felix => createFelix(felixOptions);
+  const open = (more: Partial<FelixOptions> = {}): Felix => createFelix({ ...felixOptions, ...more });
   const syncAll = (): void => {
     for (const source of Object.values(sources)) source.sync();
   };
@@ -182,7 +192,9 @@ describe("Felix", () => {
     await clock.advance(10);
     expect(shown()).toEqual([]);
     await clock.advance(1000);
-    expect(log.said("warn")).toEqual(["node-b: No Node object of this name; its blocks get no route (2 destinations)"]);
+    expect(log.said("warn")).toEqual([
+      "node-b: No Node object of this name; its blocks and borrowed addresses get no route (2 destinations)",
+    ]);
     await felix.stop();
   });
 
@@ -387,6 +399,52 @@ describe("Felix", () => {
     const lines = log.said("info").filter((line) => line.startsWith("route updates:"));
     expect(lines.length).toBeGreaterThanOrEqual(1);
     expect(lines.length).toBeLessThanOrEqual(2);
+    await felix.stop();
+  });
+
+  test("start() does not wait for borrowed addresses, and keeps an earlier process's routes to nodes until they are known", async () => {
+    const borrowed = new FakeSource<BorrowedBlock>();
+    const world = setUp();
+    const { clock, kernel, sources, syncAll, shown } = world;
+    const remote = (ip: string): KernelRoute => ({
+      ...podRoute(ip, NIC),
+      gateway: parseIP("192.0.2.2"),
+      onlink: true,
+      scope: "universe",
+    });
+    kernel.put(remote("10.0.0.5"));
+    kernel.put(remote("10.0.0.6"));
+    const felix = world.open({ sources: { ...sources, borrowed } });
+    felix.start();
+    syncAll();
+    await clock.advance(1000);
+    const kept = ["10.0.0.5/32 via 192.0.2.2 dev eth0 proto 80", "10.0.0.6/32 via 192.0.2.2 dev eth0 proto 80"];
+    expect(shown()).toEqual([OWN, REMOTE, ...kept].toSorted());
+    expect(felix.health.readiness().ok).toBe(true);
+
+    kernel.writes.length = 0;
+    borrowed.set(fakeBorrowed("10-0-0-0-26", { "10.0.0.5": "node-b" }));
+    borrowed.sync();
+    await clock.advance(1000);
+    expect(shown()).toEqual([OWN, REMOTE, "10.0.0.5/32 via 192.0.2.2 dev eth0 proto 80"].toSorted());
+    expect(kernel.writes).toEqual([]);
+
+    borrowed.delete("10-0-0-0-26");
+    await clock.advance(1000);
+    expect(shown()).toEqual([OWN, REMOTE].toSorted());
+    await felix.stop();
+  });
+
+  test("borrowed addresses that stay unknown do not keep old routes for ever", async () => {
+    const borrowed = new FakeSource<BorrowedBlock>();
+    const world = setUp();
+    const { clock, kernel, sources, syncAll, shown } = world;
+    kernel.put({ ...podRoute("10.0.0.5", NIC), gateway: parseIP("192.0.2.2"), onlink: true, scope: "universe" });
+    const felix = world.open({ sources: { ...sources, borrowed } });
+    felix.start();
+    syncAll();
+    await clock.advance(180_000);
+    expect(shown()).toEqual([OWN, REMOTE].toSorted());
     await felix.stop();
   });
 });

@@ -4,13 +4,14 @@ import type { Node } from "../crds/core.ts";
 import type { IPPool } from "../crds/ip-pool.ts";
 import type { Clock } from "../lib/clock.ts";
 import { describeError } from "../lib/errors.ts";
-import { formatCIDR, hostCIDR } from "../net/cidr.ts";
+import { cidrSize, formatCIDR, hostCIDR } from "../net/cidr.ts";
 import { type Family, formatIP } from "../net/ip.ts";
 import { ApplyLoop } from "./apply-loop.ts";
+import type { BorrowedBlock } from "./calc/borrowed.ts";
 import type { Finding } from "./calc/findings.ts";
 import { addressOf } from "./calc/node-addresses.ts";
 import type { NodeClaims } from "./calc/node-status.ts";
-import { CalcState, type Input } from "./calc/state.ts";
+import { CalcState } from "./calc/state.ts";
 import { NodeStatusDriver, type NodeStatusPort } from "./drivers/node-status.ts";
 import { type ApplyReport, RouteTable } from "./drivers/route-table.ts";
 import { FelixLog } from "./felix-log.ts";
@@ -21,6 +22,7 @@ import type {
   FelixMetrics,
   Health,
   KernelChange,
+  KernelRoute,
   Logger,
   RouteDataplane,
   Source,
@@ -35,6 +37,8 @@ export interface FelixOptions {
     readonly nodes: Source<Node>;
     readonly affinities: Source<BlockAffinity>;
     readonly pools: Source<IPPool>;
+    /** Blocks of which others than the owner have addresses, by name. Nothing waits for it; absent: there are none. */
+    readonly borrowed?: Source<BorrowedBlock>;
   };
   readonly clock: Clock;
   /** From 0 (included) to 1. */
@@ -69,6 +73,8 @@ const RESYNC_SPACING_FACTOR = 10;
 /** Between two listings of links: other people's containers must not cost one each. Units: milliseconds. */
 const LINKS_SPACING_MS = 1000;
 const LAZY_WAKE_MS = 1000;
+/** What an earlier process has borrowed routes for is kept until they are known, and at most so long. Units: milliseconds. */
+const BORROWED_GRACE_MS = 60_000;
 /** A link that flaps loses its IPv4 routes without a notification of its own. Units: milliseconds. */
 const RESYNC_AFTER_LINK_MS = 5000;
 
@@ -82,7 +88,7 @@ export function createFelix(options: FelixOptions): Felix {
  *
  * Invariants: callbacks only record and wake the loop; a turn reads links, flushes the calculation through the manager
  * into the table, and applies. Nothing is written to the kernel before nodes, affinities and pools are in
- * sync and the recorded endpoints are loaded.
+ * sync and the recorded endpoints are loaded; borrowed addresses, for which all blocks have to be read, come later.
  */
 class FelixAgent implements Felix {
   readonly health: Health;
@@ -105,6 +111,8 @@ class FelixAgent implements Felix {
   #resyncAllowedMs = 0;
   #isMonitorUp = false;
   #isFirstApplyDone = false;
+  /** Until when routes that may be those of borrowed addresses are left alone. Units: Unix milliseconds. */
+  #borrowedDueMs = 0;
   #lastError: string | undefined;
   #forwardingError: Finding | undefined;
 
@@ -113,7 +121,8 @@ class FelixAgent implements Felix {
     this.#options = options;
     this.#state = new CalcState(nodeName);
     const linkName = (ifIndex: number): string | undefined => this.#manager.linkName(ifIndex);
-    this.#table = new RouteTable({ dataplane, clock, random, linkName, onForeign: wantGatewayRoute });
+    const isUndecided = (route: KernelRoute): boolean => isBehindNode(route) && clock.nowMs() < this.#borrowedDueMs;
+    this.#table = new RouteTable({ dataplane, clock, random, linkName, onForeign: wantGatewayRoute, isUndecided });
     this.#log = new FelixLog(log, clock.nowMs(), linkName);
     this.#nodeStatus =
       options.nodeStatus === undefined
@@ -162,18 +171,31 @@ class FelixAgent implements Felix {
     this.#state.markSynced("endpoints");
     metrics.datastoreResyncStarted();
     const state = this.#state;
-    this.#follow("nodes", sources.nodes, {
+    this.#follow(sources.nodes, {
       onSet: (node) => this.#setNode(node),
       onDelete: (name) => state.deleteNode(name),
+      onSynced: () => state.markSynced("nodes"),
     });
-    this.#follow("affinities", sources.affinities, {
+    this.#follow(sources.affinities, {
       onSet: (affinity) => state.setAffinity(affinity),
       onDelete: (name) => state.deleteAffinity(name),
+      onSynced: () => state.markSynced("affinities"),
     });
-    this.#follow("pools", sources.pools, {
+    this.#follow(sources.pools, {
       onSet: (pool) => state.setPool(pool),
       onDelete: (name) => state.deletePool(name),
+      onSynced: () => state.markSynced("pools"),
     });
+    if (sources.borrowed !== undefined) {
+      this.#borrowedDueMs = this.#options.clock.nowMs() + BORROWED_GRACE_MS;
+      this.#follow(sources.borrowed, {
+        onSet: ({ name, addresses }) => state.setBorrowed(name, addresses),
+        onDelete: (name) => state.deleteBorrowed(name),
+        onSynced: () => {
+          this.#borrowedDueMs = 0;
+        },
+      });
+    }
     // Before the first listing, so that no change falls between the two.
     this.#stops.push(dataplane.watch((change) => this.#onKernelChange(change)));
     this.#isMonitorUp = true;
@@ -195,9 +217,12 @@ class FelixAgent implements Felix {
 
   /** Takes what a source has, and each change after it. Doubled news does no harm. */
   #follow<T>(
-    input: Input,
     source: Source<T>,
-    { onSet, onDelete }: { onSet: (object: T) => void; onDelete: (name: string) => void },
+    {
+      onSet,
+      onDelete,
+      onSynced,
+    }: { onSet: (object: T) => void; onDelete: (name: string) => void; onSynced: () => void },
   ): void {
     const stop = source.onChange((change) => {
       if (change.new === undefined) onDelete(change.key);
@@ -207,7 +232,7 @@ class FelixAgent implements Felix {
     this.#stops.push(stop);
     for (const object of source.list()) onSet(object);
     void source.synced.then(() => {
-      this.#state.markSynced(input);
+      onSynced();
       this.#loop.wake();
     });
   }
@@ -366,4 +391,9 @@ class FelixAgent implements Felix {
     const waits = [this.#resyncDueMs - nowMs, report.againInMs, findingsInMs].filter((ms) => ms !== undefined);
     return Math.max(0, Math.min(...waits));
   }
+}
+
+/** Whether this may be the route of an address that another node has borrowed. */
+function isBehindNode({ dst, gateway }: KernelRoute): boolean {
+  return gateway !== undefined && cidrSize(dst) === 1;
 }

@@ -26,16 +26,15 @@ export interface BlockClaim {
   readonly createdAt: string;
 }
 
-/**
- * Everything that is said about one destination. A place for borrowed addresses (an ordinal whose `secondary.node` is
- * not the block's owner) is here, as a third list, once blocks are watched.
- */
+/** Everything that is said about one destination. */
 export interface Destination {
   readonly dst: CIDR;
   /** Shape: any order. */
   readonly claims: Iterable<BlockClaim>;
   /** Local pod interfaces with this address. Shape: any order. */
   readonly endpoints: Iterable<WorkloadEndpoint>;
+  /** Nodes that use this address out of a block that is not theirs. Shape: any order. */
+  readonly borrowers: Iterable<string>;
 }
 
 /** The state around one destination. */
@@ -79,15 +78,18 @@ export function claimOf(object: BlockAffinity): BlockClaim | undefined {
  * Decides the one route of a destination. Depends only on its arguments' content, never on their order, so every node
  * comes to the same answer.
  *
- * On equal prefixes a local pod comes before a block. Source: calico-interop 4.2.
+ * On equal prefixes a local pod comes before a borrowed address, and that before a block. Source: calico-interop 4.2.
  */
 export function resolveDestination(destination: Destination, around: Surroundings): Resolution {
-  const workload = resolveWorkload(destination, around);
-  const block = resolveBlock(destination, around);
-  if (workload === NOTHING) return block;
-  if (block === NOTHING) return workload;
-  const route = workload.route ?? block.route;
-  return { ...(route === undefined ? {} : { route }), notes: [...workload.notes, ...block.notes] };
+  const parts = [
+    resolveWorkload(destination, around),
+    resolveBorrowed(destination, around),
+    resolveBlock(destination, around),
+  ].filter((part) => part !== NOTHING);
+  const [first = NOTHING, ...others] = parts;
+  if (others.length === 0) return first;
+  const route = parts.find((part) => part.route !== undefined)?.route;
+  return { ...(route === undefined ? {} : { route }), notes: parts.flatMap(({ notes }) => notes) };
 }
 
 function resolveWorkload({ dst, endpoints }: Destination, around: Surroundings): Resolution {
@@ -106,6 +108,21 @@ function resolveWorkload({ dst, endpoints }: Destination, around: Surroundings):
   }
   const { hostIface, hostIfIndex } = winner;
   return { route: { dst, target: { kind: "workload", hostIface, hostIfIndex } }, notes };
+}
+
+/** The borrower itself has the route of its own pod; everybody else, the block's owner too, sends there. */
+function resolveBorrowed({ dst, borrowers }: Destination, around: Surroundings): Resolution {
+  // Two blocks of different sizes may both hold the address: any choice will do that is the same on all nodes.
+  const [node] = [...borrowers].toSorted();
+  const pool = around.poolOf(dst);
+  if (node === undefined || node === around.localNode || pool?.loadBalancerOnly === true) return NOTHING;
+  if (around.isHostAddress(dst.network)) {
+    const detail = "Address is in use by a pod, says its block, and is the address of a node; it gets no route";
+    return { notes: [{ code: "WorkloadIsHostAddress", subject: formatIP(dst.network), detail }] };
+  }
+  const notes: Note[] = [];
+  const route = routeToNode(dst, node, pool, around, notes);
+  return { ...(route === undefined ? {} : { route }), notes };
 }
 
 function resolveBlock({ dst, claims }: Destination, around: Surroundings): Resolution {
@@ -153,17 +170,28 @@ function targetOf(
   // Without the blackhole, packets to a free address of the block would go out by the default route and come back.
   if (claim.node === around.localNode) return isOneAddress ? undefined : { dst, target: { kind: "blackhole" } };
 
+  return routeToNode(dst, claim.node, pool, around, notes);
+}
+
+/** Adds a note when there is no way to the node. */
+function routeToNode(
+  dst: CIDR,
+  name: string,
+  pool: Pool | undefined,
+  around: Surroundings,
+  notes: Note[],
+): Route | undefined {
   const family = cidrFamily(dst);
-  const node = around.node(claim.node);
+  const node = around.node(name);
   if (node === undefined) {
-    const detail = "No Node object of this name; its blocks get no route";
-    notes.push({ code: "UnknownNode", subject: claim.node, detail });
+    const detail = "No Node object of this name; its blocks and borrowed addresses get no route";
+    notes.push({ code: "UnknownNode", subject: name, detail });
     return undefined;
   }
   const address = addressOf(node, family);
   if (address === undefined) {
-    const detail = `Node has no IPv${family} address; its IPv${family} blocks get no route`;
-    notes.push({ code: "NodeWithoutAddress", subject: `${claim.node} IPv${family}`, detail });
+    const detail = `Node has no IPv${family} address; its IPv${family} blocks and borrowed addresses get no route`;
+    notes.push({ code: "NodeWithoutAddress", subject: `${name} IPv${family}`, detail });
     return undefined;
   }
   if (pool !== undefined && pool.encapsulation !== "none") {
@@ -171,7 +199,7 @@ function targetOf(
     notes.push({ code: "EncapsulationUnsupported", subject: pool.name, detail });
     return undefined;
   }
-  return { dst, target: { kind: "remote", node: claim.node, gateway: address.ip } };
+  return { dst, target: { kind: "remote", node: name, gateway: address.ip } };
 }
 
 /** Whether interface a is the newer one: the other one, with the same address, is being torn down. */

@@ -4,9 +4,10 @@ import { describe, expect, test } from "vitest";
 import type { BlockAffinity } from "../../crds/block-affinity.ts";
 import type { Node } from "../../crds/core.ts";
 import type { IPPool } from "../../crds/ip-pool.ts";
-import { fakeAffinity, fakeEndpoint, fakeNode, fakePool } from "../fake-resources.ts";
+import { fakeAffinity, fakeBorrowed, fakeEndpoint, fakeNode, fakePool } from "../fake-resources.ts";
 import type { WorkloadEndpoint } from "../ports.ts";
 import type { Route } from "./block-routes.ts";
+import type { BorrowedBlock } from "./borrowed.ts";
 import { CalcState } from "./state.ts";
 
 /** A small world, so that everything collides with everything: blocks of three sizes inside two pools, some node IPs. */
@@ -46,22 +47,31 @@ const endpoint = fc
     ips: fc.uniqueArray(fc.constantFrom(...IPS)),
   })
   .map(({ key, ifIndex, ips }) => fakeEndpoint(key, ifIndex, ...ips));
+const borrowed = fc
+  .record({
+    name: fc.constantFrom("block-1", "block-2"),
+    borrowers: fc.dictionary(fc.constantFrom(...IPS), fc.constantFrom(...NODES)),
+  })
+  .map(({ name, borrowers }) => fakeBorrowed(name, borrowers));
 
 type Op =
   | { readonly kind: "node"; readonly object: Node }
   | { readonly kind: "affinity"; readonly object: BlockAffinity }
   | { readonly kind: "pool"; readonly object: IPPool }
-  | { readonly kind: "endpoint"; readonly object: WorkloadEndpoint };
+  | { readonly kind: "endpoint"; readonly object: WorkloadEndpoint }
+  | { readonly kind: "borrowed"; readonly object: BorrowedBlock };
 
 const op: fc.Arbitrary<Op> = fc.oneof(
   node.map((object) => ({ kind: "node" as const, object })),
   affinity.map((object) => ({ kind: "affinity" as const, object })),
   pool.map((object) => ({ kind: "pool" as const, object })),
   endpoint.map((object) => ({ kind: "endpoint" as const, object })),
+  borrowed.map((object) => ({ kind: "borrowed" as const, object })),
 );
 const step = fc.record({ op, isDelete: fc.boolean(), flush: fc.boolean() });
 
 function idOf({ kind, object }: Op): string {
+  if (kind === "borrowed") return `${kind} ${object.name}`;
   return `${kind} ${kind === "endpoint" ? object.key : object.metadata.name}`;
 }
 
@@ -69,6 +79,7 @@ function set(state: CalcState, { kind, object }: Op): void {
   if (kind === "node") state.setNode(object);
   else if (kind === "affinity") state.setAffinity(object);
   else if (kind === "pool") state.setPool(object);
+  else if (kind === "borrowed") state.setBorrowed(object.name, object.addresses);
   else state.setEndpoint(object);
 }
 
@@ -76,6 +87,7 @@ function remove(state: CalcState, { kind, object }: Op): void {
   if (kind === "node") state.deleteNode(object.metadata.name);
   else if (kind === "affinity") state.deleteAffinity(object.metadata.name);
   else if (kind === "pool") state.deletePool(object.metadata.name);
+  else if (kind === "borrowed") state.deleteBorrowed(object.name);
   else state.deleteEndpoint(object.key);
 }
 

@@ -5,9 +5,10 @@ import type { Node } from "../../crds/core.ts";
 import type { IPPool } from "../../crds/ip-pool.ts";
 import { formatCIDR } from "../../net/cidr.ts";
 import { formatIP } from "../../net/ip.ts";
-import { fakeAffinity, fakeEndpoint, fakeNode, fakePool } from "../fake-resources.ts";
+import { fakeAffinity, fakeBorrowed, fakeEndpoint, fakeNode, fakePool } from "../fake-resources.ts";
 import type { WorkloadEndpoint } from "../ports.ts";
 import type { Route } from "./block-routes.ts";
+import type { BorrowedBlock } from "./borrowed.ts";
 import { CalcState } from "./state.ts";
 
 interface Content {
@@ -15,6 +16,7 @@ interface Content {
   readonly affinities?: readonly BlockAffinity[];
   readonly pools?: readonly IPPool[];
   readonly endpoints?: readonly WorkloadEndpoint[];
+  readonly borrowed?: readonly BorrowedBlock[];
 }
 
 interface BaseState extends Content {
@@ -193,6 +195,74 @@ const BASE_STATES: readonly BaseState[] = [
     findings: ["BlockIsHostAddress 192.0.2.1/32"],
   },
   {
+    name: "borrowed addresses: past our own blackhole, out of others' blocks, and out of blocks that nobody owns",
+    ...CLUSTER,
+    affinities: [fakeAffinity("node-a", "10.0.0.0/26"), fakeAffinity("node-b", "10.0.0.64/26")],
+    endpoints: [fakeEndpoint("1", 11, "10.0.0.66")],
+    borrowed: [
+      fakeBorrowed("10-0-0-0-26", { "10.0.0.1": "node-b", "10.0.0.2": "node-c" }),
+      // This node's own: one is wired, the other is not (yet).
+      fakeBorrowed("10-0-0-64-26", { "10.0.0.65": "node-c", "10.0.0.66": "node-a", "10.0.0.67": "node-a" }),
+      fakeBorrowed("10-0-0-128-26", { "10.0.0.129": "node-b" }),
+      fakeBorrowed("fd00---122", { "fd00::1": "node-b" }),
+    ],
+    routes: {
+      "10.0.0.0/26": "blackhole",
+      "10.0.0.64/26": "node-b 192.0.2.2",
+      "10.0.0.66/32": "cali1 11",
+      "10.0.0.1/32": "node-b 192.0.2.2",
+      "10.0.0.2/32": "node-c 192.0.2.3",
+      "10.0.0.65/32": "node-c 192.0.2.3",
+      "10.0.0.129/32": "node-b 192.0.2.2",
+      "fd00::1/128": "node-b 2001:db8::2",
+    },
+  },
+  {
+    name: "the same addresses, borrowed by other nodes, one of them a block of one address",
+    ...CLUSTER,
+    affinities: [fakeAffinity("node-b", "10.0.0.65/32"), fakeAffinity("node-a", "10.0.0.1/32")],
+    borrowed: [
+      fakeBorrowed("10-0-0-0-26", { "10.0.0.2": "node-b" }),
+      fakeBorrowed("10-0-0-1-32", { "10.0.0.1": "node-c" }),
+      fakeBorrowed("10-0-0-64-26", { "10.0.0.66": "node-b" }),
+      fakeBorrowed("10-0-0-65-32", { "10.0.0.65": "node-c" }),
+    ],
+    routes: {
+      "10.0.0.1/32": "node-c 192.0.2.3",
+      "10.0.0.2/32": "node-b 192.0.2.2",
+      "10.0.0.65/32": "node-c 192.0.2.3",
+      "10.0.0.66/32": "node-b 192.0.2.2",
+    },
+  },
+  {
+    name: "borrowers that are unknown, that lack an address, or that borrowed a node's address",
+    ...CLUSTER,
+    nodes: [A, C],
+    borrowed: [
+      fakeBorrowed("10-0-0-0-26", { "10.0.0.1": "node-b", "10.0.0.2": "node-b" }),
+      fakeBorrowed("fd00---122", { "fd00::1": "node-c" }),
+      fakeBorrowed("192-0-2-0-30", { "192.0.2.1": "node-c" }),
+    ],
+    routes: {},
+    findings: ["NodeWithoutAddress node-c IPv6", "UnknownNode node-b", "WorkloadIsHostAddress 192.0.2.1"],
+  },
+  {
+    name: "borrowed addresses of pools with encapsulation, of Services, and of two blocks that overlap",
+    ...CLUSTER,
+    pools: [
+      fakePool("ipip", "10.0.0.0/24", { ipipMode: "Always" }),
+      fakePool("lb", "10.0.1.0/24", { allowedUses: ["LoadBalancer"] }),
+    ],
+    borrowed: [
+      fakeBorrowed("10-0-0-0-26", { "10.0.0.1": "node-b" }),
+      fakeBorrowed("10-0-1-0-26", { "10.0.1.1": "node-b" }),
+      fakeBorrowed("10-0-2-0-26", { "10.0.2.1": "node-c" }),
+      fakeBorrowed("10-0-2-0-27", { "10.0.2.1": "node-b" }),
+    ],
+    routes: { "10.0.2.1/32": "node-b 192.0.2.2" },
+    findings: ["EncapsulationUnsupported ipip"],
+  },
+  {
     name: "malformed objects: ignored and named, the others go on",
     nodes: [A, fakeNode("node-b", ["300.1.1.1", "192.0.2.2"])],
     pools: [POOL4, fakePool("bad", "10.9.0.0/99")],
@@ -230,6 +300,11 @@ function updatesOf(content: Content): Update[] {
         (state) =>
           state.setEndpoint(endpoint),
     ),
+    ...(content.borrowed ?? []).map(
+      ({ name, addresses }): Update =>
+        (state) =>
+          state.setBorrowed(name, addresses),
+    ),
   ];
 }
 
@@ -259,6 +334,13 @@ function removalsOf(from: Content, to: Content): Update[] {
         ({ key }): Update =>
           (state) =>
             state.deleteEndpoint(key),
+      ),
+    ...(from.borrowed ?? [])
+      .filter((block) => !(to.borrowed ?? []).some(({ name }) => name === block.name))
+      .map(
+        ({ name }): Update =>
+          (state) =>
+            state.deleteBorrowed(name),
       ),
   ];
 }

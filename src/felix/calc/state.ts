@@ -7,6 +7,7 @@ import { type CIDR, cidrCovers, cidrFamily, cidrOf, formatCIDR, hostCIDR } from 
 import type { Family, IP } from "../../net/ip.ts";
 import type { WorkloadEndpoint } from "../ports.ts";
 import { type BlockClaim, claimOf, type Route, resolveDestination, sameRoute } from "./block-routes.ts";
+import type { BorrowedAddress } from "./borrowed.ts";
 import { collectFindings, type Finding, type Note } from "./findings.ts";
 import {
   LOCAL_METHODS,
@@ -32,6 +33,8 @@ interface DestinationState {
   readonly claims: Map<string, BlockClaim>;
   /** By the attachment's key. */
   readonly endpoints: Map<string, WorkloadEndpoint>;
+  /** Node by name of the block. */
+  readonly borrowers: Map<string, string>;
 }
 
 /**
@@ -40,7 +43,7 @@ interface DestinationState {
  * Invariants: after `flush`, `routes` is what `resolveDestination` says of each destination from the present content
  * alone: the order, repetition and grouping of the updates that led there never show. Updates are cheap and only mark
  * destinations as dirty; `flush` resolves just these, so one changed resource costs the same with ten blocks or ten
- * thousand. Hazards: a node's address concerns all its blocks, and its /32 as such; a block of one size concerns the
+ * thousand. Hazards: a node's address concerns all its blocks, the addresses it has borrowed, and its /32 as such; a block of one size concerns the
  * smaller blocks inside it; a pool concerns all blocks inside. Each `set…` and `delete…` marks these.
  */
 export class CalcState {
@@ -53,6 +56,10 @@ export class CalcState {
   readonly #destinations = new Map<string, DestinationState>();
   readonly #claimsByAffinity = new Map<string, BlockClaim>();
   readonly #blocksByNode = new Map<string, Set<string>>();
+  /** By name of the block. */
+  readonly #borrowed = new Map<string, readonly BorrowedAddress[]>();
+  /** Destinations that a node has borrowed, with the number of blocks that say so. */
+  readonly #borrowedByNode = new Map<string, Map<string, number>>();
   /** How many claimed blocks there are of each prefix length, by family: nearly always a single length. */
   readonly #lengths: Readonly<Record<Family, Map<number, number>>> = { 4: new Map(), 6: new Map() };
   readonly #endpoints = new Map<string, WorkloadEndpoint>();
@@ -85,8 +92,11 @@ export class CalcState {
     return this.#nodes.get(this.#localNode);
   }
 
-  get counts(): { readonly nodes: number; readonly blocks: number; readonly endpoints: number } {
-    return { nodes: this.#nodes.size, blocks: this.#claimsByAffinity.size, endpoints: this.#endpoints.size };
+  get counts(): Readonly<Record<"nodes" | "blocks" | "borrowed" | "endpoints", number>> {
+    let borrowed = 0;
+    for (const addresses of this.#borrowed.values()) borrowed += addresses.length;
+    const [nodes, blocks, endpoints] = [this.#nodes.size, this.#claimsByAffinity.size, this.#endpoints.size];
+    return { nodes, blocks, borrowed, endpoints };
   }
 
   /** Whether any pool is of the family, so that its forwarding has to be on. */
@@ -134,6 +144,27 @@ export class CalcState {
     this.#replacePool(name, undefined);
   }
 
+  /** Replaces what is borrowed of a block. */
+  setBorrowed(block: string, addresses: readonly BorrowedAddress[]): void {
+    this.deleteBorrowed(block);
+    if (addresses.length === 0) return;
+    this.#borrowed.set(block, addresses);
+    for (const { ip, node } of addresses) {
+      this.#destination(hostCIDR(ip)).borrowers.set(block, node);
+      this.#countBorrowed(node, formatCIDR(hostCIDR(ip)), 1);
+    }
+  }
+
+  deleteBorrowed(block: string): void {
+    const previous = this.#borrowed.get(block);
+    if (previous === undefined) return;
+    this.#borrowed.delete(block);
+    for (const { ip, node } of previous) {
+      this.#destination(hostCIDR(ip)).borrowers.delete(block);
+      this.#countBorrowed(node, formatCIDR(hostCIDR(ip)), -1);
+    }
+  }
+
   setEndpoint(endpoint: WorkloadEndpoint): void {
     this.deleteEndpoint(endpoint.key);
     this.#endpoints.set(endpoint.key, endpoint);
@@ -161,11 +192,12 @@ export class CalcState {
     for (const key of this.#dirty) {
       const destination = this.#destinations.get(key);
       if (destination === undefined) continue;
+      const { dst, claims, endpoints, borrowers } = destination;
       const { route, notes } = resolveDestination(
-        { dst: destination.dst, claims: destination.claims.values(), endpoints: destination.endpoints.values() },
+        { dst, claims: claims.values(), endpoints: endpoints.values(), borrowers: borrowers.values() },
         around,
       );
-      if (destination.claims.size + destination.endpoints.size === 0) this.#destinations.delete(key);
+      if (claims.size + endpoints.size + borrowers.size === 0) this.#destinations.delete(key);
       this.#setNotes(key, notes);
       if (sameRoute(route, this.#routes.get(key))) continue;
       if (route === undefined) {
@@ -200,8 +232,18 @@ export class CalcState {
       }
     }
     for (const key of this.#blocksByNode.get(name) ?? []) this.#dirty.add(key);
+    for (const key of this.#borrowedByNode.get(name)?.keys() ?? []) this.#dirty.add(key);
     if (next === undefined || next.malformed.length === 0) this.#forgetMalformed(`Node ${name}`);
     else this.#setMalformed(`Node ${name}`, `ignored addresses: ${next.malformed.join(", ")}`);
+  }
+
+  #countBorrowed(node: string, key: string, step: 1 | -1): void {
+    const keys = this.#borrowedByNode.get(node) ?? new Map<string, number>();
+    const count = (keys.get(key) ?? 0) + step;
+    if (count === 0) keys.delete(key);
+    else keys.set(key, count);
+    if (keys.size === 0) this.#borrowedByNode.delete(node);
+    else this.#borrowedByNode.set(node, keys);
   }
 
   #countHostAddress(ip: IP, step: 1 | -1): void {
@@ -265,8 +307,8 @@ export class CalcState {
 
   /** Pools and blocks of mixed sizes change rarely, so a scan is cheaper than keeping a tree. */
   #markInside(cidr: CIDR): void {
-    for (const [key, { dst, claims }] of this.#destinations) {
-      if (claims.size > 0 && cidrCovers(cidr, dst)) this.#dirty.add(key);
+    for (const [key, { dst, claims, borrowers }] of this.#destinations) {
+      if (claims.size + borrowers.size > 0 && cidrCovers(cidr, dst)) this.#dirty.add(key);
     }
   }
 
@@ -276,7 +318,7 @@ export class CalcState {
     this.#dirty.add(key);
     let destination = this.#destinations.get(key);
     if (destination === undefined) {
-      destination = { dst, claims: new Map(), endpoints: new Map() };
+      destination = { dst, claims: new Map(), endpoints: new Map(), borrowers: new Map() };
       this.#destinations.set(key, destination);
     }
     return destination;

@@ -20,6 +20,8 @@ export interface RouteTableOptions {
   readonly backoff?: Backoff;
   /** Called with the routes of others after each listing, before anything is written: for wishes that depend on them. */
   readonly onForeign?: (foreign: Iterable<KernelRoute>, sink: RouteSink) => void;
+  /** True for an unknown route of ours that may turn out to be right: it is left alone until the answer is false. */
+  readonly isUndecided?: (route: KernelRoute) => boolean;
 }
 
 /** What one `apply` did. */
@@ -236,6 +238,7 @@ export class RouteTable implements RouteSink {
 
   #mayDelete(key: string, route: KernelRoute): boolean {
     if (this.#held.has(key) || !this.#failures.isDue(key)) return false;
+    if (this.#options.isUndecided?.(route) === true) return false;
     if (ownerOfRoute(route, this.#options.linkName) !== "workload") return true;
     const nowMs = this.#options.clock.nowMs();
     const since = this.#unknownSince.get(key);
