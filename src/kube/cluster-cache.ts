@@ -9,6 +9,7 @@ import {
 import { NAMESPACES, type Namespace, NODES, type Node, PODS, type Pod } from "../crds/core.ts";
 import { IP_POOLS, type IPPool } from "../crds/ip-pool.ts";
 import { IP_RESERVATIONS, type IPReservation, reservedCIDRs } from "../crds/ip-reservation.ts";
+import { IPAM_BLOCKS } from "../crds/ipam-block.ts";
 import { IPAM_CONFIG_NAME, IPAM_CONFIGS, type IPAMConfig } from "../crds/ipam-config.ts";
 import type { KubeObject, Resource } from "../crds/object.ts";
 import { projectAffinity, projectNode, sameNode } from "../felix/calc/projections.ts";
@@ -17,6 +18,7 @@ import type { SourceObjects } from "../ipam/sources.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { CIDR } from "../net/cidr.ts";
 import type { KubeClient } from "./api.ts";
+import { BorrowedSource } from "./borrowed-source.ts";
 import { Informer } from "./informer.ts";
 import { namespaceSource, projectNamespace, projectPod } from "./pod-source.ts";
 
@@ -42,7 +44,8 @@ const SYNC_WAIT_MS = 10_000;
 
 /**
  * All that the agent watches: what it costs does not grow with the pods of the cluster. Nodes, affinities and pools change
- * rarely; of pods only this node's are watched; of namespaces the labels and our annotations are kept. See docs/DESIGN.md.
+ * rarely; of pods only this node's are watched; of namespaces the labels and our annotations are kept; blocks are watched
+ * only while addresses are borrowed. See docs/DESIGN.md.
  */
 export class ClusterCache {
   readonly nodes: Informer<Node, Node>;
@@ -50,6 +53,7 @@ export class ClusterCache {
   readonly pools: Informer<IPPool, IPPool>;
   readonly pods: Informer<Pod, PodInfo>;
   readonly namespaces: Informer<Namespace, NamespaceInfo>;
+  readonly borrowed: BorrowedSource;
   readonly #reservations: Informer<IPReservation, readonly CIDR[]>;
   readonly #clusterInformations: Informer<ClusterInformation, ClusterInformation>;
   readonly #ipamConfigs: Informer<IPAMConfig, IPAMConfig>;
@@ -83,14 +87,23 @@ export class ClusterCache {
     this.#reservations = informerOf<IPReservation, readonly CIDR[]>(IP_RESERVATIONS, reservedCIDRs);
     this.#clusterInformations = informerOf(CLUSTER_INFORMATIONS, asIs);
     this.#ipamConfigs = informerOf(IPAM_CONFIGS, asIs);
+    this.borrowed = new BorrowedSource({
+      ...shared,
+      nodes: this.nodes,
+      pools: this.pools,
+      affinities: this.affinities,
+      ipamConfigs: this.#ipamConfigs,
+      onError: (error) => onError(error, IPAM_BLOCKS.plural),
+    });
   }
 
   start(): void {
     for (const informer of this.#all()) informer.start();
+    this.borrowed.start();
   }
 
   async stop(): Promise<void> {
-    await Promise.all(this.#all().map((informer) => informer.stop()));
+    await Promise.all([this.borrowed, ...this.#all()].map((part) => part.stop()));
   }
 
   /** Fulfilled when everything that allocation reads is here. */

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { type RemoteLab, startLab } from "../../src/lab/remote.ts";
+import type { RunResult } from "../../src/lab/run.ts";
+import type { LabPod } from "../../src/lab/types.ts";
+import { waitUntil } from "./support/containerd-machine.ts";
+import { ROOT } from "./support/stack.ts";
+
+/** Pods whose address is not out of a block of their own node, as Calico's nodes and people leave them. */
+
+const REPAIR_MS = 60_000;
+const NODE_IP = { "node-1": "172.30.0.11", "node-2": "172.30.0.12" } as const;
+
+interface Item {
+  readonly metadata: { readonly name: string; readonly labels?: Readonly<Record<string, string>> };
+  readonly spec: { readonly cidr: string; readonly affinity?: string; readonly node?: string };
+}
+
+let lab: RemoteLab;
+let pods: readonly LabPod[];
+
+beforeAll(async () => {
+  lab = await startLab({ root: ROOT, script: join(ROOT, "src/main/lab.ts"), nodes: 3, pods: 6 });
+  pods = await lab.listPods();
+});
+afterAll(() => lab.stop());
+
+async function ok(result: Promise<RunResult>): Promise<string> {
+  const { exitCode, stdout, stderr } = await result;
+  if (exitCode !== 0) throw new Error(`exit status ${exitCode}: ${stderr}${stdout}`);
+  return stdout;
+}
+
+async function listItems(plural: string): Promise<readonly Item[]> {
+  const { items } = JSON.parse(await ok(lab.kubectl(["get", plural, "-o", "json"]))) as { items: Item[] };
+  return items;
+}
+
+async function routesOf(node: string): Promise<string> {
+  return ok(lab.exec(node, ["ip", "route"]));
+}
+
+function podsOn(node: string): readonly LabPod[] {
+  return pods.filter((pod) => pod.node === node);
+}
+
+/** The object by which the node claims its only block, and the block. */
+async function claimOf(node: string): Promise<{ readonly claim: Item; readonly block: Item }> {
+  const claim = (await listItems("blockaffinities")).find(({ spec }) => spec.node === node);
+  const block = (await listItems("ipamblocks")).find(({ spec }) => spec.cidr === claim?.spec.cidr);
+  if (claim === undefined || block === undefined) throw new Error(`No block of ${node}`);
+  return { claim, block };
+}
+
+/** Waits until every pod of the node answers every pod elsewhere, and the node those pods. */
+async function waitForPings(node: string): Promise<void> {
+  const targets = podsOn(node).flatMap(({ ips }) => ips);
+  expect(targets.length).toBeGreaterThan(0);
+  for (const pod of pods) {
+    const ping = async (): Promise<boolean> =>
+      (await lab.exec(pod.name, ["fping", "-q", "-c", "2", "-p", "50", "-t", "500", ...targets])).exitCode === 0;
+    await waitUntil(`pings from ${pod.name} on ${pod.node} to the pods of ${node}`, ping, REPAIR_MS);
+  }
+}
+
+describe("borrowed addresses", () => {
+  test("a block that nobody owns any more: its pods keep routes of their own on all other nodes", async () => {
+    const { claim, block } = await claimOf("node-1");
+    const patch = JSON.stringify([
+      { op: "remove", path: "/spec/affinity" },
+      { op: "remove", path: "/spec/affinityClaimTime" },
+    ]);
+    await ok(lab.kubectl(["patch", "ipamblock", block.metadata.name, "--type=json", "-p", patch]));
+    await ok(lab.kubectl(["delete", "blockaffinity", claim.metadata.name]));
+    await waitUntil(
+      "the block's route to vanish",
+      async () => !(await routesOf("node-2")).includes(`${block.spec.cidr} `),
+      REPAIR_MS,
+    );
+
+    await waitForPings("node-1");
+    for (const node of ["node-2", "node-3"]) {
+      const routes = await routesOf(node);
+      for (const { ips } of podsOn("node-1")) expect(routes).toContain(`${ips[0]} via ${NODE_IP["node-1"]} `);
+    }
+    expect(await routesOf("node-1")).toMatch(new RegExp(`^${podsOn("node-1")[0]?.ips[0]} dev cali`, "m"));
+  });
+
+  test("a restarted agent keeps these routes in the kernel while it reads the blocks", async () => {
+    const before = await routesOf("node-2");
+    await lab.killAgent("node-2", "SIGKILL");
+    await lab.startAgent("node-2");
+    expect(await routesOf("node-2")).toBe(before);
+  });
+
+  test("the block becomes another node's: its pods are reached past that node's blackhole", async () => {
+    const block = (await listItems("ipamblocks")).find(({ spec }) => spec.affinity === undefined);
+    const { claim } = await claimOf("node-2");
+    if (block === undefined) throw new Error("No block without an owner");
+    const patch = JSON.stringify({ spec: { affinity: "host:node-2", affinityClaimTime: "2026-01-01T00:00:00Z" } });
+    await ok(lab.kubectl(["patch", "ipamblock", block.metadata.name, "--type=merge", "-p", patch]));
+    const added = {
+      ...claim,
+      metadata: { name: `node-2-${block.metadata.name}`, labels: claim.metadata.labels },
+      spec: { ...claim.spec, cidr: block.spec.cidr },
+    };
+    await ok(lab.kubectl(["create", "-f", "-"], JSON.stringify(added)));
+    await waitUntil(
+      "the new owner's blackhole",
+      async () => (await routesOf("node-2")).includes(`blackhole ${block.spec.cidr} `),
+      REPAIR_MS,
+    );
+
+    await waitForPings("node-1");
+    expect(await routesOf("node-3")).toContain(`${block.spec.cidr} via ${NODE_IP["node-2"]} `);
+    expect(await routesOf("node-2")).toContain(`${podsOn("node-1")[0]?.ips[0]} via ${NODE_IP["node-1"]} `);
+  });
+
+  test("an address that is given back loses its route everywhere", async () => {
+    const [pod] = podsOn("node-1");
+    if (pod === undefined) throw new Error("No pod on node-1");
+    await lab.delPod(pod.name);
+    pods = await lab.listPods();
+    for (const node of ["node-2", "node-3"]) {
+      const isGone = async (): Promise<boolean> => !(await routesOf(node)).includes(`${pod.ips[0]} `);
+      await waitUntil(`the route of ${pod.name} to vanish from ${node}`, isGone, REPAIR_MS);
+    }
+    await waitForPings("node-1");
+  });
+});
