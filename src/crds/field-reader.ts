@@ -139,7 +139,7 @@ export class FieldReader {
   }
 
   #bigint(field: string, value: unknown): bigint {
-    if (typeof value === "bigint") return value;
+    if (typeof value === "bigint" && BigInt.asIntN(64, value) === value) return value;
     if (typeof value === "number" && Number.isSafeInteger(value)) return BigInt(value);
     throw this.fail(field, value, "a 64-bit integer");
   }

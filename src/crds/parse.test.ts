@@ -36,6 +36,15 @@ describe("parseIPAMBlock()", () => {
     expect(stringifyJSON(parsed)).toContain(numbers);
   });
 
+  test("a number beyond 64 bits is refused, whatever its sign", () => {
+    for (const sequenceNumber of [2n ** 63n, -(2n ** 63n) - 1n, 1e300])
+      expect(() => parseIPAMBlock(block({ sequenceNumber }))).toThrow(
+        /spec.sequenceNumber is .* want a 64-bit integer/,
+      );
+    const largest = { sequenceNumberForAllocation: { "0": 2n ** 63n - 1n } };
+    expect(parseIPAMBlock(block(largest)).spec).toMatchObject(largest);
+  });
+
   test("small sequence numbers become bigint, absent ones 0n and an empty map", () => {
     const small = parseIPAMBlock(block({ sequenceNumber: 3, sequenceNumberForAllocation: { "0": 2 } }));
     expect(small.spec).toMatchObject({ sequenceNumber: 3n, sequenceNumberForAllocation: { "0": 2n } });

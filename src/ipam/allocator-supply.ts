@@ -7,7 +7,8 @@ import { BlockFinder, type FinderTools } from "./allocator-finder.ts";
 import { IPAMError } from "./errors.ts";
 import type { BlockCommitter } from "./group-commit.ts";
 import { type PoolFinding, poolOfAddress, selectorsInUse, selectPools } from "./pools.ts";
-import { NO_RESERVATIONS, type Reservations } from "./reservations.ts";
+import type { Reservations } from "./ports.ts";
+import { NO_RESERVATIONS } from "./reservations.ts";
 import type { PoolNames } from "./types.ts";
 
 export interface SupplyTools extends FinderTools {

@@ -12,7 +12,7 @@ import { ordinalsOfHandle } from "./block.ts";
 import { checkBlock } from "./check-block.ts";
 import { MemoryStore, type MemoryStoreOptions, type StoreRequest } from "./memory-store.ts";
 import type { IPAMSettings, IPAMSources, IPAMStore } from "./ports.ts";
-import { Reservations } from "./reservations.ts";
+import { ReservationIndex } from "./reservations.ts";
 import type { AssignRequest } from "./types.ts";
 
 export const NODE = "node-a";
@@ -61,7 +61,7 @@ export function setUp(setup: Setup = {}): {
     maxBlocksPerHost: 0,
     ...setup.settings,
   };
-  const reservations = new Reservations((setup.reserved ?? []).map(parseCIDR));
+  const reservations = new ReservationIndex((setup.reserved ?? []).map(parseCIDR));
   const sources: IPAMSources = {
     settings: () => settings,
     pools: () => pools,

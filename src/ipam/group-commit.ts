@@ -7,8 +7,7 @@ import { attempts, type LoopTools, refusedError } from "./allocator-attempts.ts"
 import { type BatchPlan, type BlockOp, type BlockOpResult, type Places, planBatch } from "./batch.ts";
 import { freeCount } from "./block.ts";
 import { IPAMError } from "./errors.ts";
-import type { DeleteOutcome, IPAMStore, Refused, UpdateOutcome } from "./ports.ts";
-import type { Reservations } from "./reservations.ts";
+import type { DeleteOutcome, IPAMStore, Refused, Reservations, UpdateOutcome } from "./ports.ts";
 
 export interface CommitTools extends LoopTools {
   readonly store: IPAMStore;

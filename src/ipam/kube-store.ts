@@ -46,9 +46,12 @@ const RESOURCES: { readonly [K in StoredKind]: Resource<StoredKinds[K]> } = {
 /** Allocation's datastore is the Kubernetes API. */
 export class KubeStore implements IPAMStore {
   readonly #client: KubeClient;
+  readonly #onInvalid: (error: InvalidObjectError) => void;
 
-  constructor(client: KubeClient) {
+  /** @param onInvalid hears of objects that a list had to leave out, each time. */
+  constructor(client: KubeClient, onInvalid: (error: InvalidObjectError) => void = () => {}) {
     this.#client = client;
+    this.#onInvalid = onInvalid;
   }
 
   async get<K extends StoredKind>(kind: K, name: string): Promise<StoredKinds[K] | undefined> {
@@ -58,7 +61,9 @@ export class KubeStore implements IPAMStore {
 
   async list<K extends StoredKind>(kind: K): Promise<readonly StoredKinds[K][]> {
     const resource: Resource<StoredKinds[K]> = RESOURCES[kind];
-    return await read(`list ${resource.plural}`, async () => (await this.#client.list(resource)).items);
+    const { items, invalid } = await read(`list ${resource.plural}`, () => this.#client.list(resource));
+    for (const error of invalid) this.#onInvalid(error);
+    return items;
   }
 
   async create<K extends StoredKind>(kind: K, object: StoredKinds[K]): Promise<CreateOutcome<StoredKinds[K]>> {

@@ -4,8 +4,8 @@ import type { EffectiveIPPool } from "../crds/ip-pool.ts";
 import type { IPAMBlock, IPAMBlockStatus } from "../crds/ipam-block.ts";
 import type { IPAMHandle } from "../crds/ipam-handle.ts";
 import type { CIDR } from "../net/cidr.ts";
+import type { IP } from "../net/ip.ts";
 import type { Labels } from "../selector/selector.ts";
-import type { Reservations } from "./reservations.ts";
 
 /** The three kinds that allocation writes. */
 export interface StoredKinds {
@@ -67,6 +67,21 @@ export interface IPAMStore {
 }
 
 export type Awaitable<T> = T | Promise<T>;
+
+/**
+ * The addresses that automatic assignment leaves alone. Asking for one by name, and giving it back, stay possible.
+ *
+ * Source: calico-interop 1.3 and 1.7.
+ */
+export interface Reservations {
+  has(ip: IP): boolean;
+  /** Tells which ordinals of a block are reserved; undefined when none is, as of nearly every block. */
+  of(block: CIDR): ((ordinal: number) => boolean) | undefined;
+  /** Whether every address of a network is reserved, by one reservation or by several together. */
+  covers(network: CIDR): boolean;
+  /** The widest single reservation that holds the whole network, so that a walk can step over all of it at once. */
+  widest(network: CIDR): CIDR | undefined;
+}
 
 /** What the whole cluster is set to. Absent objects mean the defaults. */
 export interface IPAMSettings {

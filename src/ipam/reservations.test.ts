@@ -3,9 +3,9 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { cidrContains, cidrSize, formatCIDR, ipAt, parseCIDR } from "../net/cidr.ts";
 import { parseIP } from "../net/ip.ts";
-import { NO_RESERVATIONS, Reservations } from "./reservations.ts";
+import { NO_RESERVATIONS, ReservationIndex } from "./reservations.ts";
 
-describe("Reservations", () => {
+describe("ReservationIndex", () => {
   const cidr = fc
     .tuple(fc.integer({ min: 0, max: 63 }), fc.integer({ min: 26, max: 32 }), fc.boolean())
     .map(([n, length, isV6]) => parseCIDR(isV6 ? `fd00::${n.toString(16)}/${length + 96}` : `10.0.0.${n}/${length}`));
@@ -13,7 +13,7 @@ describe("Reservations", () => {
   it("agrees with a look at every address", () => {
     fc.assert(
       fc.property(fc.array(cidr, { maxLength: 8 }), cidr, (networks, block) => {
-        const reservations = new Reservations(networks);
+        const reservations = new ReservationIndex(networks);
         const isReserved = reservations.of(block);
         const expected = Array.from({ length: cidrSize(block) }, (_, ordinal) =>
           networks.some((network) => cidrContains(network, ipAt(block, ordinal))),
@@ -25,7 +25,7 @@ describe("Reservations", () => {
   });
 
   it("names the widest reservation around a block", () => {
-    const reservations = new Reservations(["10.0.0.0/24", "10.0.0.0/16", "10.0.0.0/28"].map(parseCIDR));
+    const reservations = new ReservationIndex(["10.0.0.0/24", "10.0.0.0/16", "10.0.0.0/28"].map(parseCIDR));
     const widest = reservations.widest(parseCIDR("10.0.0.0/26"));
     expect(widest && formatCIDR(widest)).toBe("10.0.0.0/16");
     expect(reservations.widest(parseCIDR("10.1.0.0/26"))).toBeUndefined();

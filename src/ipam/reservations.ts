@@ -2,13 +2,10 @@
 import { blockOf, type CIDR, cidrCovers, hostCIDR, ipAt } from "../net/cidr.ts";
 import { addToIP, bitsOf, familyOf, type IP } from "../net/ip.ts";
 import { KnownBlocks } from "./candidates.ts";
+import type { Reservations } from "./ports.ts";
 
-/**
- * The addresses that automatic assignment leaves alone. Asking for one by name, and giving it back, stay possible.
- *
- * Source: calico-interop 1.3 and 1.7.
- */
-export class Reservations {
+/** Reservations, indexed for fast answers. */
+export class ReservationIndex implements Reservations {
   readonly #networks: readonly CIDR[];
   readonly #index: KnownBlocks;
 
@@ -21,13 +18,11 @@ export class Reservations {
     return this.#networks.length > 0 && this.#index.overlap(hostCIDR(ip)) !== undefined;
   }
 
-  /** Tells which ordinals of a block are reserved; undefined when none is, as of nearly every block. */
   of(block: CIDR): ((ordinal: number) => boolean) | undefined {
     if (this.#networks.length === 0 || this.#index.overlap(block) === undefined) return undefined;
     return (ordinal) => this.has(ipAt(block, ordinal));
   }
 
-  /** Whether every address of a network is reserved, by one reservation or by several together. */
   covers(network: CIDR): boolean {
     if (this.#networks.length === 0 || this.#index.overlap(network) === undefined) return false;
     if (this.widest(network) !== undefined) return true;
@@ -35,7 +30,6 @@ export class Reservations {
     return halves(network).every((half) => this.covers(half));
   }
 
-  /** The widest single reservation that holds the whole network, so that a walk can step over all of it at once. */
   widest(network: CIDR): CIDR | undefined {
     return this.#networks
       .filter((reserved) => cidrCovers(reserved, network))
@@ -43,7 +37,7 @@ export class Reservations {
   }
 }
 
-export const NO_RESERVATIONS: Reservations = new Reservations([]);
+export const NO_RESERVATIONS: Reservations = new ReservationIndex([]);
 
 function halves({ network, prefixLength }: CIDR): readonly CIDR[] {
   const lower = blockOf(network, prefixLength + 1);

@@ -6,8 +6,8 @@ import { DEFAULT_IPAM_CONFIG, type IPAMConfig } from "../crds/ipam-config.ts";
 import { type CIDR, parseCIDR } from "../net/cidr.ts";
 import type { Labels } from "../selector/selector.ts";
 import { isHostAffinityOf } from "./affinity.ts";
-import type { Awaitable, IPAMSources } from "./ports.ts";
-import { NO_RESERVATIONS, Reservations } from "./reservations.ts";
+import type { Awaitable, IPAMSources, Reservations } from "./ports.ts";
+import { NO_RESERVATIONS, ReservationIndex } from "./reservations.ts";
 
 /**
  * The objects behind IPAMSources: informers' caches in the agent, lists in a process that ends with its request.
@@ -65,7 +65,7 @@ function lastReservations(): (networks: readonly (readonly CIDR[])[]) => Reserva
   };
   return (networks) => {
     const isSame = networks.length === last.networks.length && networks.every((n, i) => n === last.networks[i]);
-    if (!isSame) last = { networks, reservations: new Reservations(networks.flat()) };
+    if (!isSame) last = { networks, reservations: new ReservationIndex(networks.flat()) };
     return last.reservations;
   };
 }

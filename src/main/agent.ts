@@ -84,7 +84,7 @@ async function main(): Promise<void> {
 
   const ipamLog = logOf("ipam");
   const allocator = createAllocator({
-    store: new KubeStore(client),
+    store: new KubeStore(client, (err) => ipamLog.warn({ err }, "Object left out of a list")),
     sources: sourcesOf(cache.ipamObjects(), nodeName),
     clock,
     random,
