@@ -2,28 +2,21 @@
 import type { BlockAffinity } from "../crds/block-affinity.ts";
 import type { EffectiveIPPool } from "../crds/ip-pool.ts";
 import type { IPAMBlock } from "../crds/ipam-block.ts";
-import { affinityLabels } from "../crds/labels.ts";
 import { blockName } from "../crds/names.ts";
-import { blockOf, type CIDR, cidrCovers, cidrFamily, formatCIDR, hostCIDR, parseCIDR } from "../net/cidr.ts";
+import { blockOf, type CIDR, cidrCovers, formatCIDR, hostCIDR, parseCIDR } from "../net/cidr.ts";
 import type { IP } from "../net/ip.ts";
-import { hostAffinity, nodeOfAffinity, withState } from "./affinity.ts";
-import { refusedError } from "./allocator-attempts.ts";
+import { hostAffinity } from "./affinity.ts";
 import { damageOf } from "./allocator-checked-store.ts";
 import { type ClaimTools, claimBlock, loadAffineBlock } from "./allocator-claims.ts";
-import { mayTakeOver, releaseEmpty, takeOverBlock } from "./allocator-takeover.ts";
-import { freeCount, isEmptyBlock } from "./block.ts";
-import { blockCandidates, coveringPool, fnv1, KnownBlocks } from "./candidates.ts";
+import { Elsewhere } from "./allocator-elsewhere.ts";
+import { mayTakeOver, takeOverBlock } from "./allocator-takeover.ts";
+import { giveUpStrays } from "./allocator-upkeep.ts";
+import { blockCandidates, coveringPool, KnownBlocks } from "./candidates.ts";
 import { IPAMError } from "./errors.ts";
 import { BlockCommitter, type CommitTools } from "./group-commit.ts";
-import { selectorsInUse, selectsNode } from "./pools.ts";
+import { isInPools } from "./pools.ts";
 import type { IPAMSettings, IPAMSources } from "./ports.ts";
-import {
-  DEFAULT_BLOCK_LIMIT,
-  type SearchTally,
-  type Shortage,
-  type ShortageReason,
-  shortageError,
-} from "./shortage.ts";
+import { DEFAULT_BLOCK_LIMIT, type SearchTally, type ShortageReason, shortageError } from "./shortage.ts";
 
 export interface FinderTools extends CommitTools, ClaimTools {
   readonly sources: IPAMSources;
@@ -42,10 +35,6 @@ type Limit = Extract<ShortageReason, { kind: "limit" }>;
 const OWNED: Found = { kind: "owned" };
 /** A damaged block is looked at again after this time. */
 const BROKEN_PAUSE_MS = 30_000;
-/** What is free elsewhere, for messages, is counted at most this often. */
-const SURVEY_MS = 10_000;
-/** Blocks from which a node borrows at a time. */
-const MAX_LENDERS = 8;
 /** Candidates looked at before others get a turn. */
 const CANDIDATES_A_TURN = 4096;
 
@@ -59,12 +48,11 @@ export class BlockFinder {
   #foreign: readonly CIDR[] = [];
   /** Damaged blocks, and until when they are left alone. */
   readonly #broken = new Map<string, { readonly message: string; readonly untilMs: number }>();
-  #survey:
-    | { readonly atMs: number; readonly free: readonly { readonly cidr: CIDR; readonly free: number }[] }
-    | undefined;
+  readonly #elsewhere: Elsewhere;
 
   constructor(tools: FinderTools) {
     this.#tools = tools;
+    this.#elsewhere = new Elsewhere(tools);
   }
 
   committer(cidr: CIDR): BlockCommitter {
@@ -86,8 +74,7 @@ export class BlockFinder {
 
   /** Blocks of others in these pools with something to lend, as last seen. */
   lendersIn(pools: readonly EffectiveIPPool[]): readonly BlockCommitter[] {
-    const known = [...this.#committers.values()].filter(({ cidr, lendable }) => lendable > 0 && isInPools(cidr, pools));
-    return known.filter(({ block }) => block !== undefined && isLender(block));
+    return this.#elsewhere.lendersAmong(this.#committers.values(), pools);
   }
 
   noteBroken(cidr: CIDR, error: IPAMError): void {
@@ -105,7 +92,7 @@ export class BlockFinder {
   async find(pools: readonly EffectiveIPPool[]): Promise<"owned" | "lenders"> {
     const { sources } = this.#tools;
     if (await this.#loadNext(pools)) return "owned";
-    await this.#giveUpStrays();
+    await giveUpStrays(this.#tools, (cidr) => this.committer(cidr).adopt(undefined));
     const settings = await sources.settings();
     const found = await this.#claimNew(pools, settings, true);
     if (found.kind === "owned" || (await this.#refreshFull(pools))) return "owned";
@@ -115,11 +102,14 @@ export class BlockFinder {
       await Promise.race(others);
       return "owned";
     }
-    const { reason, blocks = [] } = found;
+    const { reason, blocks } = found;
     // A limit, and the refusal to claim at all, are the last word; only a full pool lets nodes borrow.
     const mayBorrow = reason.kind === "exhausted" && !settings.strictAffinity;
-    if (mayBorrow && this.#adoptLenders(pools, blocks)) return "lenders";
-    throw shortageError(await this.#shortage(pools, reason, blocks));
+    if (mayBorrow) this.#elsewhere.adoptLenders(blocks ?? [], pools, (cidr) => this.committer(cidr));
+    if (mayBorrow && this.lendersIn(pools).length > 0) return "lenders";
+    const survey = await this.#elsewhere.survey(pools, blocks);
+    const { nodeName } = this.#tools;
+    throw shortageError({ nodeName, pools, owned: this.ownIn(pools).length, reason, ...survey });
   }
 
   /** The same for nobody in particular: takes nothing from anybody, and borrows nothing. */
@@ -169,20 +159,6 @@ export class BlockFinder {
     if (this.#tools.reservations().covers(cidr)) return undefined;
     const isLoaded = await this.#exclusively(cidr, () => loadAffineBlock(this.#tools, cidr, affinity));
     return isLoaded ? this.committer(cidr) : undefined;
-  }
-
-  async labelOwned(): Promise<void> {
-    const { sources, store, nodeName, onBackgroundError } = this.#tools;
-    for (const affinity of await sources.ownAffinities()) {
-      const { labels } = affinity.metadata;
-      const wanted = Object.entries(affinityLabels(nodeName, parseCIDR(affinity.spec.cidr)));
-      if (wanted.every(([key, value]) => labels?.[key] === value)) continue;
-      // Empty text is how old releases wrote that a claim is confirmed.
-      const outcome = await store.update("affinity", withState(affinity, affinity.spec.state || "confirmed"));
-      const what = `label affinity ${affinity.metadata.name}`;
-      // Somebody else wrote it meanwhile: then it has labels now, or gets them with the next write.
-      if (outcome.kind === "refused") onBackgroundError(refusedError(what, outcome));
-    }
   }
 
   /** Reads the affine blocks that were not read yet, until one has room. */
@@ -285,91 +261,16 @@ export class BlockFinder {
       if (isLoaded && this.committer(cidr).free > 0) return OWNED;
     }
     const own = await sources.ownAffinities();
-    for (const block of this.#shuffled(inPools)) {
+    for (const block of this.#elsewhere.inOwnOrder(inPools)) {
       const cidr = parseCIDR(block.spec.cidr);
       if (block.spec.affinity === hostAffinity(nodeName) || !mayTakeOver(block, clock.nowMs())) continue;
       if (!pools.some((pool) => pool.blockSize === cidr.prefixLength && cidrCovers(pool.cidr, cidr))) continue;
-      if (this.#freeOf(block) === 0) continue;
+      if (this.#elsewhere.freeOf(block) === 0) continue;
       const limited = this.#limited(pools, settings, own);
       if (limited !== undefined) return limited;
       if (await this.#exclusively(cidr, () => takeOverBlock(this.#tools, block))) return OWNED;
     }
     return undefined;
-  }
-
-  #adoptLenders(pools: readonly EffectiveIPPool[], blocks: readonly IPAMBlock[]): boolean {
-    const lenders = this.#shuffled(blocks).filter((block) => this.#canLend(block, pools));
-    for (const block of lenders.slice(0, MAX_LENDERS)) {
-      const committer = this.committer(parseCIDR(block.spec.cidr));
-      if (committer.lendable <= 0) committer.adopt(block);
-    }
-    return this.lendersIn(pools).length > 0;
-  }
-
-  #canLend(block: IPAMBlock, pools: readonly EffectiveIPPool[]): boolean {
-    const isOther = block.spec.affinity !== hostAffinity(this.#tools.nodeName) && isLender(block);
-    if (!isOther || !isInPools(parseCIDR(block.spec.cidr), pools)) return false;
-    return this.#freeOf(block) > 0 && damageOf(block).length === 0;
-  }
-
-  #freeOf({ spec }: IPAMBlock): number {
-    return spec.deleted ? 0 : freeCount(spec, this.#tools.reservations().of(parseCIDR(spec.cidr)));
-  }
-
-  /** In an order that differs by node, so that nodes seldom reach for the same block. */
-  #shuffled(blocks: readonly IPAMBlock[]): readonly IPAMBlock[] {
-    const rank = (block: IPAMBlock): number => fnv1(`${block.spec.cidr} ${this.#tools.nodeName}`);
-    return [...blocks].sort((a, b) => rank(a) - rank(b));
-  }
-
-  async #shortage(
-    pools: readonly EffectiveIPPool[],
-    reason: ShortageReason,
-    blocks: readonly IPAMBlock[],
-  ): Promise<Shortage> {
-    const { nodeName } = this.#tools;
-    const shortage = { nodeName, pools, owned: this.ownIn(pools).length, reason };
-    try {
-      const free = (await this.#freeElsewhere(blocks)).filter(({ cidr }) => isInPools(cidr, pools));
-      return { ...shortage, elsewhere: { addresses: free.reduce((n, f) => n + f.free, 0), blocks: free.length } };
-    } catch {
-      // The reason is known, and the numbers are only for people.
-      return shortage;
-    }
-  }
-
-  async #freeElsewhere(
-    blocks: readonly IPAMBlock[],
-  ): Promise<readonly { readonly cidr: CIDR; readonly free: number }[]> {
-    const { clock, store, nodeName } = this.#tools;
-    const isRecent = this.#survey !== undefined && clock.nowMs() - this.#survey.atMs < SURVEY_MS;
-    if (isRecent && blocks.length === 0) return this.#survey?.free ?? [];
-    const listed = blocks.length > 0 ? blocks : await store.list("block");
-    const others = listed.filter((block) => block.spec.affinity !== hostAffinity(nodeName) && isLender(block));
-    const counted = others.map((block) => ({ cidr: parseCIDR(block.spec.cidr), free: this.#freeOf(block) }));
-    const free = counted.filter((block) => block.free > 0);
-    this.#survey = { atMs: clock.nowMs(), free };
-    return free;
-  }
-
-  /** Gives up empty blocks of pools that do not select this node any more. */
-  async #giveUpStrays(): Promise<void> {
-    const { sources, store, onBackgroundError } = this.#tools;
-    const pools = (await sources.pools()).filter(({ enabled }) => enabled);
-    if (!selectorsInUse(pools).nodeSelector) return;
-    const labels = await sources.nodeLabels();
-    for (const affinity of await sources.ownAffinities()) {
-      const cidr = parseCIDR(affinity.spec.cidr);
-      const around = pools.filter((pool) => isInPools(cidr, [pool]));
-      if (around.length === 0 || around.some((pool) => selectsNode(pool, labels) !== false)) continue;
-      try {
-        const block = await store.get("block", blockName(cidr));
-        if (block === undefined || !isEmptyBlock(block.spec)) continue;
-        if (await releaseEmpty(store, affinity, block.spec.sequenceNumber)) this.committer(cidr).adopt(undefined);
-      } catch (error) {
-        onBackgroundError(error);
-      }
-    }
   }
 
   #known(blocks: readonly CIDR[]): KnownBlocks {
@@ -434,13 +335,4 @@ export class BlockFinder {
 
 function exhausted(tally: SearchTally, { strictAffinity }: IPAMSettings): Extract<Found, { kind: "short" }> {
   return { kind: "short", reason: { kind: "exhausted", tally, strictAffinity } };
-}
-
-/** Nodes lend, and so do blocks without an owner; virtual owners, such as load balancers, do not. */
-function isLender({ spec }: IPAMBlock): boolean {
-  return !spec.deleted && (spec.affinity === undefined || nodeOfAffinity(spec.affinity) !== undefined);
-}
-
-function isInPools(cidr: CIDR, pools: readonly EffectiveIPPool[]): boolean {
-  return pools.some((pool) => cidrFamily(cidr) === pool.family && cidrCovers(pool.cidr, cidr));
 }

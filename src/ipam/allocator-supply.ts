@@ -159,11 +159,6 @@ export class BlockSupply {
       await this.#finder.load(affinity, pools);
   }
 
-  /** Gives the node's claims the labels that old releases did not write, without which Calico does not find them. */
-  async labelOwned(): Promise<void> {
-    await this.#finder.labelOwned();
-  }
-
   async #pools(need: BlockNeed): Promise<readonly EffectiveIPPool[]> {
     const { sources, nodeName } = this.#tools;
     const { family, namespace } = need;

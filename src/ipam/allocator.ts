@@ -12,6 +12,7 @@ import { loadAffineBlock } from "./allocator-claims.ts";
 import { HandleWriter } from "./allocator-handles.ts";
 import { BlockStatusWriter } from "./allocator-status.ts";
 import { BlockSupply, type SupplyTools } from "./allocator-supply.ts";
+import { labelOwned } from "./allocator-upkeep.ts";
 import type { ReleaseOp } from "./batch.ts";
 import { ordinalsOfHandle } from "./block.ts";
 import { IPAMError } from "./errors.ts";
@@ -55,6 +56,7 @@ class NodeAllocator implements Allocator {
   readonly #handles: HandleWriter;
   readonly #supply: BlockSupply;
   readonly #statuses: BlockStatusWriter;
+  readonly #tools: SupplyTools;
 
   constructor(options: AllocatorOptions) {
     const { clock, random, nodeName, sources } = options;
@@ -75,6 +77,7 @@ class NodeAllocator implements Allocator {
       reservations: () => this.#supply.reservations,
       onBroken: (cidr, error) => this.#supply.noteBroken(cidr, error),
     };
+    this.#tools = tools;
     this.#sources = sources;
     this.#nodeName = nodeName;
     this.#handles = new HandleWriter(store, tools);
@@ -141,7 +144,7 @@ class NodeAllocator implements Allocator {
 
   async warmUp(families: readonly Family[]): Promise<void> {
     if (!(await this.#sources.settings()).datastoreReady) return;
-    await this.#supply.labelOwned();
+    await labelOwned(this.#tools);
     await allOf(
       families.map(async (family) => {
         try {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { AllowedUse, EffectiveIPPool } from "../crds/ip-pool.ts";
-import { cidrContains, formatCIDR, parseCIDR } from "../net/cidr.ts";
+import { type CIDR, cidrContains, cidrCovers, cidrFamily, formatCIDR, parseCIDR } from "../net/cidr.ts";
 import { type Family, formatIP, type IP } from "../net/ip.ts";
 import { SelectorError } from "../selector/errors.ts";
 import { type Labels, matches, parseSelector } from "../selector/selector.ts";
@@ -85,6 +85,11 @@ export function selectsNode(pool: EffectiveIPPool, nodeLabels: Labels | undefine
   if (isAll(pool.nodeSelector)) return true;
   const selected = nodeLabels && select(pool, "nodeSelector", nodeLabels);
   return typeof selected === "boolean" ? selected : undefined;
+}
+
+/** Whether one of the pools has all of the addresses. */
+export function isInPools(cidr: CIDR, pools: readonly EffectiveIPPool[]): boolean {
+  return pools.some((pool) => cidrFamily(cidr) === pool.family && cidrCovers(pool.cidr, cidr));
 }
 
 /**
