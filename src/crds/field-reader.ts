@@ -72,7 +72,17 @@ export class FieldReader {
     return value === undefined ? undefined : this.#integer(field, value, min, max);
   }
 
-  /** A 64-bit integer, whatever its size on the wire. */
+  /** An integer that fits Go's int64, whatever its size on the wire. */
+  int64(field: string, fallback: bigint): bigint {
+    const value = this.value(field);
+    return value === undefined ? fallback : this.#int64(field, value);
+  }
+
+  int64Map(field: string): Record<string, bigint> {
+    return this.#map(field, (value, entry) => this.#int64(entry, value)) ?? {};
+  }
+
+  /** An integer of any size, such as the kernel's unsigned ones. */
   bigint(field: string, fallback: bigint): bigint {
     const value = this.value(field);
     return value === undefined ? fallback : this.#bigint(field, value);
@@ -107,10 +117,6 @@ export class FieldReader {
     return this.#map(field, (value, entry) => this.#integer(entry, value, min, max)) ?? {};
   }
 
-  bigintMap(field: string): Record<string, bigint> {
-    return this.#map(field, (value, entry) => this.#bigint(entry, value)) ?? {};
-  }
-
   /** The text of a network. */
   cidr(field: string): string {
     const text = this.string(field);
@@ -138,8 +144,14 @@ export class FieldReader {
     return value;
   }
 
+  #int64(field: string, value: unknown): bigint {
+    const integer = this.#bigint(field, value);
+    if (BigInt.asIntN(64, integer) !== integer) throw this.fail(field, value, "a 64-bit integer");
+    return integer;
+  }
+
   #bigint(field: string, value: unknown): bigint {
-    if (typeof value === "bigint" && BigInt.asIntN(64, value) === value) return value;
+    if (typeof value === "bigint") return value;
     if (typeof value === "number" && Number.isSafeInteger(value)) return BigInt(value);
     throw this.fail(field, value, "a 64-bit integer");
   }

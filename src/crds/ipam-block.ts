@@ -75,8 +75,8 @@ export function parseIPAMBlock(raw: unknown): IPAMBlock {
     allocations,
     unallocated: spec.integers("unallocated", 0, MAX_ORDINALS - 1),
     attributes: spec.list("attributes", (value, element) => parseAttribute(spec.nested(element, value ?? {}))),
-    sequenceNumber: spec.bigint("sequenceNumber", 0n),
-    sequenceNumberForAllocation: spec.bigintMap("sequenceNumberForAllocation"),
+    sequenceNumber: spec.int64("sequenceNumber", 0n),
+    sequenceNumberForAllocation: spec.int64Map("sequenceNumberForAllocation"),
     deleted: spec.optionalBoolean("deleted") ?? false,
     strictAffinity: spec.optionalBoolean("strictAffinity") ?? false,
     ...present({
