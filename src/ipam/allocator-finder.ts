@@ -282,7 +282,7 @@ export class BlockFinder {
 
   async #listBlocks(): Promise<readonly IPAMBlock[]> {
     const blocks = await this.#tools.store.list("block");
-    this.#foreign = blocks.map((block) => parseCIDR(block.spec.cidr));
+    this.#foreign = blocks.filter(({ spec }) => !spec.deleted).map((block) => parseCIDR(block.spec.cidr));
     return blocks;
   }
 

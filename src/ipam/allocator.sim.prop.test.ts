@@ -170,7 +170,10 @@ async function runHost(world: World, node: string, rounds: number): Promise<void
     settings: () => world.settings,
     pools: () => world.pools,
     ownAffinities: () => store.all("affinity").filter((affinity) => isHostAffinityOf(affinity, node)),
-    knownBlocks: () => store.all("affinity").map((affinity) => parseCIDR(affinity.spec.cidr)),
+    knownBlocks: () => {
+      const live = store.all("affinity").filter(({ spec }) => spec.deleted !== "true");
+      return live.map((affinity) => parseCIDR(affinity.spec.cidr));
+    },
     reservations: () => world.reservations,
     nodeLabels: () => (node === "node-a" ? {} : node === "node-b" ? { both: "1" } : { odd: "1" }),
     namespaceLabels: () => ({}),

@@ -66,7 +66,10 @@ export function setUp(setup: Setup = {}): {
     settings: () => settings,
     pools: () => pools,
     ownAffinities: () => store.all("affinity").filter((affinity) => isHostAffinityOf(affinity, node)),
-    knownBlocks: () => store.all("affinity").map((affinity) => parseCIDR(affinity.spec.cidr)),
+    knownBlocks: () => {
+      const live = store.all("affinity").filter(({ spec }) => spec.deleted !== "true");
+      return live.map((affinity) => parseCIDR(affinity.spec.cidr));
+    },
     reservations: () => reservations,
     nodeLabels: () => setup.nodeLabels ?? {},
     namespaceLabels: (namespace) => setup.namespaces?.[namespace],

@@ -134,7 +134,10 @@ export function listedObjects(client: KubeClient, nodeName: string): SourceObjec
       // A node of an old release has affinities without labels, which only the whole list shows.
       return (await all<BlockAffinity>(BLOCK_AFFINITIES)).filter((affinity) => isHostAffinityOf(affinity, nodeName));
     },
-    blocks: async () => (await all(IPAM_BLOCKS)).map((block) => parseCIDR(block.spec.cidr)),
+    blocks: async () => {
+      const live = (await all(IPAM_BLOCKS)).filter(({ spec }) => !spec.deleted);
+      return live.map((block) => parseCIDR(block.spec.cidr));
+    },
     reservations: async () => (await all(IP_RESERVATIONS)).map(reservedCIDRs),
     nodeLabels: async () => labelsOf(await one(NODES, nodeName)),
     namespaceLabels: async (namespace) => labelsOf(await one(NAMESPACES, namespace)),

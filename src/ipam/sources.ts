@@ -45,7 +45,9 @@ export function sourcesOf(objects: SourceObjects, nodeName: string): IPAMSources
       return own.sort((a, b) => (a.metadata.name < b.metadata.name ? -1 : 1));
     },
     knownBlocks: async () => {
-      const claimed = (await objects.affinities()).map((affinity) => parseCIDR(affinity.spec.cidr));
+      // The deletion of a tombstone is finished by whoever claims the block next.
+      const live = (await objects.affinities()).filter(({ spec }) => spec.deleted !== "true");
+      const claimed = live.map((affinity) => parseCIDR(affinity.spec.cidr));
       return [...claimed, ...((await objects.blocks?.()) ?? [])];
     },
     reservations: () => {
