@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-import fastify, { type FastifyInstance } from "fastify";
+import { once } from "node:events";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { ListenError } from "./errors.ts";
 import type { Health } from "./ports.ts";
 
@@ -15,16 +17,22 @@ export interface ListenOptions {
   readonly port: number;
 }
 
+interface Answer {
+  readonly status: number;
+  readonly type: string;
+  readonly text: string;
+}
+
+/** Path to what answers a GET of it. */
+type Routes = Readonly<Record<string, () => Answer | Promise<Answer>>>;
+
 /** Serves /liveness and /readiness: 200 or 503, with the checks as JSON. @throws ListenError */
 export async function serveHealth(health: Health, options: ListenOptions): Promise<Listener> {
-  const app = fastify();
-  for (const probe of ["liveness", "readiness"] as const) {
-    app.get(`/${probe}`, async (_request, reply) => {
-      const report = health[probe]();
-      return await reply.code(report.ok ? 200 : 503).send(report);
-    });
-  }
-  return await listen(app, options);
+  const answer = (probe: keyof Health): Answer => {
+    const report = health[probe]();
+    return { status: report.ok ? 200 : 503, type: "application/json; charset=utf-8", text: JSON.stringify(report) };
+  };
+  return await serve({ "/liveness": () => answer("liveness"), "/readiness": () => answer("readiness") }, options);
 }
 
 /** Serves /metrics in Prometheus' text format. @throws ListenError */
@@ -32,18 +40,45 @@ export async function serveMetrics(
   metrics: { readonly contentType: string; text(): Promise<string> },
   options: ListenOptions,
 ): Promise<Listener> {
-  const app = fastify();
-  app.get("/metrics", async (_request, reply) => await reply.type(metrics.contentType).send(await metrics.text()));
-  return await listen(app, options);
+  const answer = async (): Promise<Answer> => ({ status: 200, type: metrics.contentType, text: await metrics.text() });
+  return await serve({ "/metrics": answer }, options);
 }
 
-async function listen(app: FastifyInstance, options: ListenOptions): Promise<Listener> {
-  // A scraper that keeps its connection must not keep the agent from stopping.
-  app.addHook("onClose", async () => app.server.closeAllConnections());
+/** Plain node:http: three routes need no framework, which would be a tenth of the agent's memory. */
+async function serve(routes: Routes, { host, port }: ListenOptions): Promise<Listener> {
+  const server = createServer((request, response) => {
+    void answerTo(routes, request.method, request.url).then(({ status, type, text }) => {
+      response.writeHead(status, { "content-type": type, "content-length": Buffer.byteLength(text) }).end(text);
+    });
+  });
   try {
-    const url = await app.listen({ host: options.host, port: options.port });
-    return { url, close: async () => await app.close() };
+    server.listen(port, host);
+    await once(server, "listening");
   } catch (cause) {
-    throw new ListenError(options.host, options.port, cause);
+    throw new ListenError(host, port, cause);
+  }
+  // Listening on a port, so its address is no path.
+  const { port: taken } = server.address() as AddressInfo;
+  return {
+    url: `http://${host.includes(":") ? `[${host}]` : host}:${taken}`,
+    close: async () => {
+      // A scraper that keeps its connection must not keep the agent from stopping.
+      server.closeAllConnections();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
+
+/** Never rejects. */
+async function answerTo(routes: Routes, method = "", url = ""): Promise<Answer> {
+  const refuse = (status: number, text: string): Answer => ({ status, type: "text/plain; charset=utf-8", text });
+  const path = url.split("?", 1)[0] ?? "";
+  const route = Object.hasOwn(routes, path) ? routes[path] : undefined;
+  if (route === undefined) return refuse(404, `No such path; there is ${Object.keys(routes).join(" and ")}\n`);
+  if (method !== "GET" && method !== "HEAD") return refuse(405, "Only GET\n");
+  try {
+    return await route();
+  } catch (error) {
+    return refuse(500, `${error instanceof Error ? error.message : String(error)}\n`);
   }
 }
