@@ -5,11 +5,27 @@ import { createHash } from "node:crypto";
 import { existsSync, globSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { type BuildOptions, build } from "esbuild";
+import { type BuildOptions, build, type Plugin } from "esbuild";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const dist = join(root, "dist");
 mkdirSync(dist, { recursive: true });
+
+/**
+ * An ES module's import of node:http makes Node evaluate everything that it exports, and with `WebSocket` the whole of
+ * undici: 4 MB and 10 ms in each process. `require` takes only what is used.
+ */
+const requireHTTP: Plugin = {
+  name: "require-http",
+  setup(bundler) {
+    bundler.onResolve({ filter: /^node:https?$/ }, ({ path, kind }) =>
+      kind === "import-statement" ? { path, namespace: "required" } : undefined,
+    );
+    bundler.onLoad({ filter: /.*/, namespace: "required" }, ({ path }) => ({
+      contents: `module.exports = require(${JSON.stringify(path)});`,
+    }));
+  },
+};
 
 const common: BuildOptions = {
   absWorkingDir: root,
@@ -19,6 +35,7 @@ const common: BuildOptions = {
   legalComments: "none",
   logLevel: "warning",
   outdir: dist,
+  plugins: [requireHTTP],
 };
 
 function run(command: string, args: readonly string[]): void {
