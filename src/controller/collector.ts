@@ -33,7 +33,7 @@ const DEFAULT_GRACE_MS = 15 * 60_000;
 const MIN_HANDLE_GRACE_MS = 10 * 60_000;
 const MAX_PERIOD_MS = 5 * 60_000;
 const MIN_PERIOD_MS = 1000;
-/** After a pass that freed something: empty blocks of a deleted node are seen by the next one. */
+/** After a pass that failed, or freed something: empty blocks of a deleted node are seen by the next one. Settings are read as often. */
 const SOON_MS = 10_000;
 /** Addresses between two looks at the live API. */
 const BATCH = 512;
@@ -53,16 +53,23 @@ export class Collector {
   async run(signal: AbortSignal): Promise<void> {
     const { source, reporter, clock } = this.#options;
     await Promise.race([source.synced, aborted(signal)]);
+    let [lastMs, hasMore, periodMs] = [Number.NEGATIVE_INFINITY, false, MIN_PERIOD_MS];
     while (!signal.aborted) {
-      let waitMs = MAX_PERIOD_MS;
       try {
+        // Read more often than used, so that who shortens the grace need not wait for the end of the longer one.
         const settings = await source.settings(signal);
-        waitMs = periodOf(settings);
-        if ((await this.pass(settings, signal)) > 0) waitMs = Math.min(waitMs, SOON_MS);
+        periodMs = periodOf(settings);
+        const nowMs = clock.nowMs();
+        if (nowMs >= lastMs + (hasMore ? Math.min(SOON_MS, periodMs) : periodMs)) {
+          lastMs = nowMs;
+          // Stands when the pass fails.
+          hasMore = true;
+          hasMore = (await this.pass(settings, signal)) > 0;
+        }
       } catch (error) {
         if (!signal.aborted) reporter.failed("look at the cluster's addresses", error);
       }
-      await clock.sleep(waitMs, signal).catch(() => {});
+      await clock.sleep(Math.min(SOON_MS, periodMs), signal).catch(() => {});
     }
   }
 

@@ -18,6 +18,7 @@ import {
   renderKubeControllersConfiguration,
   renderNode,
 } from "./cluster-objects.ts";
+import { startController } from "./controller.ts";
 import { LabError } from "./errors.ts";
 import { type Credentials, renderKubeconfig } from "./kubeconfig.ts";
 import type { ManagedProcess } from "./managed-process.ts";
@@ -36,6 +37,7 @@ export interface LabParts {
   /** Command lines of the real things. */
   readonly agentProgram: readonly string[];
   readonly apiServerProgram: readonly string[];
+  readonly controllerProgram: readonly string[];
   readonly launcher: string;
   readonly crdDir: string;
   readonly connect: (kubeconfig: string) => Promise<KubeClient>;
@@ -85,6 +87,7 @@ export class Lab implements LabControl {
     const made = { client, apiServer, credentials, nodes: new Map(nodes.map((node) => [node.name, node])) };
     const lab = new Lab(parts, made);
     await progress.step("address pool, cluster settings and Node objects", () => lab.#createObjects());
+    startController(parts.controllerProgram);
     await progress.step(`an agent on each node`, () =>
       Promise.all(
         nodes.map((node) => {

@@ -108,6 +108,7 @@ async function buildLab(
       blockSize: options.blockSize,
       agentProgram: [...node, join(dist, "agent.mjs")],
       apiServerProgram: [...node, join(dist, "apiserver.mjs")],
+      controllerProgram: [...node, join(dist, "controller.mjs")],
       launcher: join(dist, "gingham"),
       crdDir: join(root, "manifests/crds"),
       connect,
