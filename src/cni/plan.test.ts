@@ -4,7 +4,7 @@ import { parseCIDR } from "../net/cidr.ts";
 import { parseIP } from "../net/ip.ts";
 import { parseMAC } from "../net/mac.ts";
 import { parseNetConf } from "./netconf.ts";
-import { type AttachmentPlan, formatGoUTC, planWiring } from "./plan.ts";
+import { type AttachmentPlan, formatGoUTC, planAssign, planWiring } from "./plan.ts";
 
 describe("formatGoUTC()", () => {
   // What Go's time.Now().UTC().String() prints: no trailing zeros, and no dot without a fraction.
@@ -15,6 +15,36 @@ describe("formatGoUTC()", () => {
     [1787395200000000000n, "2026-08-22 10:40:00 +0000 UTC"],
   ])("%d", (ns, text) => {
     expect(formatGoUTC(ns)).toBe(text);
+  });
+});
+
+describe("planAssign()", () => {
+  const attributes = (contIface: string, pod?: { namespace: string; name: string }): object => {
+    const plan: AttachmentPlan = {
+      handleID: "net.c1",
+      hostIface: "cali00000000001",
+      contIface,
+      netns: "/run/netns/a",
+      nodeName: "node-a",
+      ...(pod && { pod }),
+      conf: parseNetConf({ cniVersion: "1.0.0", name: "net" }),
+      podMTUBytes: 0,
+    };
+    return planAssign(plan, { 4: [], 6: [] }, 0n).attributes;
+  };
+  const pod = { namespace: "default", name: "web" };
+
+  it("names the pod only for the address that its status shows, or Calico's collector takes the others for leaks", () => {
+    const timestamp = "1970-01-01 00:00:00 +0000 UTC";
+    expect(attributes("eth0", pod)).toEqual({ namespace: "default", node: "node-a", pod: "web", timestamp });
+    expect(attributes("net1", pod)).toEqual({
+      node: "node-a",
+      "gingham-interface": "net1",
+      "gingham-namespace": "default",
+      "gingham-pod": "web",
+      timestamp,
+    });
+    expect(attributes("eth0")).toEqual({ node: "node-a", "gingham-interface": "eth0", timestamp });
   });
 });
 
