@@ -305,7 +305,7 @@ describe("Collector", () => {
         await quiet(world, collector);
         expectTidy(world);
       }),
-      { numRuns: 60 },
+      { numRuns: 150 },
     );
   }, 120_000);
 });
