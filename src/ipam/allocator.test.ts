@@ -3,6 +3,7 @@ import { setImmediate as turn } from "node:timers/promises";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { IPAMBlockSpec } from "../crds/ipam-block.ts";
+import { blockName } from "../crds/names.ts";
 import { parseCIDR } from "../net/cidr.ts";
 import { formatIP } from "../net/ip.ts";
 import { hostAffinity, pendingAffinity, withState } from "./affinity.ts";
@@ -291,5 +292,25 @@ describe("loading blocks that are there", () => {
     expect(results.map((r) => r.status).sort()).toEqual(["fulfilled", "rejected"]);
     expect(store.all("affinity")).toHaveLength(1);
     expect(used(store)).toBe(1);
+  });
+});
+
+describe("refreshPeriodically()", () => {
+  it("brings the status in line with what a peer wrote", async () => {
+    const { store, allocator, clock } = setUp({ isResident: true });
+    const [held] = await allocator.assign(request("net.c1"));
+    if (held === undefined) throw new Error("no address");
+    const stop = new AbortController();
+    const done = allocator.refreshPeriodically(stop.signal);
+    const name = blockName(held.block);
+    const stored = store.peek("block", name);
+    if (stored === undefined) throw new Error("no block");
+    const taken = assign(stored.spec, { handleID: "peer", attributes: { node: NODE }, count: 3 }).block;
+    expect(await store.update("block", { ...stored, spec: taken })).toMatchObject({ kind: "ok" });
+    for (let second = 0; second < 400; second++) await clock.advance(1000);
+    expect(store.peek("block", name)?.status).toMatchObject({ used: 4, free: 60 });
+    stop.abort();
+    await done;
+    allocator.close();
   });
 });

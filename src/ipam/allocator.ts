@@ -39,11 +39,18 @@ export interface AllocatorOptions {
 export interface Allocator extends AddressManager {
   /** Reads this node's blocks, or claims the first, for the families that have pools; then an ADD needs no read. */
   warmUp(families: readonly Family[]): Promise<void>;
+  /**
+   * Reads this node's blocks again every few minutes until the signal aborts: a peer's write shows in no write of ours, and
+   * the status that an auditor reads would stay behind it. Never rejects.
+   */
+  refreshPeriodically(signal: AbortSignal): Promise<void>;
   /** Statuses of blocks as last seen, for metrics and reports. */
   blockStatuses(): ReadonlyMap<string, IPAMBlockStatus>;
   /** Ends background work. */
   close(): void;
 }
+
+const REFRESH_MS = 300_000;
 
 /** Assigns and releases a node's addresses. The agent and the standalone plugin both run this. */
 export function createAllocator(options: AllocatorOptions): Allocator {
@@ -157,6 +164,18 @@ class NodeAllocator implements Allocator {
         }
       }),
     );
+  }
+
+  async refreshPeriodically(signal: AbortSignal): Promise<void> {
+    const { clock, random, onBackgroundError } = this.#tools;
+    while (!signal.aborted) {
+      // Spread, or a thousand nodes that were started together would ask together for ever.
+      await clock.sleep(REFRESH_MS * (0.8 + 0.4 * random()), signal).catch(() => {});
+      for (const committer of [...this.#supply.committers()]) {
+        if (signal.aborted || !committer.isOwn) continue;
+        await committer.refresh().then(() => this.#statuses.touch(committer), onBackgroundError);
+      }
+    }
   }
 
   blockStatuses(): ReadonlyMap<string, IPAMBlockStatus> {

@@ -157,6 +157,7 @@ async function main(): Promise<void> {
   cache.allocationSynced
     .then(() => allocator.warmUp([4, 6]))
     .catch((err: unknown) => ipamLog.warn({ err }, "Blocks could not be read in advance; the first ADD does it"));
+  void allocator.refreshPeriodically(stop.signal);
 
   const shutDown = async (signal: string): Promise<void> => {
     log.info({ signal }, "Stopping; pods and routes stay as they are");
