@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { createAllocator } from "../src/ipam/allocator.ts";
+import { createAllocator } from "../src/ipam/allocator/allocator.ts";
 import { KubeStore, listedObjects } from "../src/ipam/kube-store.ts";
 import { sourcesOf } from "../src/ipam/sources.ts";
 import { systemClock } from "../src/lib/system-clock.ts";

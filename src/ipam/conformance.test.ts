@@ -9,7 +9,7 @@ import { newHandle } from "./handle.ts";
 
 /**
  * Calico's data model, as calico-interop's Appendix B wants it tested. The items that are not here: 1 in
- * crds/parse.test.ts, 2 in crds/names.test.ts, 3 in crds/labels.test.ts, 4, 8, 9, 11 and 12 in allocator-rules.test.ts.
+ * crds/parse.test.ts, 2 in crds/names.test.ts, 3 in crds/labels.test.ts, 4, 8, 9, 11 and 12 in allocator/rules.test.ts.
  */
 const cidr = parseCIDR("10.0.0.0/28");
 const pools = [{ cidr: "10.0.0.0/28", blockSize: 28 }];

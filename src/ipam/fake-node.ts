@@ -7,7 +7,7 @@ import { parseCIDR } from "../net/cidr.ts";
 import type { Family } from "../net/ip.ts";
 import type { Labels } from "../selector/selector.ts";
 import { isHostAffinityOf } from "./affinity.ts";
-import { type Allocator, createAllocator } from "./allocator.ts";
+import { type Allocator, createAllocator } from "./allocator/allocator.ts";
 import { ordinalsOfHandle } from "./block.ts";
 import { checkBlock } from "./check-block.ts";
 import { MemoryStore, type MemoryStoreOptions, type StoreRequest } from "./memory-store.ts";

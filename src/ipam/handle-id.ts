@@ -6,18 +6,6 @@ import { IPAMError } from "./errors.ts";
 const OBJECT_NAME = /^[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*$/;
 const MAX_LENGTH = 253;
 
-/**
- * The handle of one CNI sandbox: `<network>.<containerID>`, so that a new container of a pod never shares it with the
- * old one. Source: calico-interop 3.4.
- *
- * @throws IPAMError `InvalidHandle`
- */
-export function handleIDOf(network: string, containerID: string): string {
-  const handleID = `${network}.${containerID}`;
-  checkHandleID(handleID);
-  return handleID;
-}
-
 /** A handle's object is named by its ID in lower case, without escaping, so not every ID will do. @throws IPAMError */
 export function checkHandleID(handleID: string): void {
   const name = handleName(handleID);

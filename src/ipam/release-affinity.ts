@@ -4,7 +4,7 @@ import type { IPAMBlock } from "../crds/ipam-block.ts";
 import { blockName } from "../crds/names.ts";
 import { parseCIDR } from "../net/cidr.ts";
 import { hostAffinity, withState } from "./affinity.ts";
-import { refusedError } from "./allocator-attempts.ts";
+import { refusedError } from "./allocator/attempts.ts";
 import { isEmptyBlock, nextRevision } from "./block.ts";
 import type { AffinityRelease, AffinityRepair, BlockRemoval, LeftTombstone } from "./gc/types.ts";
 import type { DeleteOutcome, IPAMStore, UpdateOutcome } from "./ports.ts";

@@ -3,7 +3,7 @@ import type { IPAMBlock } from "../crds/ipam-block.ts";
 import type { IPAMHandle } from "../crds/ipam-handle.ts";
 import { blockName, handleName } from "../crds/names.ts";
 import { formatCIDR, parseCIDR } from "../net/cidr.ts";
-import { attempts, type LoopTools, refusedError, unreachable } from "./allocator-attempts.ts";
+import { attempts, type LoopTools, refusedError, unreachable } from "./allocator/attempts.ts";
 import { isEmptyBlock, isHeld, nextRevision, ordinalsOfHandle, release } from "./block.ts";
 import type { HeldAddress, OrphanHandle } from "./gc/types.ts";
 import { addToBlocks, type HandleBlocks, isSameBlocks, withBlocks } from "./handle.ts";

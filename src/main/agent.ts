@@ -20,7 +20,7 @@ import { createFelix } from "../felix/felix.ts";
 import { serveHealth, serveMetrics } from "../felix/http.ts";
 import { createMetrics } from "../felix/metrics.ts";
 import { routedAddresses } from "../felix/routed.ts";
-import { createAllocator } from "../ipam/allocator.ts";
+import { createAllocator } from "../ipam/allocator/allocator.ts";
 import { KubeStore } from "../ipam/kube-store.ts";
 import { sourcesOf } from "../ipam/sources.ts";
 import { HTTPKubeClient } from "../kube/client.ts";

@@ -13,7 +13,7 @@ import { filePendingStore } from "../cni/pending-store.ts";
 import type { Logger } from "../cni/ports.ts";
 import { fileRecordStore } from "../cni/record-store.ts";
 import { runOnce, type Standalone } from "../cni/standalone.ts";
-import { createAllocator } from "../ipam/allocator.ts";
+import { createAllocator } from "../ipam/allocator/allocator.ts";
 import { KubeStore, listedObjects } from "../ipam/kube-store.ts";
 import { sourcesOf } from "../ipam/sources.ts";
 import { HTTPKubeClient } from "../kube/client.ts";

@@ -17,7 +17,7 @@ import { IPAM_BLOCKS } from "../../src/crds/ipam-block.ts";
 import { IPAM_HANDLES } from "../../src/crds/ipam-handle.ts";
 import { KINDS } from "../../src/crds/kinds.ts";
 import { KUBE_CONTROLLERS_CONFIGURATIONS } from "../../src/crds/kube-controllers-configuration.ts";
-import { type Allocator, createAllocator } from "../../src/ipam/allocator.ts";
+import { type Allocator, createAllocator } from "../../src/ipam/allocator/allocator.ts";
 import { heldAddresses } from "../../src/ipam/gc/addresses.ts";
 import { podAttributes } from "../../src/ipam/gc/fake-cluster.ts";
 import { KubeStore, listedObjects } from "../../src/ipam/kube-store.ts";

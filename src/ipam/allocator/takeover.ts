@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { BlockAffinity } from "../crds/block-affinity.ts";
-import type { IPAMBlock } from "../crds/ipam-block.ts";
-import { affinityName } from "../crds/names.ts";
-import { type CIDR, parseCIDR } from "../net/cidr.ts";
-import { nodeOfAffinity } from "./affinity.ts";
-import { type ClaimTools, claimBlock } from "./allocator-claims.ts";
-import { isEmptyBlock } from "./block.ts";
-import type { IPAMStore } from "./ports.ts";
-import { releaseAffinity, removeBlock } from "./release-affinity.ts";
+import type { BlockAffinity } from "../../crds/block-affinity.ts";
+import type { IPAMBlock } from "../../crds/ipam-block.ts";
+import { affinityName } from "../../crds/names.ts";
+import { type CIDR, parseCIDR } from "../../net/cidr.ts";
+import { nodeOfAffinity } from "../affinity.ts";
+import { isEmptyBlock } from "../block.ts";
+import type { IPAMStore } from "../ports.ts";
+import { releaseAffinity, removeBlock } from "../release-affinity.ts";
+import { type ClaimTools, claimBlock } from "./claims.ts";
 
 /** A block whose owner has just claimed it is about to be used. Source: calico-interop 2.4. */
 export const MIN_CLAIM_AGE_MS = 60_000;

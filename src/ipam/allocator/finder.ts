@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { BlockAffinity } from "../crds/block-affinity.ts";
-import type { EffectiveIPPool } from "../crds/ip-pool.ts";
-import type { IPAMBlock } from "../crds/ipam-block.ts";
-import { blockName } from "../crds/names.ts";
-import { blockOf, type CIDR, cidrCovers, formatCIDR, hostCIDR, parseCIDR } from "../net/cidr.ts";
-import type { IP } from "../net/ip.ts";
-import { hostAffinity } from "./affinity.ts";
-import { damageOf } from "./allocator-checked-store.ts";
-import { type ClaimTools, claimBlock, loadAffineBlock } from "./allocator-claims.ts";
-import { Elsewhere } from "./allocator-elsewhere.ts";
-import { mayTakeOver, takeOverBlock } from "./allocator-takeover.ts";
-import { giveUpStrays } from "./allocator-upkeep.ts";
-import { blockCandidates, coveringPool, KnownBlocks } from "./candidates.ts";
-import { IPAMError } from "./errors.ts";
+import type { BlockAffinity } from "../../crds/block-affinity.ts";
+import type { EffectiveIPPool } from "../../crds/ip-pool.ts";
+import type { IPAMBlock } from "../../crds/ipam-block.ts";
+import { blockName } from "../../crds/names.ts";
+import { blockOf, type CIDR, cidrCovers, formatCIDR, hostCIDR, parseCIDR } from "../../net/cidr.ts";
+import type { IP } from "../../net/ip.ts";
+import { hostAffinity } from "../affinity.ts";
+import { blockCandidates, coveringPool, KnownBlocks } from "../candidates.ts";
+import { IPAMError } from "../errors.ts";
+import { isInPools } from "../pools.ts";
+import type { IPAMSettings, IPAMSources } from "../ports.ts";
+import { DEFAULT_BLOCK_LIMIT, type SearchTally, type ShortageReason, shortageError } from "../shortage.ts";
+import { damageOf } from "./checked-store.ts";
+import { type ClaimTools, claimBlock, loadAffineBlock } from "./claims.ts";
+import { Elsewhere } from "./elsewhere.ts";
 import { BlockCommitter, type CommitTools } from "./group-commit.ts";
-import { isInPools } from "./pools.ts";
-import type { IPAMSettings, IPAMSources } from "./ports.ts";
-import { DEFAULT_BLOCK_LIMIT, type SearchTally, type ShortageReason, shortageError } from "./shortage.ts";
+import { mayTakeOver, takeOverBlock } from "./takeover.ts";
+import { giveUpStrays } from "./upkeep.ts";
 
 export interface FinderTools extends CommitTools, ClaimTools {
   readonly sources: IPAMSources;

@@ -2,15 +2,15 @@
 import { setImmediate as turn } from "node:timers/promises";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import type { IPAMBlockSpec } from "../crds/ipam-block.ts";
-import { blockName } from "../crds/names.ts";
-import { parseCIDR } from "../net/cidr.ts";
-import { formatIP } from "../net/ip.ts";
-import { hostAffinity, pendingAffinity, withState } from "./affinity.ts";
-import { assign, newBlock } from "./block.ts";
-import { expectSound, NODE, request, setUp, summary, used } from "./fake-node.ts";
-import { newHandle } from "./handle.ts";
-import { MemoryStore, type StoreRequest } from "./memory-store.ts";
+import type { IPAMBlockSpec } from "../../crds/ipam-block.ts";
+import { blockName } from "../../crds/names.ts";
+import { parseCIDR } from "../../net/cidr.ts";
+import { formatIP } from "../../net/ip.ts";
+import { hostAffinity, pendingAffinity, withState } from "../affinity.ts";
+import { assign, newBlock } from "../block.ts";
+import { expectSound, NODE, request, setUp, summary, used } from "../fake-node.ts";
+import { newHandle } from "../handle.ts";
+import { MemoryStore, type StoreRequest } from "../memory-store.ts";
 
 describe("assign()", () => {
   it("claims the first block in three writes and no read, then writes handle and block", async () => {

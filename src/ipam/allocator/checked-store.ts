@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { IPAMBlock } from "../crds/ipam-block.ts";
-import { type BlockFinding, checkBlock } from "./check-block.ts";
-import { IPAMError } from "./errors.ts";
-import type { IPAMStore, StoredKind, StoredKinds } from "./ports.ts";
+import type { IPAMBlock } from "../../crds/ipam-block.ts";
+import { type BlockFinding, checkBlock } from "../check-block.ts";
+import { IPAMError } from "../errors.ts";
+import type { IPAMStore, StoredKind, StoredKinds } from "../ports.ts";
 
 /** Findings that make it impossible to say which addresses are free. The others are untidy, and no more. */
 const DAMAGE: ReadonlySet<BlockFinding["kind"]> = new Set<BlockFinding["kind"]>([

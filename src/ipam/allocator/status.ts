@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { IPAMBlock, IPAMBlockStatus } from "../crds/ipam-block.ts";
-import type { Clock } from "../lib/clock.ts";
-import { formatCIDR } from "../net/cidr.ts";
-import { nodeOfAffinity } from "./affinity.ts";
-import { borrowedCount, freeCount } from "./block.ts";
+import type { IPAMBlock, IPAMBlockStatus } from "../../crds/ipam-block.ts";
+import type { Clock } from "../../lib/clock.ts";
+import { formatCIDR } from "../../net/cidr.ts";
+import { nodeOfAffinity } from "../affinity.ts";
+import { borrowedCount, freeCount } from "../block.ts";
+import type { IPAMStore } from "../ports.ts";
 import type { BlockCommitter } from "./group-commit.ts";
-import type { IPAMStore } from "./ports.ts";
 
 /** A block's status is written at most this often. Source: design decision 12. */
 const INTERVAL_MS = 5_000;

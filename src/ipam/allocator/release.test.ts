@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 import { describe, expect, it } from "vitest";
-import { IPAM_BLOCKS } from "../crds/ipam-block.ts";
-import { IPAM_HANDLES } from "../crds/ipam-handle.ts";
-import { UnreachableError } from "../kube/errors.ts";
-import { MemoryClient } from "../kube/memory-client.ts";
-import { parseCIDR } from "../net/cidr.ts";
-import { assign, newBlock, nextRevision } from "./block.ts";
-import { expectSound, NODE, request, setUp, summary, used } from "./fake-node.ts";
-import { newHandle } from "./handle.ts";
-import { KubeStore } from "./kube-store.ts";
+import { IPAM_BLOCKS } from "../../crds/ipam-block.ts";
+import { IPAM_HANDLES } from "../../crds/ipam-handle.ts";
+import { UnreachableError } from "../../kube/errors.ts";
+import { MemoryClient } from "../../kube/memory-client.ts";
+import { parseCIDR } from "../../net/cidr.ts";
+import { assign, newBlock, nextRevision } from "../block.ts";
+import { expectSound, NODE, request, setUp, summary, used } from "../fake-node.ts";
+import { newHandle } from "../handle.ts";
+import { KubeStore } from "../kube-store.ts";
 
 describe("release()", () => {
   it("costs a lone DEL three writes and no read", async () => {

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { EffectiveIPPool } from "../crds/ip-pool.ts";
-import type { IPAMBlock } from "../crds/ipam-block.ts";
-import { type CIDR, parseCIDR } from "../net/cidr.ts";
-import { hostAffinity, nodeOfAffinity } from "./affinity.ts";
-import { damageOf } from "./allocator-checked-store.ts";
-import { freeCount } from "./block.ts";
-import { fnv1 } from "./candidates.ts";
+import type { EffectiveIPPool } from "../../crds/ip-pool.ts";
+import type { IPAMBlock } from "../../crds/ipam-block.ts";
+import { type CIDR, parseCIDR } from "../../net/cidr.ts";
+import { hostAffinity, nodeOfAffinity } from "../affinity.ts";
+import { freeCount } from "../block.ts";
+import { fnv1 } from "../candidates.ts";
+import { isInPools } from "../pools.ts";
+import type { Shortage } from "../shortage.ts";
+import { damageOf } from "./checked-store.ts";
 import type { BlockCommitter, CommitTools } from "./group-commit.ts";
-import { isInPools } from "./pools.ts";
-import type { Shortage } from "./shortage.ts";
 
 /** What is free elsewhere, for messages, is counted at most this often. */
 const SURVEY_MS = 10_000;

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-import { blockName } from "../crds/names.ts";
-import { cidrFamily, formatCIDR, ipAt, ordinalOf } from "../net/cidr.ts";
-import { type Family, familyOf, formatIP } from "../net/ip.ts";
-import { allOf } from "./allocator-attempts.ts";
-import type { HandleWriter } from "./allocator-handles.ts";
-import type { BlockSupply, Grant } from "./allocator-supply.ts";
-import type { BlockOpResult } from "./batch.ts";
-import { IPAMError } from "./errors.ts";
-import { addToBlocks, type HandleBlocks } from "./handle.ts";
-import type { Allocation, AssignRequest } from "./types.ts";
+import { blockName } from "../../crds/names.ts";
+import { cidrFamily, formatCIDR, ipAt, ordinalOf } from "../../net/cidr.ts";
+import { type Family, familyOf, formatIP } from "../../net/ip.ts";
+import type { BlockOpResult } from "../batch.ts";
+import { IPAMError } from "../errors.ts";
+import { addToBlocks, type HandleBlocks } from "../handle.ts";
+import type { Allocation, AssignRequest } from "../types.ts";
+import { allOf } from "./attempts.ts";
+import type { HandleWriter } from "./handles.ts";
+import type { BlockSupply, Grant } from "./supply.ts";
 
 const MAX_MOVES = 100;
 

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { IPAMBlock } from "../crds/ipam-block.ts";
-import { blockName } from "../crds/names.ts";
-import { type CIDR, formatCIDR } from "../net/cidr.ts";
-import { hostAffinity } from "./affinity.ts";
-import { attempts, type LoopTools, refusedError } from "./allocator-attempts.ts";
-import { type BatchPlan, type BlockOp, type BlockOpResult, type Places, planBatch } from "./batch.ts";
-import { freeCount } from "./block.ts";
-import { IPAMError } from "./errors.ts";
-import type { DeleteOutcome, IPAMStore, Refused, Reservations, UpdateOutcome } from "./ports.ts";
+import type { IPAMBlock } from "../../crds/ipam-block.ts";
+import { blockName } from "../../crds/names.ts";
+import { type CIDR, formatCIDR } from "../../net/cidr.ts";
+import { hostAffinity } from "../affinity.ts";
+import { type BatchPlan, type BlockOp, type BlockOpResult, type Places, planBatch } from "../batch.ts";
+import { freeCount } from "../block.ts";
+import { IPAMError } from "../errors.ts";
+import type { DeleteOutcome, IPAMStore, Refused, Reservations, UpdateOutcome } from "../ports.ts";
+import { attempts, type LoopTools, refusedError } from "./attempts.ts";
 
 export interface CommitTools extends LoopTools {
   readonly store: IPAMStore;

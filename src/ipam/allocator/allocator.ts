@@ -1,25 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 import { setImmediate as turn } from "node:timers/promises";
-import type { AddressManager } from "../cni/ports.ts";
-import type { IPAMBlockStatus } from "../crds/ipam-block.ts";
-import type { Clock } from "../lib/clock.ts";
-import { type CIDR, formatCIDR, ordinalOf, parseCIDR } from "../net/cidr.ts";
-import type { Family } from "../net/ip.ts";
-import { Assignment } from "./allocator-assignment.ts";
-import { allOf } from "./allocator-attempts.ts";
-import { checkedStore } from "./allocator-checked-store.ts";
-import { loadAffineBlock } from "./allocator-claims.ts";
-import { HandleWriter } from "./allocator-handles.ts";
-import { BlockStatusWriter } from "./allocator-status.ts";
-import { BlockSupply, type SupplyTools } from "./allocator-supply.ts";
-import { labelOwned } from "./allocator-upkeep.ts";
-import type { ReleaseOp } from "./batch.ts";
-import { ordinalsOfHandle } from "./block.ts";
-import { IPAMError } from "./errors.ts";
-import { type HandleBlocks, settleBlocks } from "./handle.ts";
-import { checkHandleID } from "./handle-id.ts";
-import type { IPAMSources, IPAMStore } from "./ports.ts";
-import type { Allocation, AssignRequest } from "./types.ts";
+import type { AddressManager } from "../../cni/ports.ts";
+import type { IPAMBlockStatus } from "../../crds/ipam-block.ts";
+import type { Clock } from "../../lib/clock.ts";
+import { type CIDR, formatCIDR, ordinalOf, parseCIDR } from "../../net/cidr.ts";
+import type { Family } from "../../net/ip.ts";
+import type { ReleaseOp } from "../batch.ts";
+import { ordinalsOfHandle } from "../block.ts";
+import { IPAMError } from "../errors.ts";
+import { type HandleBlocks, settleBlocks } from "../handle.ts";
+import { checkHandleID } from "../handle-id.ts";
+import type { IPAMSources, IPAMStore } from "../ports.ts";
+import type { Allocation, AssignRequest } from "../types.ts";
+import { Assignment } from "./assignment.ts";
+import { allOf } from "./attempts.ts";
+import { checkedStore } from "./checked-store.ts";
+import { loadAffineBlock } from "./claims.ts";
+import { HandleWriter } from "./handles.ts";
+import { BlockStatusWriter } from "./status.ts";
+import { BlockSupply, type SupplyTools } from "./supply.ts";
+import { labelOwned } from "./upkeep.ts";
 
 export interface AllocatorOptions {
   readonly store: IPAMStore;

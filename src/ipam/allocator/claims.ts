@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { BlockAffinity } from "../crds/block-affinity.ts";
-import { IPAM_BLOCKS, type IPAMBlock } from "../crds/ipam-block.ts";
-import { affinityName, blockName } from "../crds/names.ts";
-import { type CIDR, formatCIDR } from "../net/cidr.ts";
-import { hostAffinity, isConfirmed, isHostAffinityOf, pendingAffinity, withState } from "./affinity.ts";
-import { attempts, type LoopTools, refusedError, unreachable } from "./allocator-attempts.ts";
-import { newBlock, nextRevision } from "./block.ts";
-import type { IPAMStore, UpdateOutcome } from "./ports.ts";
+import type { BlockAffinity } from "../../crds/block-affinity.ts";
+import { IPAM_BLOCKS, type IPAMBlock } from "../../crds/ipam-block.ts";
+import { affinityName, blockName } from "../../crds/names.ts";
+import { type CIDR, formatCIDR } from "../../net/cidr.ts";
+import { hostAffinity, isConfirmed, isHostAffinityOf, pendingAffinity, withState } from "../affinity.ts";
+import { newBlock, nextRevision } from "../block.ts";
+import type { IPAMStore, UpdateOutcome } from "../ports.ts";
+import { attempts, type LoopTools, refusedError, unreachable } from "./attempts.ts";
 
 export interface ClaimTools extends LoopTools {
   readonly store: IPAMStore;

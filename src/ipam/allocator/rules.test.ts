@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 import { describe, expect, it } from "vitest";
-import type { IPAMBlockSpec } from "../crds/ipam-block.ts";
-import { affinityName, blockName } from "../crds/names.ts";
-import { formatCIDR, parseCIDR } from "../net/cidr.ts";
-import { formatIP, parseIP } from "../net/ip.ts";
-import { pendingAffinity, withState } from "./affinity.ts";
+import type { IPAMBlockSpec } from "../../crds/ipam-block.ts";
+import { affinityName, blockName } from "../../crds/names.ts";
+import { formatCIDR, parseCIDR } from "../../net/cidr.ts";
+import { formatIP, parseIP } from "../../net/ip.ts";
+import { pendingAffinity, withState } from "../affinity.ts";
+import { assign, newBlock, nextRevision } from "../block.ts";
+import { expectSound, NODE, request, setUp, summary, used } from "../fake-node.ts";
+import { newHandle } from "../handle.ts";
+import type { MemoryStore, StoreRequest } from "../memory-store.ts";
+import type { Allocation } from "../types.ts";
 import type { Allocator } from "./allocator.ts";
-import { assign, newBlock, nextRevision } from "./block.ts";
-import { expectSound, NODE, request, setUp, summary, used } from "./fake-node.ts";
-import { newHandle } from "./handle.ts";
-import type { MemoryStore, StoreRequest } from "./memory-store.ts";
-import type { Allocation } from "./types.ts";
 
 const OTHER = "node-b";
 /** Long before the fake clock's now. */

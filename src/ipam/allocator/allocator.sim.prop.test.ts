@@ -2,21 +2,21 @@
 import { setImmediate as turn } from "node:timers/promises";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { type EffectiveIPPool, effectiveIPPool, parseIPPool } from "../crds/ip-pool.ts";
-import { affinityName, blockName } from "../crds/names.ts";
-import type { Clock } from "../lib/clock.ts";
-import { type CIDR, formatCIDR, ipAt, parseCIDR } from "../net/cidr.ts";
-import { type Family, formatIP } from "../net/ip.ts";
-import { hostAffinity, isHostAffinityOf, nodeOfAffinity, pendingAffinity, withState } from "./affinity.ts";
+import { type EffectiveIPPool, effectiveIPPool, parseIPPool } from "../../crds/ip-pool.ts";
+import { affinityName, blockName } from "../../crds/names.ts";
+import type { Clock } from "../../lib/clock.ts";
+import { type CIDR, formatCIDR, ipAt, parseCIDR } from "../../net/cidr.ts";
+import { type Family, formatIP } from "../../net/ip.ts";
+import { hostAffinity, isHostAffinityOf, nodeOfAffinity, pendingAffinity, withState } from "../affinity.ts";
+import { assign, isEmptyBlock, newBlock, nextRevision, ordinalsOfHandle, release, withoutAffinity } from "../block.ts";
+import { IPAMError } from "../errors.ts";
+import { expectSound } from "../fake-node.ts";
+import { addToBlocks, newHandle, withBlocks } from "../handle.ts";
+import { MemoryStore } from "../memory-store.ts";
+import type { IPAMSettings, IPAMSources, IPAMStore, Reservations } from "../ports.ts";
+import { ReservationIndex } from "../reservations.ts";
+import type { Allocation, AssignRequest } from "../types.ts";
 import { type Allocator, createAllocator } from "./allocator.ts";
-import { assign, isEmptyBlock, newBlock, nextRevision, ordinalsOfHandle, release, withoutAffinity } from "./block.ts";
-import { IPAMError } from "./errors.ts";
-import { expectSound } from "./fake-node.ts";
-import { addToBlocks, newHandle, withBlocks } from "./handle.ts";
-import { MemoryStore } from "./memory-store.ts";
-import type { IPAMSettings, IPAMSources, IPAMStore, Reservations } from "./ports.ts";
-import { ReservationIndex } from "./reservations.ts";
-import type { Allocation, AssignRequest } from "./types.ts";
 
 /** Decides who goes next, so that a seed is one interleaving of all requests of all hosts. */
 class Scheduler {

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-import { affinityLabels } from "../crds/labels.ts";
-import { blockName } from "../crds/names.ts";
-import { type CIDR, parseCIDR } from "../net/cidr.ts";
-import { withState } from "./affinity.ts";
-import { refusedError } from "./allocator-attempts.ts";
-import type { FinderTools } from "./allocator-finder.ts";
-import { releaseEmpty } from "./allocator-takeover.ts";
-import { isEmptyBlock } from "./block.ts";
-import { isInPools, selectorsInUse, selectsNode } from "./pools.ts";
+import { affinityLabels } from "../../crds/labels.ts";
+import { blockName } from "../../crds/names.ts";
+import { type CIDR, parseCIDR } from "../../net/cidr.ts";
+import { withState } from "../affinity.ts";
+import { isEmptyBlock } from "../block.ts";
+import { isInPools, selectorsInUse, selectsNode } from "../pools.ts";
+import { refusedError } from "./attempts.ts";
+import type { FinderTools } from "./finder.ts";
+import { releaseEmpty } from "./takeover.ts";
 
 /**
  * Gives this node's claims the labels that old releases did not write, without which Calico's own components do not find

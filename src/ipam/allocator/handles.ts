@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { IPAMHandle } from "../crds/ipam-handle.ts";
-import { handleName } from "../crds/names.ts";
-import { attempts, type LoopTools, refusedError } from "./allocator-attempts.ts";
-import { IPAMError } from "./errors.ts";
-import { type HandleBlocks, isSameBlocks, newHandle, withBlocks } from "./handle.ts";
-import { createLimiter, type Limiter } from "./limiter.ts";
-import type { DeleteOutcome, IPAMStore, Refused, Unknown, Written } from "./ports.ts";
+import type { IPAMHandle } from "../../crds/ipam-handle.ts";
+import { handleName } from "../../crds/names.ts";
+import { IPAMError } from "../errors.ts";
+import { type HandleBlocks, isSameBlocks, newHandle, withBlocks } from "../handle.ts";
+import { createLimiter, type Limiter } from "../limiter.ts";
+import type { DeleteOutcome, IPAMStore, Refused, Unknown, Written } from "../ports.ts";
+import { attempts, type LoopTools, refusedError } from "./attempts.ts";
 
 /** Handle writes in flight at once, so that a burst does not make the block's write wait behind all of its handles. */
 const IN_FLIGHT = 32;

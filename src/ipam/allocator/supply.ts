@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { EffectiveIPPool } from "../crds/ip-pool.ts";
-import { blockOf, type CIDR, cidrSize, formatCIDR, ordinalOf } from "../net/cidr.ts";
-import { type Family, formatIP, type IP } from "../net/ip.ts";
-import { hostAffinity } from "./affinity.ts";
-import { BlockFinder, type FinderTools } from "./allocator-finder.ts";
-import { IPAMError } from "./errors.ts";
+import type { EffectiveIPPool } from "../../crds/ip-pool.ts";
+import { blockOf, type CIDR, cidrSize, formatCIDR, ordinalOf } from "../../net/cidr.ts";
+import { type Family, formatIP, type IP } from "../../net/ip.ts";
+import { hostAffinity } from "../affinity.ts";
+import { IPAMError } from "../errors.ts";
+import { type PoolFinding, poolOfAddress, selectorsInUse, selectPools } from "../pools.ts";
+import type { Reservations } from "../ports.ts";
+import { NO_RESERVATIONS } from "../reservations.ts";
+import type { PoolNames } from "../types.ts";
+import { BlockFinder, type FinderTools } from "./finder.ts";
 import type { BlockCommitter } from "./group-commit.ts";
-import { type PoolFinding, poolOfAddress, selectorsInUse, selectPools } from "./pools.ts";
-import type { Reservations } from "./ports.ts";
-import { NO_RESERVATIONS } from "./reservations.ts";
-import type { PoolNames } from "./types.ts";
 
 export interface SupplyTools extends FinderTools {
   /** Claim the next block before the last one is full. Off where the process ends with its request. */

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 import { describe, expect, it } from "vitest";
-import { stringifyJSON } from "../lib/json.ts";
-import { formatIP } from "../net/ip.ts";
-import { nextRevision, release, withoutAffinity } from "./block.ts";
-import { IPAMError } from "./errors.ts";
-import { expectSound, request, setUp, summary, used } from "./fake-node.ts";
-import { MemoryStore, type StoreRequest } from "./memory-store.ts";
+import { stringifyJSON } from "../../lib/json.ts";
+import { formatIP } from "../../net/ip.ts";
+import { nextRevision, release, withoutAffinity } from "../block.ts";
+import { IPAMError } from "../errors.ts";
+import { expectSound, request, setUp, summary, used } from "../fake-node.ts";
+import { MemoryStore, type StoreRequest } from "../memory-store.ts";
 
 describe("assign() with things going wrong", () => {
   it("recomputes the whole batch after a conflict, and leaves handles that count right", async () => {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { Clock } from "../lib/clock.ts";
-import { InvariantError } from "../lib/errors.ts";
-import { backoffMs } from "../lib/retry.ts";
-import { IPAMError } from "./errors.ts";
-import type { Refused } from "./ports.ts";
+import type { Clock } from "../../lib/clock.ts";
+import { InvariantError } from "../../lib/errors.ts";
+import { backoffMs } from "../../lib/retry.ts";
+import { IPAMError } from "../errors.ts";
+import type { Refused } from "../ports.ts";
 
 /** Every compare-and-swap loop gives up after this many rounds, as Calico's do. Source: calico-interop 2. */
 const MAX_ATTEMPTS = 100;
