@@ -64,7 +64,6 @@ describe("serveMetrics()", () => {
     const metrics = createMetrics("node-a");
     metrics.cniRequest("ADD", 0, 12);
     metrics.cniRequest("<script>", 4, 1);
-    metrics.ipamBatch("assign", 7);
     metrics.felix.datastoreResyncStarted();
     const counts = { updated: 3, deleted: 1, failed: 1, restored: 2, replacedForeign: 0 };
     metrics.felix.turn({ durationMs: 5, resyncMs: 2, ...counts });
@@ -89,7 +88,6 @@ describe("serveMetrics()", () => {
       'gingham_findings{code="RouteWaits"} 2',
       'gingham_cni_requests_total{command="ADD",code="0"} 1',
       'gingham_cni_requests_total{command="other",code="4"} 1',
-      'gingham_ipam_batch_size_bucket{le="8",kind="assign"} 1',
     ]) {
       expect(text).toContain(`${line}\n`);
     }

@@ -7,8 +7,6 @@ export interface AgentMetrics {
   readonly felix: FelixMetrics;
   /** One CNI request. `code` is the CNI error's number, 0 for success. Units: milliseconds. */
   cniRequest(command: string, code: number, durationMs: number): void;
-  /** One block write, with the number of requests that shared it. */
-  ipamBatch(kind: "assign" | "release", requests: number): void;
   /** Addresses of this node that were freed, since neither a record nor a pod has them. */
   collected(addresses: number): void;
   readonly contentType: string;
@@ -56,13 +54,6 @@ export function createMetrics(nodeName: string): AgentMetrics {
     buckets: [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30],
     registers,
   });
-  const ipamBatch = new Histogram({
-    name: "gingham_ipam_batch_size",
-    help: "Requests that shared one block write",
-    labelNames: ["kind"],
-    buckets: [1, 2, 4, 8, 16, 32, 64],
-    registers,
-  });
   const collected = new Counter({
     name: "gingham_ipam_collected_total",
     help: "Leaked addresses of this node that its agent freed",
@@ -76,7 +67,6 @@ export function createMetrics(nodeName: string): AgentMetrics {
       cniRequests.inc({ command, code: String(code) });
       cniDuration.observe({ command }, durationMs / 1000);
     },
-    ipamBatch: (kind, requests) => ipamBatch.observe({ kind }, requests),
     collected: (addresses) => collected.inc(addresses),
     contentType: registry.contentType,
     text: async () => await registry.metrics(),

@@ -137,11 +137,9 @@ async function main(): Promise<void> {
   });
   log.info({ socket: config.socketPath }, "Serving CNI");
 
-  const sweeping = (async () => {
-    await sweep(cni);
-    await sweepPeriodically(cni, SWEEP_INTERVAL_MS, stop.signal);
-  })();
-  sweeping.catch((err: unknown) => cniLog.error({ err }, "Sweep ended"));
+  void sweep(cni)
+    .catch((err: unknown) => cniLog.error({ err }, "The first sweep of attachments failed; it is tried again"))
+    .then(() => sweepPeriodically(cni, SWEEP_INTERVAL_MS, stop.signal));
   if (config.collect !== "off") {
     const sources = sourcesOf(cache.ipamObjects(), nodeName);
     const onInvalid = (err: unknown): void => ipamLog.warn({ err }, "A damaged block is left alone");

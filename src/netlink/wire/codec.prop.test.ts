@@ -2,7 +2,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { decodeAddr, encodeAddr } from "./addr.ts";
-import * as any from "./arbitraries.ts";
+import * as arbitrary from "./arbitraries.ts";
 import { MessageWriter } from "./attribute.ts";
 import { NLMSG_DONE, NLMSG_ERROR } from "./constants.ts";
 import { DecodeError } from "./errors.ts";
@@ -25,11 +25,11 @@ function kind<T>(name: string, arbitrary: fc.Arbitrary<T>, encode: Kind<T>["enco
 }
 
 const KINDS = [
-  kind("link", any.link, encodeLink, decodeLink),
-  kind("addr", any.addr, encodeAddr, decodeAddr),
-  kind("route", any.route, encodeRoute, decodeRoute),
-  kind("neigh", any.neigh, encodeNeigh, decodeNeigh),
-  kind("rule", any.rule, encodeRule, decodeRule),
+  kind("link", arbitrary.link, encodeLink, decodeLink),
+  kind("addr", arbitrary.addr, encodeAddr, decodeAddr),
+  kind("route", arbitrary.route, encodeRoute, decodeRoute),
+  kind("neigh", arbitrary.neigh, encodeNeigh, decodeNeigh),
+  kind("rule", arbitrary.rule, encodeRule, decodeRule),
 ];
 
 function bytesOf(write: (w: MessageWriter) => void): Uint8Array {
