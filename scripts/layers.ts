@@ -19,6 +19,9 @@ export const LAYERS: Readonly<Record<Layer, readonly Layer[]>> = {
 /** First match wins. Patterns are prefixes of the path under src/, or regular expressions. */
 const RULES: readonly (readonly [string | RegExp, Layer])[] = [
   ["main/", "root"],
+  [/^cli\/(output\/|errors\.ts)/, "core"],
+  // Commands construct what they need, like the entry points, and import it when they are called.
+  ["cli/", "root"],
   ["net/", "base"],
   ["lib/", "base"],
   ["crds/", "base"],
