@@ -1,25 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
-import { describe, expect, it } from "vitest";
+import { beforeEach, describe, expect, it } from "vitest";
 import { IPAM_BLOCKS, type IPAMBlock } from "../crds/ipam-block.ts";
+import { TEST_PREFIX } from "../lib/test-prefix.ts";
 import { parseCIDR } from "../net/cidr.ts";
 import { hostAffinity, pendingAffinity, withState } from "./affinity.ts";
 import { newBlock } from "./block.ts";
 import { newHandle } from "./handle.ts";
 import type { IPAMStore, StoredKind, StoredKinds } from "./ports.ts";
 
-const CIDR = parseCIDR("10.7.0.0/28");
+const CIDR = parseCIDR("198.51.100.64/28");
 const NOW = { ms: 1_787_395_200_123, ns: 1_787_395_200_123_456_789n };
+
+/** Tests so far: each has names of its own, so that all can share a datastore. */
+let tests = 0;
+function named(suffix: string): string {
+  return `${TEST_PREFIX}${tests}-${suffix}`;
+}
 
 function blockObject(): IPAMBlock {
   return {
     apiVersion: "crd.projectcalico.org/v1",
     kind: IPAM_BLOCKS.kind,
-    metadata: { name: "10-7-0-0-28" },
-    spec: newBlock(CIDR, hostAffinity("node-a"), NOW),
+    metadata: { name: named("block") },
+    spec: newBlock(CIDR, hostAffinity(named("node-a")), NOW),
   };
 }
 
-/** What every IPAMStore does. `make` gives an empty one; `makeWithoutStatus` one whose blocks have no status. */
+/**
+ * What every IPAMStore does. `make` gives one, which may be in use: names of objects begin with TEST_PREFIX.
+ * `makeWithoutStatus` gives one whose blocks have no status.
+ */
 export function describeStore(
   name: string,
   make: () => Promise<IPAMStore> | IPAMStore,
@@ -27,8 +37,8 @@ export function describeStore(
 ): void {
   const samples: { readonly [K in StoredKind]: () => StoredKinds[K] } = {
     block: blockObject,
-    handle: () => newHandle("net.C1", { "10.7.0.0/28": 1 }),
-    affinity: () => pendingAffinity("node-a", CIDR),
+    handle: () => newHandle(named("net.C1"), { "198.51.100.64/28": 1 }),
+    affinity: () => pendingAffinity(named("node-a"), CIDR),
   };
 
   async function created<K extends StoredKind>(store: IPAMStore, kind: K): Promise<StoredKinds[K]> {
@@ -37,7 +47,16 @@ export function describeStore(
     return outcome.object;
   }
 
+  /** What a list has of this test. */
+  async function listed<K extends StoredKind>(store: IPAMStore, kind: K): Promise<readonly StoredKinds[K][]> {
+    return (await store.list(kind)).filter(({ metadata }) => metadata.name.startsWith(named("")));
+  }
+
   describe(`${name} as an IPAMStore`, () => {
+    beforeEach(() => {
+      tests++;
+    });
+
     it.each(["block", "handle", "affinity"] as const)("creates, reads and lists a %s just as it was", async (kind) => {
       const store = await make();
       const object = await created(store, kind);
@@ -45,7 +64,7 @@ export function describeStore(
       expect(object.metadata.uid).toBeTruthy();
       expect(object.spec).toEqual(samples[kind]().spec);
       expect(await store.get(kind, object.metadata.name)).toEqual(object);
-      expect(await store.list(kind)).toEqual([object]);
+      expect(await listed(store, kind)).toEqual([object]);
       expect(await store.create(kind, samples[kind]())).toEqual({ kind: "exists" });
     });
 
@@ -67,7 +86,7 @@ export function describeStore(
 
     it("finds nothing where nothing is", async () => {
       const store = await make();
-      expect(await store.get("handle", "net.c9")).toBeUndefined();
+      expect(await store.get("handle", named("net.c9"))).toBeUndefined();
       const handle = await created(store, "handle");
       expect(await store.delete("handle", handle)).toEqual({ kind: "ok" });
       expect(await store.get("handle", handle.metadata.name)).toBeUndefined();
@@ -94,9 +113,9 @@ export function describeStore(
         // The mark of each kind has its own type.
         const marked = { ...object, spec: { ...object.spec, deleted } } as typeof object;
         expect((await store.update(kind, marked)).kind).toBe("ok");
-        expect(await store.list(kind)).toHaveLength(1);
+        expect(await listed(store, kind)).toHaveLength(1);
         expect(await store.get(kind, object.metadata.name)).toBeUndefined();
-        expect(await store.list(kind)).toEqual([]);
+        expect(await listed(store, kind)).toEqual([]);
         expect((await store.create(kind, samples[kind]())).kind).toBe("ok");
       },
     );

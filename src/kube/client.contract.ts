@@ -5,6 +5,7 @@ import { IP_POOLS, type IPPool } from "../crds/ip-pool.ts";
 import { IPAM_BLOCKS, type IPAMBlock, parseIPAMBlock } from "../crds/ipam-block.ts";
 import { IPAM_HANDLES, type IPAMHandle } from "../crds/ipam-handle.ts";
 import type { KubeObject, Resource } from "../crds/object.ts";
+import { TEST_PREFIX } from "../lib/test-prefix.ts";
 import type { KubeClient, WatchEvent } from "./api.ts";
 import { AlreadyExistsError, ConflictError, GoneError, InvalidError, NotFoundError, RequestError } from "./errors.ts";
 
@@ -18,7 +19,10 @@ export interface ContractServer {
 
 const SEQUENCE = 1787395200123456789n;
 
-/** What every KubeClient on every API server does. Each test makes objects of its own name. */
+/**
+ * What every KubeClient on every API server does. Each test makes objects of its own name, which begins with TEST_PREFIX;
+ * the networks in them are those for documentation (RFC 5737), and no node is selected by its pools.
+ */
 export function describeKubeClient(name: string, start: () => ContractServer | Promise<ContractServer>): void {
   describe(`KubeClient on ${name}`, () => {
     let server: ContractServer;
@@ -43,7 +47,7 @@ interface Context {
 
 function describeObjects({ client }: Context): void {
   test("create() and get() keep 64-bit integers exact, and small ones become bigint", async () => {
-    const created = await client().create(IPAM_BLOCKS, block("10.80.0.0/30", { "1": SEQUENCE, "2": 7n }));
+    const created = await client().create(IPAM_BLOCKS, block("198.51.100.0/30", { "1": SEQUENCE, "2": 7n }));
     expect(created.spec.sequenceNumber).toBe(SEQUENCE);
     expect(created.metadata.uid).toBeTruthy();
     const read = await client().get(IPAM_BLOCKS, created.metadata.name);
@@ -52,7 +56,7 @@ function describeObjects({ client }: Context): void {
   });
 
   test("update() writes 64-bit integers exactly and gives a new resourceVersion", async () => {
-    const created = await client().create(IPAM_BLOCKS, block("10.80.0.4/30"));
+    const created = await client().create(IPAM_BLOCKS, block("198.51.100.4/30"));
     const spec = { ...created.spec, sequenceNumber: SEQUENCE + 1n };
     const updated = await client().update(IPAM_BLOCKS, { ...created, spec });
     expect(updated.metadata.resourceVersion).not.toBe(created.metadata.resourceVersion);
@@ -60,7 +64,7 @@ function describeObjects({ client }: Context): void {
   });
 
   test("a field that we do not know survives read-modify-write", async () => {
-    const given = block("10.80.0.8/30");
+    const given = block("198.51.100.8/30");
     const attributes = [{ handle_id: "h", newer: "field" }];
     const newer = parseIPAMBlock({ ...given, spec: { ...given.spec, attributes, newest: { a: 1 } } });
     const created = await client().create(IPAM_BLOCKS, newer);
@@ -69,18 +73,22 @@ function describeObjects({ client }: Context): void {
   });
 
   test("a free address stays null", async () => {
-    const created = await client().create(IPAM_BLOCKS, block("10.80.0.12/30"));
+    const created = await client().create(IPAM_BLOCKS, block("198.51.100.12/30"));
     expect((await client().get(IPAM_BLOCKS, created.metadata.name)).spec.allocations).toEqual([null, null, null, null]);
   });
 
   test("get() of nothing is NotFoundError that names the object", async () => {
-    const error = await failure(client().get(IPAM_HANDLES, "nobody"));
+    const error = await failure(client().get(IPAM_HANDLES, named("nobody")));
     expect(error).toBeInstanceOf(NotFoundError);
-    expect(error).toMatchObject({ status: 404, objectName: "nobody", resource: "ipamhandles.crd.projectcalico.org" });
+    expect(error).toMatchObject({
+      status: 404,
+      objectName: named("nobody"),
+      resource: "ipamhandles.crd.projectcalico.org",
+    });
   });
 
   test("the status subresource and the object leave each other alone", async () => {
-    const created = await client().create(IPAM_BLOCKS, block("10.80.0.16/30"));
+    const created = await client().create(IPAM_BLOCKS, block("198.51.100.16/30"));
     const status = { node: "a", used: 1, free: 3, borrowed: 0 };
     const counted = await client().update(
       IPAM_BLOCKS,
@@ -102,7 +110,7 @@ function describeObjects({ client }: Context): void {
     const first = await client().create(LEASES, lease("default", "twice"));
     const second = await client().create(LEASES, lease("kube-system", "twice"));
     expect(first.metadata.uid).not.toBe(second.metadata.uid);
-    const read = await client().get(LEASES, "twice", { namespace: "kube-system" });
+    const read = await client().get(LEASES, named("twice"), { namespace: "kube-system" });
     expect(read.metadata.uid).toBe(second.metadata.uid);
   });
 
@@ -129,7 +137,7 @@ function describeWrites({ client }: Context): void {
     await client().update(IPAM_HANDLES, { ...created, spec: { ...created.spec, block: { "10.0.0.0/26": 1 } } });
     const late = { ...created, spec: { ...created.spec, block: { "10.0.0.0/26": 2 } } };
     expect(await failure(client().update(IPAM_HANDLES, late))).toBeInstanceOf(ConflictError);
-    expect((await client().get(IPAM_HANDLES, "stale")).spec.block).toEqual({ "10.0.0.0/26": 1 });
+    expect((await client().get(IPAM_HANDLES, named("stale"))).spec.block).toEqual({ "10.0.0.0/26": 1 });
   });
 
   test("of many updates from one version exactly one wins", async () => {
@@ -151,7 +159,7 @@ function describeWrites({ client }: Context): void {
 
   test("update() of nothing is NotFoundError", async () => {
     const gone = await client().create(IPAM_HANDLES, handle("gone"));
-    await client().delete(IPAM_HANDLES, "gone");
+    await client().delete(IPAM_HANDLES, named("gone"));
     expect(await failure(client().update(IPAM_HANDLES, gone))).toBeInstanceOf(NotFoundError);
   });
 
@@ -164,47 +172,47 @@ function describeWrites({ client }: Context): void {
   test("delete() with another uid is ConflictError, with the right one it deletes once", async () => {
     const created = await client().create(IPAM_HANDLES, handle("dying"));
     const other = { preconditions: { uid: "00000000-0000-4000-8000-00000000dead" } };
-    expect(await failure(client().delete(IPAM_HANDLES, "dying", other))).toBeInstanceOf(ConflictError);
+    expect(await failure(client().delete(IPAM_HANDLES, named("dying"), other))).toBeInstanceOf(ConflictError);
     const right = { preconditions: { uid: created.metadata.uid ?? "" } };
-    await client().delete(IPAM_HANDLES, "dying", right);
-    expect(await failure(client().delete(IPAM_HANDLES, "dying", right))).toBeInstanceOf(NotFoundError);
+    await client().delete(IPAM_HANDLES, named("dying"), right);
+    expect(await failure(client().delete(IPAM_HANDLES, named("dying"), right))).toBeInstanceOf(NotFoundError);
   });
 
   test("delete() with an old resourceVersion is ConflictError", async () => {
     const created = await client().create(IPAM_HANDLES, handle("moved"));
     await client().update(IPAM_HANDLES, { ...created, spec: { ...created.spec, block: { "10.0.0.0/26": 1 } } });
     const resourceVersion = created.metadata.resourceVersion ?? "";
-    const late = client().delete(IPAM_HANDLES, "moved", { preconditions: { resourceVersion } });
+    const late = client().delete(IPAM_HANDLES, named("moved"), { preconditions: { resourceVersion } });
     expect(await failure(late)).toBeInstanceOf(ConflictError);
   });
 
   test("a finalizer keeps a deleted object until it is taken off", async () => {
-    const given = pool("kept", "10.81.0.0/24");
+    const given = pool("kept", "203.0.113.0/26");
     const metadata = { ...given.metadata, finalizers: ["gingham.test/keep"] };
     await client().create(IP_POOLS, { ...given, metadata });
-    await client().delete(IP_POOLS, "kept");
-    const dying = await client().get(IP_POOLS, "kept");
+    await client().delete(IP_POOLS, named("kept"));
+    const dying = await client().get(IP_POOLS, named("kept"));
     expect(dying.metadata.deletionTimestamp).toBeTruthy();
     await client().update(IP_POOLS, { ...dying, metadata: { ...dying.metadata, finalizers: [] } });
-    expect(await failure(client().get(IP_POOLS, "kept"))).toBeInstanceOf(NotFoundError);
+    expect(await failure(client().get(IP_POOLS, named("kept")))).toBeInstanceOf(NotFoundError);
   });
 
   test("patch() merges, and null takes away", async () => {
-    await client().create(IP_POOLS, pool("merged", "10.81.1.0/24"));
+    await client().create(IP_POOLS, pool("merged", "203.0.113.64/26"));
     const body = { metadata: { labels: { a: "1" } }, spec: { disabled: true } };
-    const on = await client().patch(IP_POOLS, "merged", { type: "merge", body });
-    expect(on).toMatchObject({ ...body, spec: { cidr: "10.81.1.0/24", disabled: true } });
-    const off = await client().patch(IP_POOLS, "merged", { type: "merge", body: { spec: { disabled: null } } });
+    const on = await client().patch(IP_POOLS, named("merged"), { type: "merge", body });
+    expect(on).toMatchObject({ ...body, spec: { cidr: "203.0.113.64/26", disabled: true } });
+    const off = await client().patch(IP_POOLS, named("merged"), { type: "merge", body: { spec: { disabled: null } } });
     expect(off.spec.disabled).toBeUndefined();
   });
 
   test("patch() takes JSON patches and refuses one whose test fails", async () => {
-    await client().create(IP_POOLS, pool("jsonpatched", "10.81.2.0/24"));
+    await client().create(IP_POOLS, pool("jsonpatched", "203.0.113.128/26"));
     const add = { op: "add", path: "/metadata/annotations", value: { "a/b": "1" } };
-    const patched = await client().patch(IP_POOLS, "jsonpatched", { type: "json", body: [add] });
+    const patched = await client().patch(IP_POOLS, named("jsonpatched"), { type: "json", body: [add] });
     expect(patched.metadata.annotations).toEqual({ "a/b": "1" });
     const wrong = [{ op: "test", path: "/metadata/annotations/a~1b", value: "2" }];
-    const refused = client().patch(IP_POOLS, "jsonpatched", { type: "json", body: wrong });
+    const refused = client().patch(IP_POOLS, named("jsonpatched"), { type: "json", body: wrong });
     expect(await failure(refused)).toBeInstanceOf(InvalidError);
   });
 }
@@ -212,44 +220,47 @@ function describeWrites({ client }: Context): void {
 function describeLists({ client }: Context): void {
   test("list() selects by label and field, in one page or many", async () => {
     const names = ["list-a", "list-b", "list-c", "list-d", "list-e"];
-    for (const name of names) await client().create(IPAM_HANDLES, labelled(handle(name), { list: "one", of: name }));
-    const all = await client().list(IPAM_HANDLES, { labelSelector: "list=one" });
-    expect(all.items.map((item) => item.metadata.name)).toEqual(names);
+    for (const name of names)
+      await client().create(IPAM_HANDLES, labelled(handle(name), { list: named("one"), of: named(name) }));
+    const all = await client().list(IPAM_HANDLES, { labelSelector: `list=${named("one")}` });
+    expect(all.items.map((item) => item.metadata.name)).toEqual(names.map(named));
     expect(all.resourceVersion).toBeTruthy();
-    const paged = await client().list(IPAM_HANDLES, { labelSelector: "list=one", limit: 2 });
+    const paged = await client().list(IPAM_HANDLES, { labelSelector: `list=${named("one")}`, limit: 2 });
     expect(paged.items).toEqual(all.items);
-    const some = await client().list(IPAM_HANDLES, { labelSelector: "list=one,of in (list-b,list-d)" });
-    expect(some.items.map((item) => item.metadata.name)).toEqual(["list-b", "list-d"]);
-    const one = await client().list(IPAM_HANDLES, { fieldSelector: "metadata.name=list-c" });
-    expect(one.items.map((item) => item.metadata.name)).toEqual(["list-c"]);
+    const some = await client().list(IPAM_HANDLES, {
+      labelSelector: `list=${named("one")},of in (${named("list-b")},${named("list-d")})`,
+    });
+    expect(some.items.map((item) => item.metadata.name)).toEqual(["list-b", "list-d"].map(named));
+    const one = await client().list(IPAM_HANDLES, { fieldSelector: `metadata.name=${named("list-c")}` });
+    expect(one.items.map((item) => item.metadata.name)).toEqual([named("list-c")]);
     expect(one.items[0]).toMatchObject({ apiVersion: "crd.projectcalico.org/v1", kind: "IPAMHandle" });
   });
 
   test("listPages() hands out pages no larger than the limit", async () => {
     for (const name of ["page-a", "page-b", "page-c"])
-      await client().create(IPAM_HANDLES, labelled(handle(name), { list: "pages" }));
+      await client().create(IPAM_HANDLES, labelled(handle(name), { list: named("pages") }));
     const sizes: number[] = [];
-    for await (const page of client().listPages(IPAM_HANDLES, { labelSelector: "list=pages", limit: 2 }))
+    for await (const page of client().listPages(IPAM_HANDLES, { labelSelector: `list=${named("pages")}`, limit: 2 }))
       sizes.push(page.items.length);
     expect(sizes).toEqual([2, 1]);
   });
 
   test("list() of one namespace leaves the others out", async () => {
     for (const namespace of ["default", "kube-system"])
-      await client().create(LEASES, labelled(lease(namespace, "spaced"), { list: "spaces" }));
-    const everywhere = await client().list(LEASES, { labelSelector: "list=spaces" });
+      await client().create(LEASES, labelled(lease(namespace, "spaced"), { list: named("spaces") }));
+    const everywhere = await client().list(LEASES, { labelSelector: `list=${named("spaces")}` });
     expect(everywhere.items.map((item) => item.metadata.namespace)).toEqual(["default", "kube-system"]);
-    const here = await client().list(LEASES, { labelSelector: "list=spaces", namespace: "default" });
+    const here = await client().list(LEASES, { labelSelector: `list=${named("spaces")}`, namespace: "default" });
     expect(here.items.map((item) => item.metadata.namespace)).toEqual(["default"]);
   });
 
   test("list() names a broken object and still returns the others", async () => {
-    const good = labelled(block("10.80.1.0/30"), { list: "broken" });
+    const good = labelled(block("198.51.100.20/30"), { list: named("broken") });
     await client().create(IPAM_BLOCKS, good);
     const { parse: _, ...raw } = IPAM_BLOCKS;
-    const broken = labelled(block("10.80.1.4/30"), { list: "broken" });
+    const broken = labelled(block("198.51.100.24/30"), { list: named("broken") });
     await client().create(raw as Resource<IPAMBlock>, { ...broken, spec: { ...broken.spec, allocations: [null] } });
-    const listed = await client().list(IPAM_BLOCKS, { labelSelector: "list=broken" });
+    const listed = await client().list(IPAM_BLOCKS, { labelSelector: `list=${named("broken")}` });
     expect(listed.items.map((item) => item.metadata.name)).toEqual([good.metadata.name]);
     expect(listed.invalid.map((error) => error.objectName)).toEqual([broken.metadata.name]);
   });
@@ -261,15 +272,18 @@ function describeLists({ client }: Context): void {
 
 function describeWatches({ client, server }: Context): void {
   test("watch() tells of changes after the version, in order, and of nothing else", async () => {
-    const kept = await client().create(IPAM_HANDLES, labelled(handle("seen-before"), { watch: "one" }));
+    const kept = await client().create(IPAM_HANDLES, labelled(handle("seen-before"), { watch: named("one") }));
     const { resourceVersion } = await client().list(IPAM_HANDLES);
-    const events = collect(client(), IPAM_HANDLES, { resourceVersion, labelSelector: "watch=one" }, 5);
-    const made = await client().create(IPAM_HANDLES, labelled(handle("seen"), { watch: "one" }));
-    await client().create(IPAM_HANDLES, labelled(handle("unseen"), { watch: "two" }));
+    const events = collect(client(), IPAM_HANDLES, { resourceVersion, labelSelector: `watch=${named("one")}` }, 5);
+    const made = await client().create(IPAM_HANDLES, labelled(handle("seen"), { watch: named("one") }));
+    await client().create(IPAM_HANDLES, labelled(handle("unseen"), { watch: named("two") }));
     await client().update(IPAM_HANDLES, { ...made, spec: { ...made.spec, block: { "10.0.0.0/26": 1 } } });
     await client().patch(IPAM_HANDLES, kept.metadata.name, { type: "merge", body: { metadata: { labels: null } } });
-    await client().patch(IPAM_HANDLES, "unseen", { type: "merge", body: { metadata: { labels: { watch: "one" } } } });
-    await client().delete(IPAM_HANDLES, "seen");
+    await client().patch(IPAM_HANDLES, named("unseen"), {
+      type: "merge",
+      body: { metadata: { labels: { watch: named("one") } } },
+    });
+    await client().delete(IPAM_HANDLES, named("seen"));
     expect(await events).toEqual([
       "ADDED seen",
       "MODIFIED seen",
@@ -281,17 +295,17 @@ function describeWatches({ client, server }: Context): void {
 
   test("watch() from the past replays what happened since", async () => {
     const { resourceVersion } = await client().list(IPAM_HANDLES);
-    await client().create(IPAM_HANDLES, labelled(handle("replayed"), { watch: "past" }));
-    await client().delete(IPAM_HANDLES, "replayed");
-    const events = collect(client(), IPAM_HANDLES, { resourceVersion, labelSelector: "watch=past" }, 2);
+    await client().create(IPAM_HANDLES, labelled(handle("replayed"), { watch: named("past") }));
+    await client().delete(IPAM_HANDLES, named("replayed"));
+    const events = collect(client(), IPAM_HANDLES, { resourceVersion, labelSelector: `watch=${named("past")}` }, 2);
     expect(await events).toEqual(["ADDED replayed", "DELETED replayed"]);
   });
 
   test("watch() keeps 64-bit integers exact", async () => {
     const { resourceVersion } = await client().list(IPAM_BLOCKS);
-    await client().create(IPAM_BLOCKS, block("10.80.2.0/30"));
+    const created = await client().create(IPAM_BLOCKS, block("198.51.100.28/30"));
     for await (const event of client().watch(IPAM_BLOCKS, { resourceVersion, signal: AbortSignal.timeout(10_000) })) {
-      if (event.type !== "ADDED") continue;
+      if (event.type !== "ADDED" || event.object.metadata.uid !== created.metadata.uid) continue;
       expect(event.object.spec.sequenceNumber).toBe(SEQUENCE);
       return;
     }
@@ -329,7 +343,7 @@ async function collect<T extends KubeObject>(
 ): Promise<string[]> {
   const seen: string[] = [];
   for await (const event of client.watch(resource, { signal: AbortSignal.timeout(10_000), ...options })) {
-    if (isObjectEvent(event)) seen.push(`${event.type} ${event.object.metadata.name}`);
+    if (isObjectEvent(event)) seen.push(`${event.type} ${event.object.metadata.name.slice(TEST_PREFIX.length)}`);
     if (seen.length === count) break;
   }
   return seen;
@@ -348,15 +362,20 @@ async function failure(promise: Promise<unknown>): Promise<unknown> {
   throw new Error("The call succeeded");
 }
 
+/** The name, or the value of a label, that nobody else in the cluster has. */
+function named(suffix: string): string {
+  return TEST_PREFIX + suffix;
+}
+
 function block(cidr: string, sequenceNumberForAllocation: Record<string, bigint> = {}): IPAMBlock {
-  const name = cidr.replace(/[./]/g, "-");
+  const name = named(cidr.replace(/[./]/g, "-"));
   return parseIPAMBlock({
     apiVersion: "crd.projectcalico.org/v1",
     kind: "IPAMBlock",
     metadata: { name },
     spec: {
       cidr,
-      affinity: "host:a",
+      affinity: `host:${named("a")}`,
       allocations: [null, null, null, null],
       unallocated: [0, 1, 2, 3],
       attributes: [],
@@ -368,17 +387,21 @@ function block(cidr: string, sequenceNumberForAllocation: Record<string, bigint>
   });
 }
 
-function handle(name: string): IPAMHandle {
+function handle(suffix: string): IPAMHandle {
+  const name = named(suffix);
   const spec = { handleID: name, block: {}, deleted: false };
   return { apiVersion: "crd.projectcalico.org/v1", kind: "IPAMHandle", metadata: { name }, spec };
 }
 
-function pool(name: string, cidr: string): IPPool {
-  return { apiVersion: "crd.projectcalico.org/v1", kind: "IPPool", metadata: { name }, spec: { cidr } };
+function pool(suffix: string, cidr: string): IPPool {
+  const metadata = { name: named(suffix) };
+  const spec = { cidr, nodeSelector: "!all()" };
+  return { apiVersion: "crd.projectcalico.org/v1", kind: "IPPool", metadata, spec };
 }
 
-function lease(namespace: string, name: string): Lease {
-  return { apiVersion: "coordination.k8s.io/v1", kind: "Lease", metadata: { name, namespace }, spec: {} };
+function lease(namespace: string, suffix: string): Lease {
+  const metadata = { name: named(suffix), namespace };
+  return { apiVersion: "coordination.k8s.io/v1", kind: "Lease", metadata, spec: {} };
 }
 
 function labelled<T extends KubeObject>(object: T, labels: Record<string, string>): T {
