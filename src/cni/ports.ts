@@ -51,6 +51,74 @@ export interface NetnsIdentity {
   readonly inode: bigint;
 }
 
+/** Which attachment to look at. */
+export interface WiringQuery {
+  /** Path of the pod's network namespace. */
+  readonly netns: string;
+  readonly contIface: string;
+  readonly hostIface: string;
+  /** Addresses that the pod should have: the host's routes to these are looked up, and their families' sysctls read. */
+  readonly ips: readonly IP[];
+}
+
+/** What the kernel has of a link. */
+export interface LinkFacts {
+  readonly ifIndex: number;
+  /** Absent on a link that is no Ethernet. */
+  readonly mac?: MAC;
+  /** Units: bytes. */
+  readonly mtuBytes: number;
+  /** IFF_UP, as it was set; the carrier is another matter. */
+  readonly isUp: boolean;
+  /** Index of a veth's other end, in the namespace where that one is. */
+  readonly peerIfIndex?: number;
+}
+
+/** An address that a link has. */
+export interface AddrFacts {
+  readonly ip: IP;
+  readonly prefixLength: number;
+}
+
+/** A route that the kernel has. */
+export interface RouteFacts {
+  readonly dst: CIDR;
+  /** Name of the device; absent for a route that names none, or several. */
+  readonly dev?: string;
+  readonly gateway?: IP;
+  /** rtm_protocol; ours on the host is 80. */
+  readonly protocol: number;
+  /** Of IPv6, which keeps no scope, `link` says that there is no gateway. */
+  readonly scope: "link" | "universe";
+}
+
+/** A kernel setting that the wiring writes. */
+export interface SysctlFacts {
+  /** File under /proc/sys, as `net/ipv4/conf/cali12345678901/proxy_arp`. */
+  readonly path: string;
+  /** What the wiring writes. */
+  readonly expected: string;
+  /** Absent when there is no such file. */
+  readonly actual?: string;
+}
+
+/** What the kernel has of an attachment, read and not judged. */
+export interface WiringFacts {
+  /** Absent when there is no link of that name. */
+  readonly hostLink?: LinkFacts;
+  readonly contLink?: LinkFacts;
+  /** Addresses of the host's end; an IPv6 pod needs fe80::ecee:eeff:feee:eeee there. */
+  readonly hostAddrs: readonly AddrFacts[];
+  /** Addresses of the pod's end, its own link-local one among them. */
+  readonly contAddrs: readonly AddrFacts[];
+  /** Unicast routes of the pod's main table, of all its devices and both families. */
+  readonly contRoutes: readonly RouteFacts[];
+  /** For each address asked for, in that order, the route that the host takes to it; none when it can take none. */
+  readonly hostRoutes: readonly { readonly ip: IP; readonly route?: RouteFacts }[];
+  /** Settings of the host's end. The pod's are its own, and chained plugins change them. */
+  readonly hostSysctls: readonly SysctlFacts[];
+}
+
 /**
  * The kernel's side of an attachment. Implemented by `netlink/ops/pod-wiring`; in the agent it runs in worker threads.
  */
@@ -79,6 +147,12 @@ export interface PodWiring {
     readonly contIface: string;
     readonly hostIface: string;
   }): Promise<boolean>;
+  /**
+   * Reads what the kernel has of an attachment, and writes nothing. What is missing is a fact and no error.
+   *
+   * @throws WiringError `NetnsGone` when the path is no network namespace
+   */
+  inspect(query: WiringQuery): Promise<WiringFacts>;
 }
 
 /** What the records of attachments need from storage. Every method that writes returns once the bytes are durable. */

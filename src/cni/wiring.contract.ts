@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { parseCIDR } from "../net/cidr.ts";
+import { hostCIDR, parseCIDR } from "../net/cidr.ts";
 import { parseIP } from "../net/ip.ts";
 import type { PodWiring, WiringPlan } from "./ports.ts";
 
@@ -109,7 +109,71 @@ export function describeWiring(name: string, setUp: () => Promise<WiringBench>):
       const pod = { netns, identity, contIface: "eth0", hostIface: "calict000000007" };
       expect(await bench.wiring.unwireFromNetns(pod)).toBe(false);
     });
+
+    it("inspect() tells of a wired pod what wire() made", async () => {
+      const plan = planFor(await bench.addNetns("seen"), "calict000000008");
+      const { ips, hostIface } = plan;
+      const wired = await bench.wiring.wire(plan);
+      const facts = await bench.wiring.inspect({ netns: plan.netns, contIface: "eth0", hostIface, ips });
+      expect(facts.hostLink).toEqual({
+        ifIndex: wired.hostIfIndex,
+        mac: "ee:ee:ee:ee:ee:ee",
+        mtuBytes: 1400,
+        isUp: true,
+        peerIfIndex: facts.contLink?.ifIndex,
+      });
+      expect(facts.contLink).toMatchObject({
+        mac: wired.contMAC,
+        mtuBytes: 1400,
+        isUp: true,
+        peerIfIndex: wired.hostIfIndex,
+      });
+      expect(facts.hostAddrs).toEqual([{ ip: parseIP("fe80::ecee:eeff:feee:eeee"), prefixLength: 64 }]);
+      const [v4, v6] = ips;
+      expect(facts.contAddrs).toEqual(
+        expect.arrayContaining([
+          { ip: v4, prefixLength: 32 },
+          { ip: v6, prefixLength: 128 },
+        ]),
+      );
+      expect(facts.contRoutes).toEqual(
+        expect.arrayContaining([
+          { dst: parseCIDR("169.254.1.1/32"), dev: "eth0", protocol: 3, scope: "link" },
+          contRoute("0.0.0.0/0", "169.254.1.1"),
+          contRoute("::/0", "fe80::ecee:eeff:feee:eeee"),
+        ]),
+      );
+      expect(facts.hostRoutes).toEqual(
+        ips.map((ip) => ({ ip, route: { dst: hostCIDR(ip), dev: hostIface, protocol: 80, scope: "link" } })),
+      );
+      const settings = facts.hostSysctls.map(({ path }) => path);
+      expect(settings).toContain(`net/ipv4/conf/${hostIface}/proxy_arp`);
+      expect(settings).toContain(`net/ipv6/conf/${hostIface}/proxy_ndp`);
+      for (const { path, expected, actual } of facts.hostSysctls) expect(actual, path).toBe(expected);
+      await bench.wiring.unwire({ hostIface, hostIfIndex: wired.hostIfIndex });
+    });
+
+    it("inspect() says of what is missing that it is, and throws NetnsGone without a namespace", async () => {
+      const netns = await bench.addNetns("blank");
+      const { ips } = planFor(netns, "");
+      const query = { netns, contIface: "eth0", hostIface: "calict00000000a", ips };
+      const { hostSysctls, ...facts } = await bench.wiring.inspect(query);
+      expect(facts).toEqual({
+        hostAddrs: [],
+        contAddrs: [],
+        contRoutes: [],
+        hostRoutes: ips.map((ip) => ({ ip })),
+      });
+      expect(hostSysctls.filter(({ actual }) => actual !== undefined)).toEqual([]);
+      expect(hostSysctls.length).toBeGreaterThan(0);
+      await bench.removeNetns("blank");
+      await expect(bench.wiring.inspect(query)).rejects.toMatchObject({ code: "NetnsGone" });
+    });
   });
+}
+
+function contRoute(dst: string, gateway: string): object {
+  return { dst: parseCIDR(dst), dev: "eth0", gateway: parseIP(gateway), protocol: 3, scope: "universe" };
 }
 
 function planFor(netns: string, hostIface: string): WiringPlan {

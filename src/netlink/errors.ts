@@ -47,7 +47,7 @@ export class NetlinkError extends GinghamError {
   }
 }
 
-/** A file under /proc/sys could not be written. */
+/** A file under /proc/sys could not be read or written. */
 export class SysctlError extends GinghamError {
   readonly path: string;
 

@@ -15,6 +15,7 @@ export interface KernelCalls {
   wire: PodWiring["wire"];
   unwire: PodWiring["unwire"];
   unwireFromNetns: PodWiring["unwireFromNetns"];
+  inspect: PodWiring["inspect"];
   listRoutes: RouteDataplane["listRoutes"];
   listLinks: RouteDataplane["listLinks"];
   listAddrs: RouteDataplane["listAddrs"];

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-import { existsSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { constants } from "node:os";
 import type { Family } from "../net/ip.ts";
 import { errnoName, errnoOf, SysctlError } from "./errors.ts";
 
@@ -20,6 +21,22 @@ export function writeSysctl(path: readonly string[], value: string | number): vo
   } catch (cause) {
     const hint = existsSync(file) ? "is /proc/sys mounted read-only?" : "is the protocol or interface missing?";
     throw new SysctlError(file, `Cannot write ${value} to ${file}: ${errnoName(errnoOf(cause))}, ${hint}`, { cause });
+  }
+}
+
+/**
+ * Reads one kernel setting of the calling thread's network namespace; undefined where it does not exist.
+ *
+ * @throws SysctlError which names the file
+ */
+export function readSysctl(path: readonly string[]): string | undefined {
+  const file = `${ROOT}/${path.join("/")}`;
+  try {
+    return readFileSync(file, "utf8").trim();
+  } catch (cause) {
+    const errno = errnoOf(cause);
+    if (errno === constants.errno.ENOENT) return undefined;
+    throw new SysctlError(file, `Cannot read ${file}: ${errnoName(errno)}`, { cause });
   }
 }
 

@@ -31,6 +31,7 @@ function kernelCalls(kernel: Kernel, post: (message: WorkerMessage) => void): Ke
     wire: (plan) => wiring.wire(plan),
     unwire: (link) => wiring.unwire(link),
     unwireFromNetns: (pod) => wiring.unwireFromNetns(pod),
+    inspect: (query) => wiring.inspect(query),
     listRoutes: (family) => routes.listRoutes(family),
     listLinks: () => routes.listLinks(),
     listAddrs: () => routes.listAddrs(),

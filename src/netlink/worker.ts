@@ -52,6 +52,7 @@ function wiringOver(main: KernelClient, deletions: KernelClient): PodWiring {
     wire: (plan) => main.call("wire", plan),
     unwire: (link) => deletions.call("unwire", link),
     unwireFromNetns: (pod) => deletions.call("unwireFromNetns", pod),
+    inspect: (query) => main.call("inspect", query),
   };
 }
 

@@ -89,7 +89,7 @@ describe("addresses, neighbours and rules", () => {
     const shown = JSON.stringify(rows("ip", "address show up0"));
     expect(shown).toContain('"local":"198.51.100.7","prefixlen":32');
     expect(shown).toContain('"local":"2001:db8:7::7","prefixlen":128');
-    expect(listAddrs(conn, 4).filter((a) => a.index === up0)).toHaveLength(2);
+    expect(listAddrs(conn, { family: 4 }).filter((a) => a.index === up0)).toHaveLength(2);
     expect(listAddrs(conn).some((a) => a.address === addrs[1]?.ip)).toBe(true);
     conn.executeAll(addrs.map(deleteAddr));
     expect(JSON.stringify(rows("ip", "address show up0"))).not.toContain("198.51.100.7");

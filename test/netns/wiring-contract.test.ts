@@ -37,6 +37,7 @@ describeWiring("kernel", async () => {
     wire: (plan) => onHost(() => kernel.wire(plan)),
     unwire: (link) => onHost(() => kernel.unwire(link)),
     unwireFromNetns: (pod) => onHost(() => kernel.unwireFromNetns(pod)),
+    inspect: (query) => onHost(() => kernel.inspect(query)),
   };
   return {
     wiring,

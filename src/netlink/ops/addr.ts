@@ -61,10 +61,13 @@ export function listMulticastGroups(conn: Conn, index: number): IP[] {
   return conn.dump(request, (message) => decodeAddr(message.payload).multicast);
 }
 
-/** All addresses of one family, or both. @throws NetlinkError */
-export function listAddrs(conn: Conn, family?: Family): AddrMessage[] {
+/** All addresses, or those of one family or one link. @throws NetlinkError ENODEV when there is no such link */
+export function listAddrs(
+  conn: Conn,
+  { family, index = 0 }: { readonly family?: Family; readonly index?: number } = {},
+): AddrMessage[] {
   const af = family === undefined ? AF_UNSPEC : addressFamily(family);
-  const filter: AddrMessage = { family: af, index: 0, prefixLength: 0, scope: 0, flags: 0 };
+  const filter: AddrMessage = { family: af, index, prefixLength: 0, scope: 0, flags: 0 };
   const request: Request = { type: RTM_GETADDR, flags: 0, encode: (w) => encodeAddr(w, filter) };
   return conn.dump(request, (message) => (message.type === RTM_NEWADDR ? decodeAddr(message.payload) : undefined));
 }

@@ -26,7 +26,7 @@ const LOOPBACK_INDEX = 1;
 /** One file under /proc/sys/net and its value. */
 export type Sysctl = readonly [path: readonly string[], value: 0 | 1];
 
-export function hasFamily(plan: WiringPlan, family: Family): boolean {
+export function hasFamily(plan: Pick<WiringPlan, "ips">, family: Family): boolean {
   return plan.ips.some((ip) => familyOf(ip) === family);
 }
 
@@ -102,7 +102,7 @@ export function podRequests(plan: WiringPlan, contIndex: number): Request[] {
  *
  * Source: calico-interop.md 3.8.
  */
-export function hostSysctls(plan: WiringPlan, hostHasIPv6: boolean): Sysctl[] {
+export function hostSysctls(plan: Pick<WiringPlan, "hostIface" | "ips">, hostHasIPv6: boolean): Sysctl[] {
   const { hostIface: name } = plan;
   const v4: Sysctl[] = [
     [["ipv4", "conf", name, "route_localnet"], 1],

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { constants } from "node:os";
-import type { NetnsIdentity, PodWiring, WiredPod, WiringPlan } from "../../cni/ports.ts";
+import type { NetnsIdentity, PodWiring, WiredPod, WiringFacts, WiringPlan, WiringQuery } from "../../cni/ports.ts";
 import { describeError } from "../../lib/errors.ts";
 import { formatIP } from "../../net/ip.ts";
 import { Conn } from "../conn.ts";
@@ -8,6 +8,7 @@ import { WiringError } from "../errors.ts";
 import { identifyNetns, type OpenNetns, openNetns, ownNetnsIdentity, sameNetns, withNetns } from "../netns.ts";
 import { hasIPv6, writeSysctl } from "../sysctl.ts";
 import type { LinkMessage } from "../wire/link.ts";
+import { inspectWiring } from "./inspect.ts";
 import { deleteLink, findLink, isNoSuchLink, linkOf } from "./link.ts";
 import { waitUntilReady } from "./link-ready.ts";
 import { LinkReaper } from "./link-reaper.ts";
@@ -59,6 +60,10 @@ export class KernelPodWiring implements PodWiring {
   async unwireFromNetns(pod: Parameters<PodWiring["unwireFromNetns"]>[0]): Promise<boolean> {
     const hostIndex = this.#findHostEnd(pod);
     return hostIndex === undefined ? false : this.#reaper.delete({ name: pod.hostIface, index: hostIndex });
+  }
+
+  async inspect(query: WiringQuery): Promise<WiringFacts> {
+    return inspectWiring(this.#conn, query);
   }
 
   /** Deletes a stale host link of that name first, when that is what stands in the way. */

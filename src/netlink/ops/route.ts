@@ -13,7 +13,9 @@ import {
   RT_SCOPE_NOWHERE,
   RT_SCOPE_UNIVERSE,
   RT_TABLE_MAIN,
+  RT_TABLE_UNSPEC,
   RTM_DELROUTE,
+  RTM_F_FIB_MATCH,
   RTM_GETROUTE,
   RTM_NEWROUTE,
   RTN_UNICAST,
@@ -58,6 +60,26 @@ export function replaceRoute(route: RouteSpec): Request {
 /** Deletes the route that agrees in every property given; ESRCH when there is none. */
 export function deleteRoute(route: RouteSpec): Request {
   return routeRequest(RTM_DELROUTE, 0, route, ANY);
+}
+
+/**
+ * The route that the kernel takes to an address, as it stands in the table; undefined when the lookup ends with one of
+ * the given errors.
+ *
+ * @throws NetlinkError
+ */
+export function findRoute(conn: Conn, dst: CIDR, noRoute: ReadonlySet<number>): RouteMessage | undefined {
+  // Anything but zeros is refused here: the lookup goes by the rules, not by what a route should be like.
+  const any: Defaults = { protocol: RTPROT_UNSPEC, scope: RT_SCOPE_UNIVERSE, type: RTN_UNSPEC };
+  const [found] = conn.executeBatch([
+    routeRequest(RTM_GETROUTE, 0, { dst, flags: RTM_F_FIB_MATCH, table: RT_TABLE_UNSPEC }, any),
+  ]);
+  if (found?.error !== undefined) {
+    if (noRoute.has(found.error.errno)) return undefined;
+    throw found.error;
+  }
+  const reply = found?.replies.find(({ type }) => type === RTM_NEWROUTE);
+  return reply === undefined ? undefined : decodeRoute(reply.payload);
 }
 
 /** All routes of one family and table. @throws NetlinkError */

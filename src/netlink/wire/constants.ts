@@ -85,6 +85,7 @@ export const RTPROT_STATIC = 4;
 export const RTNH_F_ONLINK = 4;
 export const RTNH_F_LINKDOWN = 16;
 export const RTM_F_CLONED = 0x200;
+export const RTM_F_FIB_MATCH = 0x2000;
 
 // linux/rtnetlink.h: enum rtattr_type_t, and RTAX_ metrics.
 export const RTA_DST = 1;
