@@ -137,7 +137,9 @@ export class NodeCollector {
     if (isDryRun) return 0;
     for (let at = 0; at < leaks.length; at += BATCH) {
       signal.throwIfAborted();
-      await cni.addresses.release(leaks.slice(at, at + BATCH), signal);
+      const freed = leaks.slice(at, at + BATCH);
+      await cni.addresses.release(freed, signal);
+      for (const leak of freed) noteLeak(cni, leak);
     }
     if (leaks.length > 0) onFreed?.(leaks.length);
     return leaks.length;
@@ -151,6 +153,19 @@ export class NodeCollector {
       this.#options.cni.log.warn({ op: "collect", err: error }, "Collection failed; it is tried again");
     }
   }
+}
+
+function noteLeak(cni: CNI, { ip, block, handleID, sequenceNumber, attributes }: HeldAddress): void {
+  const { namespace, pod: name } = attributes;
+  cni.journal?.address({
+    kind: "released",
+    atMs: cni.clock.nowMs(),
+    node: cni.host.nodeName,
+    handleID,
+    ...(namespace && name && { pod: { namespace, name } }),
+    place: { ip, block, sequenceNumber },
+    why: "leak",
+  });
 }
 
 /** Handles of all attachments that have a record, in whatever state, or are being worked on. */

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { describeError } from "../lib/errors.ts";
 import { stringifyJSON } from "../lib/json.ts";
 import { formatIP } from "../net/ip.ts";
 import { keyOf } from "./attachment.ts";
@@ -6,6 +7,7 @@ import { add } from "./commands/add.ts";
 import type { CNI } from "./commands/cni.ts";
 import { del } from "./commands/del.ts";
 import { CancelledError, CNIError, toErrorObject } from "./errors.ts";
+import type { VerbEvent } from "./journal/types.ts";
 import { decodeNetConf, type NetConf, parseNetConf, parseNetwork } from "./netconf.ts";
 import type { Logger } from "./ports.ts";
 import { type Call, type Env, parseCall, requireCommandIn } from "./protocol.ts";
@@ -53,8 +55,28 @@ export function prepare(env: Env, stdin: string): { readonly reply: Reply } | { 
   }
 }
 
-/** Runs a checked call to its end. Never rejects. */
+/** A call that has ended, with what the journal tells of it. */
+type Ended = Reply & Pick<VerbEvent, "ips" | "stepsMs" | "message">;
+
+/** Runs a checked call to its end, and notes it in the journal. Never rejects. */
 export async function perform(cni: CNI, task: Task, signal?: AbortSignal): Promise<Reply> {
+  const { id, call } = task;
+  const pod = call.args.pod;
+  const start = cni.clock.nowNs();
+  const { stdout, exitCode, errorCode, ...told } = await run(cni, task, signal);
+  cni.journal?.verb({
+    atMs: Number(start / 1_000_000n),
+    verb: call.command,
+    attachment: id,
+    ...(pod && { pod }),
+    durationMs: Number((cni.clock.nowNs() - start) / 1000n) / 1000,
+    code: errorCode,
+    ...told,
+  });
+  return { stdout, exitCode, errorCode };
+}
+
+async function run(cni: CNI, task: Task, signal?: AbortSignal): Promise<Ended> {
   const { id, call, conf } = task;
   const pod = call.args.pod;
   const log = bind(cni.log, { op: call.command, ...id, ...(pod && { namespace: pod.namespace, pod: pod.name }) });
@@ -64,19 +86,24 @@ export async function perform(cni: CNI, task: Task, signal?: AbortSignal): Promi
     if (conf === undefined) {
       const outcome = await del(cni, request);
       const fields = { durationMs: cni.clock.nowMs() - start, found: outcome.found };
-      if (outcome.kind === "released") log.info(fields, "DEL done");
-      else log.warn({ ...fields, err: outcome.error }, "DEL done, but the release waits for the datastore");
-      return { stdout: "", exitCode: 0, errorCode: 0 };
+      const reply = { stdout: "", exitCode: 0, errorCode: 0 } as const;
+      if (outcome.kind === "deferred") {
+        const message = "DEL done, but the release waits for the datastore";
+        log.warn({ ...fields, err: outcome.error }, message);
+        return { ...reply, message: `${message}: ${describeError(outcome.error)}` };
+      }
+      log.info(fields, "DEL done");
+      return reply;
     }
     const { record, existed, stepsMs } = await add(cni, { ...request, conf }, signal);
     const ips = record.result.ips.map(formatIP);
     log.info({ ips, hostIface: record.hostIface, existed, stepsMs }, "ADD done");
-    return succeed(renderResult(record.result, task.cniVersion));
+    return { ...succeed(renderResult(record.result, task.cniVersion)), ips: record.result.ips, stepsMs };
   } catch (error) {
     const durationMs = cni.clock.nowMs() - start;
     if (error instanceof CancelledError) log.warn({ durationMs, err: error }, `${call.command} cancelled`);
     else log.error({ durationMs, err: error }, `${call.command} of ${keyOf(id)} failed`);
-    return fail(error, task.cniVersion);
+    return { ...fail(error, task.cniVersion), message: describeError(error) };
   }
 }
 

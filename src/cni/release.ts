@@ -2,10 +2,18 @@
 import { keyOf } from "./attachment.ts";
 import { bounded, type CNI } from "./commands/cni.ts";
 import { CNIError, isNetnsGone } from "./errors.ts";
-import type { AttachmentID, AttachmentRecord, ReleasingRecord } from "./types.ts";
+import type { ReleaseReason } from "./journal/types.ts";
+import type { AttachmentID, AttachmentRecord, PodRef, ReleasingRecord } from "./types.ts";
 
 /** What an attachment holds in the datastore. */
 export type Held = Pick<ReleasingRecord, "handleID" | "allocations">;
+
+/** Whose release it is and why, for the journal. */
+export interface ReleaseNote {
+  readonly why: ReleaseReason;
+  readonly id?: AttachmentID;
+  readonly pod?: PodRef;
+}
 
 /**
  * Takes a recorded attachment out of the kernel, and out of what Felix wants there first.
@@ -34,14 +42,32 @@ export async function removeFromKernel(cni: CNI, id: AttachmentID, record: Attac
 }
 
 /** Gives addresses back, in bounded time. @throws IPAMError, CancelledError */
-export async function giveBack(cni: CNI, held: Held, signal?: AbortSignal): Promise<void> {
+export async function giveBack(cni: CNI, held: Held, note: ReleaseNote, signal?: AbortSignal): Promise<void> {
   const { handleID, allocations } = held;
   const what = `Release of handle ${handleID}`;
   await bounded(cni.clock, { what, ms: cni.releaseWaitMs, ...(signal && { signal }) }, async (within) => {
     if (allocations === undefined) await cni.addresses.releaseByHandle(handleID, within);
     else if (allocations.length > 0) await cni.addresses.release(allocations, within);
   });
+  noteReleased(cni, held, note);
 }
+
+function noteReleased(cni: CNI, { handleID, allocations }: Held, { why, id, pod }: ReleaseNote): void {
+  const event = {
+    kind: "released",
+    atMs: cni.clock.nowMs(),
+    node: cni.host.nodeName,
+    handleID,
+    ...(id && { attachment: id }),
+    ...(pod && { pod }),
+    why,
+  } as const;
+  if (allocations === undefined) cni.journal?.address(event);
+  for (const place of allocations ?? []) cni.journal?.address({ ...event, place });
+}
+
+/** Why a record is undone that no DEL came for: who wrote it died, or waited for the datastore, or its pod has gone. */
+const WHY_BY_STATE = { intent: "undo", releasing: "DEL", whole: "namespaceGone" } as const;
 
 /** Undoes a recorded attachment to the end, record included. @throws WiringError, IPAMError, CNIError */
 export async function releaseRecorded(
@@ -52,7 +78,8 @@ export async function releaseRecorded(
 ): Promise<void> {
   refuseForeign(cni, id, record);
   await removeFromKernel(cni, id, record);
-  await giveBack(cni, heldBy(record), signal);
+  const note = { why: WHY_BY_STATE[record.state], id, ...(record.pod && { pod: record.pod }) };
+  await giveBack(cni, heldBy(record), note, signal);
   await cni.records.remove(id);
 }
 

@@ -3,6 +3,7 @@ import type { Allocation } from "../../ipam/types.ts";
 import { isLive, keyOf } from "../attachment.ts";
 import { CancelledError, CNIError, mayHaveTaken } from "../errors.ts";
 import { handleIDOf, hostIfaceOf } from "../iface-name.ts";
+import type { AssignedEvent } from "../journal/types.ts";
 import type { NetConf } from "../netconf.ts";
 import { type AttachmentPlan, planAssign, planResult, planWiring } from "../plan.ts";
 import { resolvePools } from "../pod-pools.ts";
@@ -104,13 +105,14 @@ async function attach(cni: CNI, attaching: Attaching, watch: Stopwatch, signal: 
   const known = await owner;
   const allocations = await assign(cni, plan, known, undo, signal);
   watch.lap("assign");
+  const uid = plan.pod?.uid ?? known.pod?.uid;
+  const pod = plan.pod && { ...plan.pod, ...(uid !== undefined && { uid }) };
+  noteAssigned(cni, { attachment: id, ...(pod && { pod }) }, allocations);
   signal.throwIfAborted();
   const wiring = planWiring(plan, allocations);
   const wired = await wire(cni, attaching, wiring, intent, undo);
   watch.lap("wire");
   signal.throwIfAborted();
-  const uid = plan.pod?.uid ?? known.pod?.uid;
-  const pod = plan.pod && { ...plan.pod, ...(uid !== undefined && { uid }) };
   const { executor: _, ...shared } = intent;
   const whole: WholeRecord = {
     ...shared,
@@ -145,13 +147,23 @@ async function assign(
   });
   try {
     const allocations = await cni.addresses.assign(planAssign(plan, pools, cni.clock.nowNs()), signal);
-    undo.step("give addresses back", () => giveBack(cni, { handleID, allocations }));
+    undo.step("give addresses back", () => giveBack(cni, { handleID, allocations }, { why: "undo" }));
     return allocations;
   } catch (error) {
     // A write without an answer may have been taken, and only the handle finds it.
-    if (mayHaveTaken(error)) undo.step("release the handle", () => giveBack(cni, { handleID }));
+    if (mayHaveTaken(error)) undo.step("release the handle", () => giveBack(cni, { handleID }, { why: "undo" }));
     throw error;
   }
+}
+
+function noteAssigned(
+  cni: CNI,
+  owner: Pick<AssignedEvent, "attachment" | "pod">,
+  allocations: readonly Allocation[],
+): void {
+  const { clock, host, journal } = cni;
+  for (const { handleID, ...place } of allocations)
+    journal?.address({ kind: "assigned", atMs: clock.nowMs(), node: host.nodeName, handleID, ...owner, place });
 }
 
 async function wire(

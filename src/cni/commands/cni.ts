@@ -2,6 +2,7 @@
 import type { Clock } from "../../lib/clock.ts";
 import type { EndpointBook } from "../endpoint-book.ts";
 import { CancelledError } from "../errors.ts";
+import type { Journal } from "../journal/types.ts";
 import type { KeyedLocks } from "../locks.ts";
 import type {
   AddressManager,
@@ -29,6 +30,8 @@ export interface CNI {
   readonly locks: KeyedLocks;
   readonly clock: Clock;
   readonly log: Logger;
+  /** Absent where nobody keeps one. */
+  readonly journal?: Journal;
   /** How long a DEL, or the undo of an ADD, waits for the datastore. Units: milliseconds. */
   readonly releaseWaitMs: number;
   /**

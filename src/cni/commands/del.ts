@@ -2,6 +2,7 @@
 import { keyOf } from "../attachment.ts";
 import { CancelledError, isNetnsGone } from "../errors.ts";
 import { handleIDOf, hostIfaceOf } from "../iface-name.ts";
+import type { ReleaseReason } from "../journal/types.ts";
 import type { StoredRecord } from "../ports.ts";
 import { giveBack, type Held, heldBy, refuseForeign, removeFromKernel } from "../release.ts";
 import type { AttachmentID, PodRef, WholeRecord } from "../types.ts";
@@ -13,6 +14,8 @@ export interface DelRequest {
   /** Empty when the runtime knows of no namespace any more. */
   readonly netns: string;
   readonly pod?: PodRef;
+  /** For the journal; absent: DEL. */
+  readonly why?: ReleaseReason;
 }
 
 /** What became of a DEL. Both are a success for the caller. */
@@ -36,11 +39,12 @@ export async function del(cni: CNI, request: DelRequest): Promise<DelOutcome> {
 
 /** The same for somebody who holds the attachment's lock. */
 export async function delLocked(cni: CNI, request: DelRequest): Promise<DelOutcome> {
-  const { id } = request;
+  const { id, why = "DEL" } = request;
   const stored = await cni.records.read(id);
   const held = await remove(cni, request, stored);
+  const pod = (stored.kind === "record" ? stored.record.pod : undefined) ?? request.pod;
   try {
-    await giveBack(cni, held);
+    await giveBack(cni, held, { why, id, ...(pod && { pod }) });
   } catch (error) {
     // A readable record says already what is to be done; otherwise neither a crash nor a reboot may lose it.
     if (stored.kind !== "record")

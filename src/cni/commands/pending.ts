@@ -41,7 +41,7 @@ async function parse(cni: CNI, pending: PendingRelease): Promise<DelRequest | un
     if (call.command !== "DEL") throw new CNIError("InvalidEnvironment", `CNI_COMMAND is ${call.command}, want DEL`);
     const { name: network } = parseNetwork(decodeNetConf(pending.stdin));
     const id = { network, containerID: call.containerID, ifName: call.ifName };
-    return { id, netns: call.netns, ...(call.args.pod && { pod: call.args.pod }) };
+    return { id, netns: call.netns, why: "pendingDEL", ...(call.args.pod && { pod: call.args.pod }) };
   } catch (error) {
     if (!(error instanceof CNIError)) throw error;
     await cni.pending.setAside(pending.name, error.message);
