@@ -34,6 +34,8 @@ class Fixture {
       ...agent.cni,
       addresses: {
         assign: async () => [],
+        contradiction: async () => undefined,
+        rehearse: async () => {},
         releaseByHandle: async () => {},
         release: async (allocations: readonly Allocation[]) => {
           this.released.push(...allocations.map(({ ip, handleID }) => `${formatIP(ip)} ${handleID}`));

@@ -52,6 +52,18 @@ export class FakeAddresses implements AddressManager {
     for (const [key, held] of this.#held) if (held.handleID === handleID) this.#held.delete(key);
   }
 
+  async contradiction({ ip, handleID, sequenceNumber }: Allocation): Promise<string | undefined> {
+    if (this.away) throw this.away;
+    const held = this.#held.get(formatIP(ip));
+    if (held?.handleID === handleID && held.sequenceNumber === sequenceNumber) return undefined;
+    return `${formatIP(ip)} is ${held === undefined ? "free" : `held by ${held.handleID}`}`;
+  }
+
+  async rehearse({ families }: Pick<AssignRequest, "families">): Promise<void> {
+    if (this.away) throw this.away;
+    for (const family of families) this.#choose({ handleID: "a pod", attributes: {}, families }, family);
+  }
+
   #choose(request: AssignRequest, family: number): Allocation {
     const block = this.#blocks.find((candidate) => cidrFamily(candidate) === family);
     for (let ordinal = 0; block !== undefined && ordinal < cidrSize(block); ordinal++) {

@@ -24,6 +24,8 @@ export class FakeMachine implements Disposable {
   /** What the API server knows of pods and namespaces; absent: nobody asks. */
   pods: PodSource | undefined;
   namespaces: NamespaceSource | undefined;
+  /** Contents of files that name the node. */
+  readonly nodeNameFiles: Map<string, string> = new Map();
   /** Where processes stand. */
   vantage: Vantage = { mntns: 1n, pidns: 2n, dir: { dev: 25n, inode: 7n } };
   readonly #alive = new Set<number>();
@@ -128,6 +130,7 @@ export class FakeProcess {
         bootID: machine.bootID,
         executor,
         podMTUBytes: 1450,
+        nodeNameIn: (path) => machine.nodeNameFiles.get(path),
         isAlive: (other) => machine.isAlive(other),
         vantageOf: async () => machine.vantage,
       },

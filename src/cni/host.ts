@@ -25,6 +25,13 @@ export function linuxHost({
     bootID: readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim(),
     executor: { pid: process.pid, startTicks: self },
     isAlive: (executor: Executor) => startTicksOf(String(executor.pid)) === executor.startTicks,
+    nodeNameIn(path) {
+      try {
+        return readFileSync(path, "utf8").trim();
+      } catch {
+        return undefined;
+      }
+    },
     async vantageOf(netnsPath) {
       try {
         const dir = statSync(dirname(netnsPath), { bigint: true });

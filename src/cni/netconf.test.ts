@@ -25,6 +25,7 @@ describe("parseNetConf()", () => {
       families: [4],
       pools: { 4: [], 6: [] },
       mtuBytes: 0,
+      queues: 0,
       allowIPForwarding: false,
       dns: {},
     });
@@ -57,6 +58,7 @@ describe("parseNetConf()", () => {
       families: [6],
       pools: { 4: [], 6: ["fd00::/64"] },
       mtuBytes: 1440,
+      queues: 0,
       allowIPForwarding: true,
       kubeconfig: "/etc/cni/net.d/calico-kubeconfig",
       mac: "02:aa:00:00:00:01",
@@ -107,7 +109,9 @@ describe("parseNetConf()", () => {
     [{ runtimeConfig: { MAC: "x" } }, 7, 'runtimeConfig.mac is "x"'],
     [{ nodename: {} }, 7, "nodename is an object"],
     [{ prevResult: "x" }, 7, "prevResult"],
-    [{ datastore_type: "etcdv3" }, 2, 'datastore_type is "etcdv3"'],
+    [{ num_queues: "2" }, 7, 'num_queues is "2"'],
+    [{ num_queues: 4097 }, 7, "num_queues is 4097"],
+    [{ nodename_file: 1 }, 7, "nodename_file is 1"],
   ])("refuses %j with code %i by name", (raw, code, words) => {
     expect(refusal(raw)).toEqual({ code, message: containing(words) });
   });

@@ -4,6 +4,7 @@ import { FieldReader } from "../crds/field-reader.ts";
 import { parseJSON } from "../lib/json.ts";
 import type { Family } from "../net/ip.ts";
 import { type MAC, parseMAC } from "../net/mac.ts";
+import { checkCalicoKeys, unsupported } from "./calico-keys.ts";
 import { CNIError } from "./errors.ts";
 import type { DNS } from "./types.ts";
 import { type CNIVersion, parseVersion } from "./versions.ts";
@@ -14,12 +15,16 @@ export interface NetConf {
   readonly name: string;
   /** The node for which the configuration was rendered; absent: whichever runs it. */
   readonly nodeName?: string;
+  /** A file with the node's name, which counts when `nodeName` is absent. */
+  readonly nodeNameFile?: string;
   /** One address of each, in this order. */
   readonly families: readonly Family[];
   /** Names or CIDRs of pools, by family; empty: any. */
   readonly pools: { readonly 4: readonly string[]; readonly 6: readonly string[] };
   /** Units: bytes; 0: the node's. */
   readonly mtuBytes: number;
+  /** Queues of each end of the pair, to send and to receive. 0 leaves the kernel's default, which is one. */
+  readonly queues: number;
   readonly allowIPForwarding: boolean;
   /** Credentials for a machine without an agent. */
   readonly kubeconfig?: string;
@@ -28,6 +33,8 @@ export interface NetConf {
   readonly dns: DNS;
 }
 
+/** Source: linux drivers/net/veth.c, veth_get_num_queues. */
+const MAX_QUEUES = 4096;
 const OUR_TYPES = ["gingham", "calico"];
 const OUR_IPAM_TYPES = ["gingham-ipam", "calico-ipam"];
 
@@ -107,11 +114,12 @@ function read(conf: FieldReader, cniVersion: CNIVersion): NetConf {
   if (!OUR_TYPES.includes(type)) {
     throw unsupported("type", type, "gingham as IPAM under another plugin is not supported yet");
   }
-  refuseOtherDatastores(conf);
+  checkCalicoKeys(conf);
   if (conf.value("prevResult") !== undefined && !isObject(conf.value("prevResult"))) {
     throw conf.fail("prevResult", conf.value("prevResult"), "an object");
   }
   const nodeName = conf.optionalString("nodename") || undefined;
+  const nodeNameFile = conf.optionalString("nodename_file") || undefined;
   const kubeconfig = section(conf, "kubernetes")?.optionalString("kubeconfig") || undefined;
   const runtime = section(conf, "runtimeConfig", lowerCased);
   const mac = parseRuntimeMAC(runtime);
@@ -119,8 +127,10 @@ function read(conf: FieldReader, cniVersion: CNIVersion): NetConf {
     cniVersion,
     name,
     ...(nodeName !== undefined && { nodeName }),
+    ...(nodeNameFile !== undefined && { nodeNameFile }),
     ...readIPAM(section(conf, "ipam")),
     mtuBytes: readMTU(conf),
+    queues: conf.optionalInteger("num_queues", 0, MAX_QUEUES) ?? 0,
     allowIPForwarding: section(conf, "container_settings")?.optionalBoolean("allow_ip_forwarding") ?? false,
     ...(kubeconfig !== undefined && { kubeconfig }),
     ...(mac !== undefined && { mac }),
@@ -155,13 +165,6 @@ function readSwitch(reader: FieldReader, field: string, fallback: boolean): bool
   if (value === true || value === "true") return true;
   if (value === false || value === "false") return false;
   throw reader.fail(field, value, 'true or false, or "true" or "false"');
-}
-
-function refuseOtherDatastores(conf: FieldReader): void {
-  const datastore = conf.optionalString("datastore_type") ?? "";
-  if (datastore !== "" && datastore !== "kubernetes") {
-    throw unsupported("datastore_type", datastore, "only the Kubernetes API is supported");
-  }
 }
 
 /** `dns` of the configuration, with what the runtime knows of the pod on top (capability `dns`: servers, searches, options). */
@@ -214,9 +217,4 @@ function lowerCased(raw: unknown): unknown {
 
 function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
-/** The specification wants key and value in the message of code 2. */
-function unsupported(key: string, value: string, reason: string): CNIError {
-  return new CNIError("UnsupportedField", `Network configuration: ${key} is ${JSON.stringify(value)}: ${reason}`);
 }

@@ -62,6 +62,7 @@ export function planWiring(plan: AttachmentPlan, allocations: readonly Allocatio
     ips,
     mtuBytes: conf.mtuBytes === 0 ? plan.podMTUBytes : conf.mtuBytes,
     ...(conf.mac !== undefined && { contMAC: conf.mac }),
+    ...(conf.queues > 0 && { queues: conf.queues }),
     routes: familiesOf(ips).map((family) => DEFAULT_ROUTE[family]),
     allowIPForwarding: conf.allowIPForwarding,
   };

@@ -17,6 +17,20 @@ export interface AddressManager {
   release(allocations: readonly Allocation[], signal?: AbortSignal): Promise<void>;
   /** Gives back all that this node holds under the handle. An unknown handle is no error. */
   releaseByHandle(handleID: string, signal?: AbortSignal): Promise<void>;
+  /**
+   * Reads what the datastore has in place of an allocation, in words; undefined while the allocation holds: its block
+   * has the address under this handle and sequence number.
+   *
+   * @throws IPAMError `Datastore`, `BrokenObject`
+   */
+  contradiction(allocation: Allocation): Promise<string | undefined>;
+  /**
+   * Rejects with what `assign` would reject with now for some pod, as far as is known, and takes nothing. While the API
+   * server does not answer, what was known before counts.
+   *
+   * @throws IPAMError as `assign`
+   */
+  rehearse(request: Pick<AssignRequest, "families" | "pools">): Promise<void>;
 }
 
 /** The two ends of one pod interface, to be made. */
@@ -32,6 +46,8 @@ export interface WiringPlan {
   readonly mtuBytes: number;
   /** MAC of the pod's end; absent: the kernel chooses. */
   readonly contMAC?: MAC;
+  /** Queues of each end, to send and to receive; absent: the kernel's default, which is one. */
+  readonly queues?: number;
   /** Destinations routed through the gateway; a /0 of each family by default. */
   readonly routes: readonly CIDR[];
   /** Written to ip_forward inside the pod, as 1 or 0. */
@@ -201,6 +217,8 @@ export interface Host {
   readonly executor: Executor;
   /** MTU of pods when the network configuration names none. Units: bytes; 0 leaves the kernel's default. */
   readonly podMTUBytes: number;
+  /** The node's name in a file that a network configuration names; undefined when there is no such file. */
+  nodeNameIn(path: string): string | undefined;
   /** Whether the process that an intent names is still running: its ADD is then under way, not left by a crash. */
   isAlive(executor: Executor): boolean;
   /** From where this process sees the given path now. */

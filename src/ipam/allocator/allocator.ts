@@ -16,6 +16,7 @@ import { Assignment } from "./assignment.ts";
 import { allOf } from "./attempts.ts";
 import { checkedStore } from "./checked-store.ts";
 import { loadAffineBlock } from "./claims.ts";
+import { contradictionTo } from "./contradiction.ts";
 import { HandleWriter } from "./handles.ts";
 import { BlockStatusWriter } from "./status.ts";
 import { BlockSupply, type SupplyTools } from "./supply.ts";
@@ -147,6 +148,16 @@ class NodeAllocator implements Allocator {
         counts,
       );
     });
+  }
+
+  async contradiction(allocation: Allocation): Promise<string | undefined> {
+    return await contradictionTo(this.#tools.store, allocation);
+  }
+
+  async rehearse({ families, pools }: Pick<AssignRequest, "families" | "pools">): Promise<void> {
+    await this.#refuseWhileLocked("assign an address");
+    for (const family of families)
+      await this.#supply.rehearse({ family, ...(pools && { pools }), isForAnyNamespace: true });
   }
 
   async warmUp(families: readonly Family[]): Promise<void> {

@@ -121,6 +121,15 @@ export class BlockFinder {
     throw shortageError({ nodeName, pools, owned: this.ownIn(pools).length, reason: found.reason });
   }
 
+  /** Why no new block could be claimed in these pools, as far as is known; undefined when one could. Claims nothing. */
+  async shortageIn(pools: readonly EffectiveIPPool[]): Promise<ShortageReason | undefined> {
+    const settings = await this.#tools.sources.settings();
+    if (!settings.autoAllocateBlocks) return { kind: "forbidden" };
+    const tally = await this.#search(pools, settings, "look");
+    if (!("kind" in tally)) return exhausted(tally, settings).reason;
+    return tally.kind === "short" ? tally.reason : undefined;
+  }
+
   /**
    * The block that holds an address, ours or not; claimed for this node when nobody has it. Undefined when it changed
    * hands meanwhile: try again. Errors: IPAMError `Overlap`, `BrokenObject`, `Datastore`.
@@ -184,7 +193,11 @@ export class BlockFinder {
     return (await this.#takeListed(pools, settings, blocks)) ?? { ...exhausted(tally, settings), blocks };
   }
 
-  async #search(pools: readonly EffectiveIPPool[], settings: IPAMSettings): Promise<Found | SearchTally> {
+  async #search(
+    pools: readonly EffectiveIPPool[],
+    settings: IPAMSettings,
+    what: "claim" | "look" = "claim",
+  ): Promise<Found | SearchTally> {
     const { sources, nodeName, turn } = this.#tools;
     const all = await sources.pools();
     const own = await sources.ownAffinities();
@@ -208,6 +221,7 @@ export class BlockFinder {
         else {
           const limit = this.#limit(pools, settings, own);
           if (limit !== undefined) return { kind: "short", reason: limit };
+          if (what === "look") return OWNED;
           if (await this.#exclusively(cidr, () => claimBlock(this.#tools, cidr))) return OWNED;
           // Somebody's block that the sources did not know. There may be more, so look once at all that there are.
           tally.taken++;

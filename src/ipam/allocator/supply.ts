@@ -10,6 +10,7 @@ import { NO_RESERVATIONS } from "../reservations.ts";
 import type { PoolNames } from "../types.ts";
 import { BlockFinder, type FinderTools } from "./finder.ts";
 import type { BlockCommitter } from "./group-commit.ts";
+import { Rehearsal } from "./rehearsal.ts";
 
 export interface SupplyTools extends FinderTools {
   /** Claim the next block before the last one is full. Off where the process ends with its request. */
@@ -21,6 +22,8 @@ export interface BlockNeed {
   readonly family: Family;
   readonly pools?: PoolNames;
   readonly namespace?: string;
+  /** It is asked for no namespace in particular: a pool counts whichever namespaces it is for. */
+  readonly isForAnyNamespace?: boolean;
 }
 
 /** Places that are kept in a block for an assignment, which must submit or unreserve them. */
@@ -68,6 +71,7 @@ export class BlockSupply {
   readonly #tools: SupplyTools;
   readonly #growths = new Map<string, Growth>();
   readonly #finder: BlockFinder;
+  readonly #rehearsal: Rehearsal;
   /** Findings about pools that were told already. */
   readonly #reported = new Set<string>();
   #reservations: Reservations = NO_RESERVATIONS;
@@ -75,6 +79,7 @@ export class BlockSupply {
   constructor(tools: SupplyTools) {
     this.#tools = tools;
     this.#finder = new BlockFinder(tools);
+    this.#rehearsal = new Rehearsal(tools, this.#finder);
   }
 
   /** What automatic assignment leaves alone, as last read. */
@@ -152,6 +157,11 @@ export class BlockSupply {
     throw new IPAMError("Contention", `${what}; try again`);
   }
 
+  /** Rejects with what `take` would reject with, as far as is known. Takes nothing. */
+  async rehearse(need: BlockNeed): Promise<void> {
+    await this.#rehearsal.run(await this.#pools(need));
+  }
+
   /** Reads the node's blocks that were not read yet, up to a bound, so that a burst reads none. */
   async loadOwned(family: Family): Promise<void> {
     const pools = await this.#pools({ family });
@@ -165,7 +175,8 @@ export class BlockSupply {
     const reservations = sources.reservations();
     this.#reservations = reservations instanceof Promise ? await reservations : reservations;
     const pools = sources.pools();
-    const all = pools instanceof Promise ? await pools : pools;
+    const stored = pools instanceof Promise ? await pools : pools;
+    const all = need.isForAnyNamespace ? stored.map((pool) => ({ ...pool, namespaceSelector: "" })) : stored;
     const names = need.pools?.[family] ?? [];
     // Labels are asked for only where a selector asks: nearly everywhere all pools are for all.
     const inUse = selectorsInUse(names.length === 0 ? all : []);

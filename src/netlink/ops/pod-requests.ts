@@ -36,6 +36,7 @@ export function hasFamily(plan: Pick<WiringPlan, "ips">, family: Family): boolea
  */
 export function pairRequests(plan: WiringPlan, netnsFD: number): Request[] {
   const mtu = plan.mtuBytes > 0 ? { mtu: plan.mtuBytes } : {};
+  const queues = plan.queues === undefined ? {} : { txQueues: plan.queues, rxQueues: plan.queues };
   const peer: IfInfo = {
     family: AF_UNSPEC,
     hardwareType: 0,
@@ -45,9 +46,10 @@ export function pairRequests(plan: WiringPlan, netnsFD: number): Request[] {
     name: plan.contIface,
     netnsFD,
     ...mtu,
+    ...queues,
     ...(plan.contMAC === undefined ? {} : { address: plan.contMAC }),
   };
-  const pair = newLink({ name: plan.hostIface, address: HOST_MAC, ...mtu, info: { kind: "veth", peer } });
+  const pair = newLink({ name: plan.hostIface, address: HOST_MAC, ...mtu, ...queues, info: { kind: "veth", peer } });
   return [pair, getLink({ name: plan.hostIface })];
 }
 
