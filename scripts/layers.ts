@@ -37,7 +37,7 @@ const RULES: readonly (readonly [string | RegExp, Layer])[] = [
   ["ipam/allocator/", "shell"],
   [/^ipam\/release/, "shell"],
   ["ipam/", "core"],
-  [/^cni\/(server|record-store|pending-store|host|http)/, "adapter"],
+  [/^cni\/(server|record-store|pending-store|host|http|journal\/(ring|node-journal))/, "adapter"],
   ["cni/commands/", "shell"],
   [/^cni\/(reconcile|collect|standalone|executor|locks|endpoint-book|release)/, "shell"],
   ["cni/", "core"],

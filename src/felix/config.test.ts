@@ -17,6 +17,8 @@ describe("parseAgentConfig()", () => {
       podInterfaceMTUBytes: 0,
       routeRefreshMs: 90_000,
       collect: "on",
+      journalFileBytes: 2 ** 21,
+      hasRemoteHistory: false,
     });
   });
 
@@ -29,7 +31,7 @@ describe("parseAgentConfig()", () => {
       FELIX_LOGSEVERITYSCREEN: "Warning",
       GINGHAM_STATE_DIR: "",
     };
-    const config = parseAgentConfig(["--health-port", "0", "--pod-interface-mtu=1400"], env, "host");
+    const config = parseAgentConfig(["--health-port", "0", "--pod-interface-mtu=1400", "--ip-cooldown=0"], env, "host");
     expect(config).toMatchObject({
       nodeName: "node-a",
       kubeconfig: "/etc/kubeconfig",
@@ -38,6 +40,7 @@ describe("parseAgentConfig()", () => {
       healthPort: 0,
       logLevel: "warn",
       podInterfaceMTUBytes: 1400,
+      ipCooldownMs: 0,
     });
   });
 
@@ -51,6 +54,8 @@ describe("parseAgentConfig()", () => {
     ["a log level", ["--log-level", "loud"], {}, "--log-level"],
     ["an MTU", ["--pod-interface-mtu", "20"], {}, "--pod-interface-mtu"],
     ["what to collect", [], { GINGHAM_COLLECT: "maybe" }, "GINGHAM_COLLECT"],
+    ["who may ask", ["--remote-history", "yes"], {}, "--remote-history"],
+    ["a cooldown", [], { GINGHAM_IP_COOLDOWN: "-1" }, "GINGHAM_IP_COOLDOWN"],
     ["a relative path", ["--socket", "s"], {}, "--socket"],
   ];
   for (const [what, args, env, option] of bad) {

@@ -21,6 +21,10 @@ export interface AgentConfig {
   readonly routeRefreshMs: number;
   /** Whether leaked addresses of this node are freed, or only named in the log. */
   readonly collect: "on" | "dry-run" | "off";
+  /** Of each of the journal's four files; 0: no journal. */
+  readonly journalFileBytes: number;
+  /** Whether /history answers others than this machine. */
+  readonly hasRemoteHistory: boolean;
 }
 
 interface Option {
@@ -39,6 +43,12 @@ const OPTIONS = {
   "health-port": { env: "FELIX_HEALTHPORT", help: "its port; 0 takes any", fallback: "9099" },
   "metrics-host": { env: "FELIX_PROMETHEUSMETRICSHOST", help: "address of /metrics", fallback: "0.0.0.0" },
   "metrics-port": { env: "FELIX_PROMETHEUSMETRICSPORT", help: "its port; 0 takes any", fallback: "9091" },
+  "remote-history": {
+    env: "GINGHAM_REMOTE_HISTORY",
+    help: "answer /history on the metrics port beyond this machine (it names pods): on or off",
+    fallback: "off",
+  },
+  "journal-size": { env: "GINGHAM_JOURNAL_SIZE", help: "MiB of each journal file; 0: no journal", fallback: "2" },
   "log-level": { env: "FELIX_LOGSEVERITYSCREEN", help: "Debug, Info, Warning, Error or Fatal", fallback: "Info" },
   "pod-interface-mtu": { env: "GINGHAM_POD_INTERFACE_MTU", help: "MTU of pods; 0: the kernel's", fallback: "0" },
   "route-refresh-interval": { env: "FELIX_ROUTEREFRESHINTERVAL", help: "seconds between resyncs", fallback: "90" },
@@ -48,6 +58,7 @@ const OPTIONS = {
 type OptionName = keyof typeof OPTIONS;
 
 const COLLECT = ["on", "dry-run", "off"] as const;
+const ON_OFF = ["on", "off"] as const;
 const LOG_LEVELS: Readonly<Record<string, LogLevel>> = {
   debug: "debug",
   info: "info",
@@ -99,7 +110,9 @@ export function parseAgentConfig(
     logLevel: logLevelOf(read("log-level")),
     podInterfaceMTUBytes: mtuOf(integer("pod-interface-mtu", 0, 65_535), read("pod-interface-mtu").option),
     routeRefreshMs: integer("route-refresh-interval", 1, 86_400) * 1000,
-    collect: collectOf(read("collect")),
+    collect: oneOf(COLLECT, read("collect")),
+    journalFileBytes: integer("journal-size", 0, 1024) * 2 ** 20,
+    hasRemoteHistory: oneOf(ON_OFF, read("remote-history")) === "on",
   };
 }
 
@@ -141,10 +154,10 @@ function logLevelOf({ text, option }: { text: string; option: string }): LogLeve
   throw new ConfigError(option, `got ${JSON.stringify(text)}, want Debug, Info, Warning, Error or Fatal`);
 }
 
-function collectOf({ text, option }: { text: string; option: string }): AgentConfig["collect"] {
-  const found = COLLECT.find((value) => value === text.toLowerCase());
+function oneOf<T extends string>(values: readonly T[], { text, option }: { text: string; option: string }): T {
+  const found = values.find((value) => value === text.toLowerCase());
   if (found !== undefined) return found;
-  throw new ConfigError(option, `got ${JSON.stringify(text)}, want ${COLLECT.join(", ")}`);
+  throw new ConfigError(option, `got ${JSON.stringify(text)}, want ${values.join(", ")}`);
 }
 
 function mtuOf(bytes: number, option: string): number {

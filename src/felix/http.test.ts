@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+import { networkInterfaces } from "node:os";
 import { afterEach, describe, expect, test } from "vitest";
 import { FakeClock } from "../lib/fake-clock.ts";
+import { formatIP, type IP } from "../net/ip.ts";
 import { ListenError } from "./errors.ts";
 import { type FelixStatus, felixHealth } from "./health.ts";
 import { type Listener, serveHealth, serveMetrics } from "./http.ts";
@@ -56,6 +58,59 @@ describe("listening", () => {
     listener = await serveMetrics(metrics, HERE);
     const port = Number(new URL(listener.url).port);
     await expect(serveMetrics(metrics, { ...HERE, port })).rejects.toBeInstanceOf(ListenError);
+  });
+});
+
+describe("/history/", () => {
+  const history = {
+    read: async (ip: IP) => ({ address: formatIP(ip), sequenceNumber: 1787395200123456789n }),
+    isRemote: false,
+  };
+  const metrics = { contentType: "text/plain", text: async () => "x" };
+
+  test("answers for one address, with exact numbers", async () => {
+    listener = await serveMetrics(metrics, HERE, history);
+    const answer = { status: 200, text: '{"address":"fd00::5","sequenceNumber":1787395200123456789}' };
+    expect(await get("/history/fd00::5")).toEqual(answer);
+    expect(await get("/history/fd00%3A:5?x=y")).toEqual(answer);
+    expect((await get("/history/")).status).toBe(400);
+    expect((await get("/history/10.0.0.500")).status).toBe(400);
+    expect((await get("/history")).status).toBe(404);
+    expect((await get("/history/%")).status).toBe(500);
+    expect((await get("/metrics/x")).status).toBe(404);
+  });
+
+  test("refuses callers of other machines unless it is told to answer them", async () => {
+    const [address] = Object.values(networkInterfaces())
+      .flat()
+      .filter((of) => of?.internal === false && of.family === "IPv4");
+    if (address === undefined) throw new Error("This test needs an IPv4 address besides 127.0.0.1");
+    for (const [isRemote, status] of [
+      [false, 403],
+      [true, 200],
+    ] as const) {
+      listener = await serveMetrics(metrics, { host: "0.0.0.0", port: 0 }, { ...history, isRemote });
+      const { port } = new URL(listener.url);
+      // From its own address to its own address: as far as the socket tells, not from loopback.
+      expect((await fetch(`http://${address.address}:${port}/history/10.0.0.5`)).status).toBe(status);
+      expect((await fetch(`http://127.0.0.1:${port}/history/10.0.0.5`)).status).toBe(200);
+      await listener.close();
+    }
+  });
+
+  test("answers few at once", async () => {
+    const gate = Promise.withResolvers<object>();
+    listener = await serveMetrics(metrics, HERE, { read: () => gate.promise, isRemote: false });
+    const waiting = [1, 2, 3, 4].map((n) => get(`/history/10.0.0.${n}`));
+    await expect.poll(async () => (await get("/history/10.0.0.9")).status).toBe(503);
+    gate.resolve({});
+    expect((await Promise.all(waiting)).every(({ status }) => status === 200 || status === 503)).toBe(true);
+    expect((await get("/history/10.0.0.9")).status).toBe(200);
+  });
+
+  test("is not there without a source", async () => {
+    listener = await serveMetrics(metrics, HERE);
+    expect((await get("/history/10.0.0.5")).status).toBe(404);
   });
 });
 

@@ -9,6 +9,8 @@ import type { CNI } from "../cni/commands/cni.ts";
 import { EndpointBook } from "../cni/endpoint-book.ts";
 import { execute } from "../cni/executor.ts";
 import { linuxHost } from "../cni/host.ts";
+import { renderHistory } from "../cni/journal/events.ts";
+import { openJournal, readAddressHistory } from "../cni/journal/node-journal.ts";
 import { KeyedLocks } from "../cni/locks.ts";
 import { filePendingStore } from "../cni/pending-store.ts";
 import { announce, sweep, sweepPeriodically } from "../cni/reconcile.ts";
@@ -99,6 +101,12 @@ async function main(): Promise<void> {
   });
 
   const cniLog = logOf("cni");
+  const journal = openJournal({
+    stateDir: config.stateDir,
+    maxBytes: config.journalFileBytes,
+    clock,
+    onError: (err) => cniLog.warn({ err }, "The journal cannot be written; what happens now will not be in it"),
+  });
   const cni: CNI = {
     addresses: allocator,
     wiring: kernel.wiring,
@@ -111,6 +119,7 @@ async function main(): Promise<void> {
     locks: new KeyedLocks(),
     clock,
     log: cniLog,
+    ...(config.journalFileBytes > 0 && { journal }),
     releaseWaitMs: RELEASE_WAIT_MS,
     defersReleases: true,
   };
@@ -122,7 +131,14 @@ async function main(): Promise<void> {
   felix.start();
   const listeners = [
     await serveHealth(felix.health, { host: config.healthHost, port: config.healthPort }),
-    await serveMetrics(metrics, { host: config.metricsHost, port: config.metricsPort }),
+    await serveMetrics(
+      metrics,
+      { host: config.metricsHost, port: config.metricsPort },
+      {
+        read: async (ip) => renderHistory(nodeName, ip, await readAddressHistory(config.stateDir, ip)),
+        isRemote: config.hasRemoteHistory,
+      },
+    ),
   ];
   const stop = new AbortController();
   const server = await listenCNI({
@@ -163,7 +179,7 @@ async function main(): Promise<void> {
     await server.close();
     await Promise.all([felix.stop(), cache.stop(), ...listeners.map((listener) => listener.close())]);
     allocator.close();
-    await kernel.close();
+    await Promise.all([kernel.close(), journal.close()]);
     process.exit(0);
   };
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => void shutDown(signal));

@@ -8,15 +8,19 @@ import { EndpointBook } from "../cni/endpoint-book.ts";
 import { CNIError } from "../cni/errors.ts";
 import type { Task } from "../cni/executor.ts";
 import { linuxHost } from "../cni/host.ts";
+import { openJournal } from "../cni/journal/node-journal.ts";
 import { KeyedLocks } from "../cni/locks.ts";
 import { filePendingStore } from "../cni/pending-store.ts";
 import type { Logger } from "../cni/ports.ts";
 import { fileRecordStore } from "../cni/record-store.ts";
 import { runOnce, type Standalone } from "../cni/standalone.ts";
+import { routedAddresses } from "../felix/routed.ts";
 import { createAllocator } from "../ipam/allocator/allocator.ts";
 import { KubeStore, listedObjects } from "../ipam/kube-store.ts";
+import { releaseHeld } from "../ipam/release-held.ts";
 import { sourcesOf } from "../ipam/sources.ts";
 import { HTTPKubeClient } from "../kube/client.ts";
+import { liveHolders, reservationSource } from "../kube/holder-source.ts";
 import { loadKubeConfig } from "../kube/kube-config.ts";
 import { namespaceSource, podSource } from "../kube/pod-source.ts";
 import { describeError } from "../lib/errors.ts";
@@ -24,6 +28,7 @@ import { systemClock as clock } from "../lib/system-clock.ts";
 import { createDirectKernel } from "../netlink/kernel.ts";
 
 const RELEASE_WAIT_MS = 30_000;
+const JOURNAL_FILE_BYTES = 2 ** 21;
 
 /** Warnings and errors go to stderr, where the runtime logs them; stdout holds the answer and nothing else. */
 function stderrLog(): Logger {
@@ -50,8 +55,9 @@ async function make({ kubeconfig, nodeName: confNodeName }: Task): Promise<Stand
     userAgent: `gingham-standalone/${nodeName}`,
     clock,
   });
+  const store = new KubeStore(client);
   const allocator = createAllocator({
-    store: new KubeStore(client),
+    store,
     sources: sourcesOf(listedObjects(client, nodeName), nodeName),
     clock,
     random: Math.random,
@@ -60,6 +66,8 @@ async function make({ kubeconfig, nodeName: confNodeName }: Task): Promise<Stand
   const kernel = createDirectKernel();
   const stateDir = process.env["GINGHAM_STATE_DIR"] || "/var/lib/gingham";
   const log = stderrLog();
+  const onError = (err: unknown): void => log.warn({ err }, "The journal cannot be written");
+  const journal = openJournal({ stateDir, maxBytes: JOURNAL_FILE_BYTES, clock, onError });
   return {
     cni: {
       addresses: allocator,
@@ -69,16 +77,23 @@ async function make({ kubeconfig, nodeName: confNodeName }: Task): Promise<Stand
       host: linuxHost({ nodeName, podMTUBytes: 0 }),
       pods: podSource(undefined, client),
       namespaces: namespaceSource(undefined, client),
+      reservations: reservationSource(client),
+      holders: {
+        ...liveHolders(client),
+        routed: () => routedAddresses(kernel.routes),
+        takeAway: (held) => releaseHeld({ store, clock, random: Math.random }, held),
+      },
       endpoints: new EndpointBook({ endpointUp: () => {}, endpointDown: () => {} }),
       locks: new KeyedLocks(),
       clock,
       log,
+      journal,
       releaseWaitMs: RELEASE_WAIT_MS,
       defersReleases: false,
     },
     async [Symbol.asyncDispose]() {
       allocator.close();
-      await kernel.close();
+      await Promise.all([kernel.close(), journal.close()]);
       client.close();
     },
   };

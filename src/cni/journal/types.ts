@@ -5,9 +5,10 @@ import type { AttachmentID, PodRef } from "../types.ts";
 
 /**
  * Why an address was given back: a DEL, now or after waiting; a DEL that the launcher had written down; GC; the undo of
- * an ADD that failed or died; the sweep, as the namespace was gone; the collector, as nobody had it.
+ * an ADD that failed or died; the sweep, as the namespace was gone; the collector, as nobody had it; a fixed address that
+ * went from another node to the next life of its pod.
  */
-export type ReleaseReason = "DEL" | "pendingDEL" | "GC" | "undo" | "namespaceGone" | "leak";
+export type ReleaseReason = "DEL" | "pendingDEL" | "GC" | "undo" | "namespaceGone" | "leak" | "takeover";
 
 interface AddressEventBase {
   /** Unix time. Units: milliseconds. */
@@ -56,6 +57,14 @@ export interface VerbEvent {
   readonly code: number;
   /** What failed, or what a success has left to be done. */
   readonly message?: string;
+}
+
+/** What one node knows of an address. */
+export interface AddressHistory {
+  /** Oldest first. */
+  readonly events: readonly AddressEvent[];
+  /** Time of the oldest event of any address; absent: the journal is empty. Units: Unix milliseconds. */
+  readonly sinceMs?: number;
 }
 
 /**
