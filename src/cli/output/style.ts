@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 import { styleText } from "node:util";
 
+type Paint = (text: string) => string;
+
 /** Colours for people; without a terminal every function returns its text as it is. */
 export interface Style {
-  bold(text: string): string;
-  dim(text: string): string;
-  good(text: string): string;
-  warn(text: string): string;
-  bad(text: string): string;
+  readonly bold: Paint;
+  readonly dim: Paint;
+  readonly good: Paint;
+  readonly warn: Paint;
+  readonly bad: Paint;
 }
 
 export function styleOf(hasColor: boolean): Style {

@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { IPAMBlock } from "../../crds/ipam-block.ts";
+import { cidrContains, hostCIDR, parseCIDR } from "../../net/cidr.ts";
+import { formatIP, parseIP } from "../../net/ip.ts";
+import { assignmentKey, heldAddresses, ownerOf } from "../gc/addresses.ts";
+import type { ClusterView, HeldAddress, KeepReason, LeakReason, Owner } from "../gc/types.ts";
+import { verdictOf } from "../gc/verdict.ts";
+import type { Finding } from "./finding.ts";
+import { type RecordedAddress, recordedAddresses, stateOf } from "./recorded.ts";
+import { type AuditPod, isDamaged, liveBlocks, poolAround, type Snapshot, viewOfSnapshot } from "./snapshot.ts";
+
+/** What became of the owner, for people. */
+export const LEAK_TEXT: Readonly<Record<LeakReason, string>> = {
+  podGone: "the pod is gone",
+  podElsewhere: "the pod runs on another node now",
+  podFinished: "the pod has finished",
+  notThePodsAddress: "the pod has another address",
+  nodeGone: "the node is gone",
+};
+
+/** Why an address stays, for people. */
+export const KEEP_TEXT: Readonly<Record<KeepReason, string>> = {
+  windows: "it is kept for Windows",
+  unknownOwner: "nobody can tell whether its owner still needs it",
+  podHoldsIt: "the pod holds it",
+  podWithoutAddress: "the pod has not reported an address yet",
+  nodeSaysInUse: "the node's agent says that a sandbox still uses it",
+  nodeUnreachable: "the node cannot be reached, and its sandboxes may run on",
+  nodeDecides: "only the node's own agent sees the sandbox",
+  nodeExists: "the node is there",
+};
+
+/** Addresses against pods and nodes, both ways. */
+export function checkAddresses(snapshot: Snapshot): readonly Finding[] {
+  const view = viewOfSnapshot(snapshot);
+  const sound = liveBlocks(snapshot).filter((block) => !isDamaged(block));
+  const held = sound.flatMap((block) => heldAddresses(block.spec).map((address) => ({ address, block })));
+  return [
+    ...held.flatMap(({ address, block }) => judge(address, block, view)),
+    ...sound.flatMap(unhandled),
+    ...checkPods(snapshot),
+  ];
+}
+
+function judge(address: HeldAddress, block: IPAMBlock, view: ClusterView): readonly Finding[] {
+  const owner = ownerOf(address);
+  const verdict = verdictOf(address, owner, view);
+  const found = {
+    object: { kind: "IPAMBlock", name: block.metadata.name },
+    address: formatIP(address.ip),
+    identity: assignmentKey(address),
+  };
+  const who = ownerText(owner, address.handleID);
+  if (verdict.kind === "leak") {
+    return [
+      {
+        ...found,
+        code: "leakedAddress",
+        severity: "warning",
+        leak: verdict.why,
+        reason: `held for ${who}, and ${LEAK_TEXT[verdict.why]}`,
+        nextStep: "gingham-controller frees it after leakGracePeriod; at once: gingham ipam check --fix --wait 1m",
+        fix: { kind: "freeLeak", address },
+      },
+    ];
+  }
+  if (verdict.why === "nodeSaysInUse" || verdict.why === "nodeUnreachable") {
+    const reason = `held for ${who}; ${KEEP_TEXT[verdict.why]}`;
+    const nextStep =
+      verdict.why === "nodeUnreachable"
+        ? "bring the node back, delete it, or mark it as out of service"
+        : "nothing: it comes free with its sandbox";
+    return [{ ...found, code: "leakInDoubt", severity: "info", reason, nextStep }];
+  }
+  if (verdict.why !== "unknownOwner") return [];
+  return isSomebodyElses(address, block)
+    ? [
+        {
+          ...found,
+          code: "unknownOwner",
+          severity: "info",
+          reason: `held for ${who}: another program's, which looks after it`,
+          nextStep: "nothing",
+        },
+      ]
+    : [
+        {
+          ...found,
+          code: "noOwner",
+          severity: "warning",
+          reason: `held by ${who}, which names no pod: nobody frees it`,
+          nextStep: releaseStep(found.address),
+        },
+      ];
+}
+
+/** Load balancers and virtual machines, which we do not look into. */
+function isSomebodyElses({ attributes, handleID }: HeldAddress, { spec }: IPAMBlock): boolean {
+  if (spec.affinity?.startsWith("virtual:")) return true;
+  const keys = ["service", "vmi-name", "vmi-uid", "vm-uid", "vmim-uid", "type"];
+  return handleID.includes(".vmi.") || keys.some((key) => attributes[key] !== undefined);
+}
+
+/** Calico lets an address be taken without a handle. */
+function unhandled(block: IPAMBlock): readonly Finding[] {
+  return recordedAddresses(block)
+    .filter(({ attribute }) => stateOf(attribute) === "unhandled")
+    .map(({ ip, attribute, sequenceNumber }) => ({
+      code: "noOwner",
+      severity: "warning",
+      object: { kind: "IPAMBlock", name: block.metadata.name },
+      address: formatIP(ip),
+      reason: `held without a handle (${attributesText(attribute.secondary ?? {})}): nobody frees it`,
+      nextStep: releaseStep(formatIP(ip)),
+      identity: String(sequenceNumber),
+    }));
+}
+
+function releaseStep(address: string): string {
+  return `gingham ipam show ${address}; if nobody uses it: gingham ipam release --force ${address}`;
+}
+
+/** Live pods with an address of their own, and what the blocks say of it. */
+function checkPods(snapshot: Snapshot): readonly Finding[] {
+  const recorded = new Map<string, RecordedAddress>();
+  for (const block of liveBlocks(snapshot))
+    for (const address of recordedAddresses(block)) recorded.set(formatIP(address.ip), address);
+  const users = new Map<string, string>();
+  const findings: Finding[] = [];
+  for (const [key, pod] of [...snapshot.pods].sort(([a], [b]) => (a < b ? -1 : 1))) {
+    if (pod.hostNetwork || pod.isFinished) continue;
+    for (const address of pod.reported) {
+      const other = users.get(address);
+      users.set(address, other ?? key);
+      const finding =
+        other === undefined
+          ? judgePodAddress(pod, address, recorded.get(address), snapshot)
+          : duplicate(key, address, other);
+      if (finding !== undefined) findings.push(finding);
+    }
+  }
+  return findings;
+}
+
+function duplicate(pod: string, address: string, other: string): Finding {
+  return {
+    code: "duplicateAddress",
+    severity: "error",
+    object: { kind: "Pod", name: pod },
+    address,
+    reason: `pods ${other} and ${pod} both report it`,
+    nextStep: `gingham ipam show ${address} says whose it is; delete the other pod`,
+    identity: other,
+  };
+}
+
+function judgePodAddress(
+  pod: AuditPod,
+  address: string,
+  found: RecordedAddress | undefined,
+  snapshot: Snapshot,
+): Finding | undefined {
+  const key = `${pod.namespace}/${pod.name}`;
+  const object = { kind: "Pod", name: key };
+  const ip = parseIP(address);
+  if (found !== undefined) {
+    const state = stateOf(found.attribute);
+    if (state === "cooling") return notAllocated(key, address, "its record says that it was given back");
+    const { namespace, pod: name } = found.attribute.secondary ?? {};
+    if (namespace === undefined || name === undefined || `${namespace}/${name}` === key) return undefined;
+    const reason = `pod ${key} reports it, and its block gave it to pod ${namespace}/${name}`;
+    const nextStep = `delete pod ${key}, so that it gets an address of its own`;
+    return {
+      code: "addressOfAnother",
+      severity: "error",
+      object,
+      address,
+      reason,
+      nextStep,
+      identity: `${namespace}/${name}`,
+    };
+  }
+  // A damaged block may say anything of it; it is reported itself.
+  const block = liveBlocks(snapshot).find(({ spec }) => cidrContains(parseCIDR(spec.cidr), ip));
+  if (block !== undefined && isDamaged(block)) return undefined;
+  if (poolAround(snapshot.pools, hostCIDR(ip)) !== undefined)
+    return notAllocated(
+      key,
+      address,
+      block === undefined ? "there is no block of it" : `block ${block.spec.cidr} has it as free`,
+    );
+  const reason = `pod ${key} has it, and no IPPool holds it: another network gave it`;
+  const nextStep = "nothing, if the pod is older than Gingham here; else look at the CNI configuration of its node";
+  return { code: "podAddressOutsidePools", severity: "warning", object, address, reason, nextStep, identity: "" };
+}
+
+function notAllocated(pod: string, address: string, why: string): Finding {
+  return {
+    code: "podAddressNotAllocated",
+    severity: "error",
+    object: { kind: "Pod", name: pod },
+    address,
+    reason: `pod ${pod} has it, and ${why}: another pod can get it, too`,
+    nextStep: `delete pod ${pod}, so that it gets an address that is its own`,
+    identity: "",
+  };
+}
+
+/** Who holds an address, for people. */
+export function ownerText(owner: Owner, handleID: string): string {
+  switch (owner.kind) {
+    case "pod":
+      return `pod ${owner.namespace}/${owner.pod} on ${owner.node}`;
+    case "attachment":
+      return `handle ${handleID}, an interface on ${owner.node}`;
+    case "tunnel":
+      return `a tunnel of ${owner.node}`;
+    case "windows":
+      return "Windows";
+    case "unknown":
+      return owner.node === undefined ? `handle ${handleID}` : `handle ${handleID} on ${owner.node}`;
+  }
+}
+
+export function attributesText(attributes: Readonly<Record<string, string>>): string {
+  const parts = Object.entries(attributes).sort(([a], [b]) => (a < b ? -1 : 1));
+  return parts.length === 0 ? "no attributes" : parts.map(([key, value]) => `${key} ${value}`).join(", ");
+}

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { IPAMHandle } from "../../crds/ipam-handle.ts";
+import { handleName } from "../../crds/names.ts";
+import { WINDOWS_RESERVED_HANDLE } from "../block.ts";
+import type { HandleBlocks } from "../handle.ts";
+import { countsText, type Finding } from "./finding.ts";
+import { recordedAddresses } from "./recorded.ts";
+import { isDamaged, lastWrittenMs, liveBlocks, type Snapshot } from "./snapshot.ts";
+
+/**
+ * A handle is written before the block when an address is taken, so a handle that counts too much may be an ADD between
+ * its two writes: it is mended only when nobody has written it for longer than any ADD takes. Units: milliseconds.
+ */
+export const HANDLE_REST_MS: number = 10 * 60_000;
+
+/** Handles against the blocks, which are the truth. */
+export function checkHandles(snapshot: Snapshot): readonly Finding[] {
+  const truth = truthOf(snapshot);
+  const findings: Finding[] = [];
+  const seen = new Set<string>();
+  const byName = new Map(snapshot.handles.map((handle) => [handle.metadata.name, handle]));
+  for (const handle of snapshot.handles) {
+    const id = idOf(handle.spec.handleID);
+    seen.add(id);
+    // A damaged block may hold what the handle counts.
+    if (handle.spec.deleted || truth.inDoubt.has(id)) continue;
+    findings.push(...judge(handle, truth.counts.get(id) ?? {}, snapshot.takenMs));
+  }
+  for (const [handleID, counts] of truth.counts) {
+    if (!seen.has(handleID) && !truth.inDoubt.has(handleID)) findings.push(missing(handleID, counts, byName));
+  }
+  return findings;
+}
+
+/** Addresses of each handle by block, as the blocks say. */
+function truthOf(snapshot: Snapshot): {
+  readonly counts: ReadonlyMap<string, HandleBlocks>;
+  readonly inDoubt: ReadonlySet<string>;
+} {
+  const counts = new Map<string, Record<string, number>>();
+  const inDoubt = new Set<string>();
+  for (const block of liveBlocks(snapshot)) {
+    const damaged = isDamaged(block);
+    if (damaged) for (const { handle_id: id } of block.spec.attributes) if (id !== undefined) inDoubt.add(idOf(id));
+    for (const { attribute } of recordedAddresses(block)) {
+      const { handle_id: handleID } = attribute;
+      if (handleID === undefined || handleID === "" || handleID === WINDOWS_RESERVED_HANDLE) continue;
+      const own = counts.get(idOf(handleID)) ?? {};
+      own[block.spec.cidr] = (own[block.spec.cidr] ?? 0) + 1;
+      counts.set(idOf(handleID), own);
+    }
+  }
+  return { counts, inDoubt };
+}
+
+function judge(handle: IPAMHandle, actual: HandleBlocks, nowMs: number): readonly Finding[] {
+  const { metadata, spec } = handle;
+  const object = { kind: "IPAMHandle", name: metadata.name };
+  const identity = metadata.resourceVersion ?? "";
+  const findings: Finding[] = [];
+  if (metadata.name !== handleName(spec.handleID)) {
+    const reason = `the handle ${spec.handleID} must be named ${handleName(spec.handleID)}: under another name no client finds it`;
+    const nextStep = `kubectl delete ipamhandle ${metadata.name}`;
+    findings.push({ code: "wrongName", severity: "error", object, reason, nextStep, identity });
+  }
+  const writtenMs = lastWrittenMs(metadata);
+  const isAtRest = writtenMs !== undefined && nowMs - writtenMs >= HANDLE_REST_MS;
+  const whenFixed = isAtRest
+    ? "gingham ipam check --fix"
+    : `wait: an ADD may be at work; gingham ipam check --fix mends it ${HANDLE_REST_MS / 60_000} minutes after its last write`;
+  if (Object.keys(actual).length === 0) {
+    const { name, resourceVersion = "" } = metadata;
+    const orphan = { name, handleID: spec.handleID, resourceVersion };
+    findings.push({
+      code: "orphanHandle",
+      severity: "warning",
+      object,
+      reason: `counts ${countsText(spec.block)}, and no block has an address of it`,
+      nextStep: whenFixed,
+      ...(isAtRest && { fix: { kind: "deleteHandle", orphan } as const }),
+      identity,
+    });
+    return findings;
+  }
+  const cidrs = [...new Set([...Object.keys(spec.block), ...Object.keys(actual)])].sort();
+  const tooFew = cidrs.filter((cidr) => (spec.block[cidr] ?? 0) < (actual[cidr] ?? 0));
+  const tooMany = cidrs.filter((cidr) => (spec.block[cidr] ?? 0) > (actual[cidr] ?? 0));
+  if (tooFew.length > 0) {
+    // More is never wrong: raise what is too low, leave the rest.
+    const counts = { ...spec.block, ...Object.fromEntries(tooFew.map((cidr) => [cidr, actual[cidr] ?? 0])) };
+    findings.push({
+      code: "handleCountsTooFew",
+      severity: "error",
+      object,
+      reason: `counts ${countsText(spec.block)}, the blocks have ${countsText(actual)}: a release by handle would leave addresses behind`,
+      nextStep: "gingham ipam check --fix raises the count",
+      fix: { kind: "setHandleCounts", handle, counts },
+      identity,
+    });
+  } else if (tooMany.length > 0) {
+    findings.push({
+      code: "handleCountsTooMany",
+      severity: "warning",
+      object,
+      reason: `counts ${countsText(spec.block)}, the blocks have ${countsText(actual)}: harmless, but the handle outlives its addresses`,
+      nextStep: whenFixed,
+      ...(isAtRest && { fix: { kind: "setHandleCounts", handle, counts: actual } as const }),
+      identity,
+    });
+  }
+  return findings;
+}
+
+function missing(handleID: string, counts: HandleBlocks, byName: ReadonlyMap<string, IPAMHandle>): Finding {
+  const other = byName.get(handleName(handleID));
+  const taken = other === undefined ? "" : ` (IPAMHandle ${other.metadata.name} is of ${other.spec.handleID})`;
+  return {
+    code: "missingHandle",
+    severity: "error",
+    object: { kind: "IPAMHandle", name: handleName(handleID) },
+    reason: `blocks have ${countsText(counts)} of handle ${handleID}, and there is no such handle${taken}: a release by handle would free nothing`,
+    nextStep: other === undefined ? "gingham ipam check --fix creates it" : "rename the network of one of the two",
+    ...(other === undefined && { fix: { kind: "createHandle", handleID, counts } as const }),
+    identity: countsText(counts),
+  };
+}
+
+/** Without the tail behind a carriage return that a historical migration left. Source: calico-interop 1.7. */
+function idOf(handleID: string): string {
+  return handleID.split("\r", 1)[0] ?? handleID;
+}
