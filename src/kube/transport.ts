@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import { type ClientRequest, Agent as HTTPAgent, type IncomingMessage, request as requestHTTP } from "node:http";
 import { Agent as HTTPSAgent, request as requestHTTPS } from "node:https";
+import { isIP } from "node:net";
+import { type ConnectionOptions, checkServerIdentity } from "node:tls";
 import type { KubeCredentials, TLSMaterial } from "./credentials.ts";
 
 /** One HTTP exchange; `path` includes the query. */
@@ -137,10 +139,17 @@ export class Transport {
     const make = (maxSockets: number): HTTPAgent =>
       this.#credentials.server.protocol === "http:"
         ? new HTTPAgent({ ...common, maxSockets })
-        : new HTTPSAgent({ ...common, ...tls, maxSockets });
+        : new HTTPSAgent({ ...common, ...tlsOptions(tls), maxSockets });
     this.#calls = make(MAX_CALL_SOCKETS);
     this.#streams = make(Number.POSITIVE_INFINITY);
   }
+}
+
+/** A server name that is an address is checked in the certificate, but not sent (RFC 6066, section 3); Node refuses it. */
+function tlsOptions({ servername, ...tls }: TLSMaterial): ConnectionOptions {
+  if (servername === undefined) return tls;
+  if (isIP(servername) === 0) return { ...tls, servername };
+  return { ...tls, servername: "", checkServerIdentity: (_host, cert) => checkServerIdentity(servername, cert) };
 }
 
 /** Failures before a connection exists: nothing was sent. */

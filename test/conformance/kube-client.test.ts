@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { createApiServer } from "../../src/apiserver/api-server.ts";
 import { makeToken } from "../../src/apiserver/tokens.ts";
+import { parseYAML } from "../../src/apiserver/yaml.ts";
 import { LEASES, NODES, type Node } from "../../src/crds/core.ts";
 import { renderCRD } from "../../src/crds/definition.ts";
 import { KINDS } from "../../src/crds/kinds.ts";
@@ -52,6 +53,28 @@ test("a certificate of another authority is refused, and the error says so", asy
   client.close();
   rmSync(folder, { recursive: true });
   await Promise.all([one.close(), other.close()]);
+});
+
+test.each([
+  { name: "127.0.0.1", outcome: "answers" },
+  { name: "192.0.2.1", outcome: "refused" },
+])("tls-server-name may be an address, as with Go: $name $outcome", async ({ name, outcome }) => {
+  const server = await createApiServer();
+  const folder = mkdtempSync(join(tmpdir(), "kube-client-"));
+  const kubeconfigPath = join(folder, "kubeconfig");
+  const config = await parseYAML(server.adminKubeconfig());
+  const [{ clusters }] = config as [{ clusters: [{ cluster: Record<string, unknown> }] }];
+  clusters[0].cluster["tls-server-name"] = name;
+  writeFileSync(kubeconfigPath, JSON.stringify(config[0]));
+  const client = new HTTPKubeClient({ credentials: await loadKubeConfig({ kubeconfigPath }) });
+  const result = await client.list(NODES).then(
+    () => "answers",
+    (error: unknown) => (error instanceof UnreachableError && /altnames/.test(error.message) ? "refused" : error),
+  );
+  expect(result).toBe(outcome);
+  client.close();
+  rmSync(folder, { recursive: true });
+  await server.close();
 });
 
 test("an informer misses nothing while the server is away, whether it remembers its history or not", async () => {
