@@ -8,4 +8,14 @@ export const COMMANDS: readonly CommandEntry[] = [
     summary: "pools and what is left of them; blocks, borrowed addresses, the story of one address",
     load: async () => (await import("./ipam/show.ts")).command,
   },
+  {
+    name: "ipam history",
+    summary: "who had an address, from when to when",
+    load: async () => (await import("./ipam/history.ts")).command,
+  },
+  {
+    name: "cni log",
+    summary: "the last CNI calls of this node, with timings",
+    load: async () => (await import("./cni/log.ts")).command,
+  },
 ];

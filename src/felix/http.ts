@@ -70,14 +70,14 @@ function historyRoute(history: HistorySource): Routes[string] {
   let running = 0;
   return async ({ rest, isLocal }) => {
     if (!isLocal && !history.isRemote)
-      return refuse(403, "This agent answers only on its own machine; start it with --remote-history on");
+      return failed(403, "This agent answers only on its own machine; start it with --remote-history on");
     let ip: IP;
     try {
       ip = parseIP(rest);
     } catch {
-      return refuse(400, `${JSON.stringify(rest)} is no address; ask for /history/10.0.0.1`);
+      return failed(400, `${JSON.stringify(rest)} is no address; ask for /history/10.0.0.1`);
     }
-    if (running === MAX_HISTORIES_AT_ONCE) return refuse(503, "Others are being answered; try again");
+    if (running === MAX_HISTORIES_AT_ONCE) return failed(503, "Others are being answered; try again");
     running++;
     try {
       return { status: 200, type: "application/json; charset=utf-8", text: stringifyJSON(await history.read(ip)) };
@@ -85,6 +85,12 @@ function historyRoute(history: HistorySource): Routes[string] {
       running--;
     }
   };
+}
+
+/** In the words of an API server, whose clients show them: the usual way here is through its pod proxy. */
+function failed(code: number, message: string): Answer {
+  const status = { kind: "Status", apiVersion: "v1", status: "Failure", message, code };
+  return { status: code, type: "application/json; charset=utf-8", text: `${JSON.stringify(status)}\n` };
 }
 
 /** Plain node:http: three routes need no framework, which would be a tenth of the agent's memory. */

@@ -52,7 +52,12 @@ export type PatchType = "json" | "merge" | "strategic" | "apply";
  * An UnreachableError or ServerError of a write says nothing about whether it was taken: read again before answering.
  */
 export interface KubeClient {
-  get<T extends KubeObject>(resource: Resource<T>, name: string, options?: CallOptions): Promise<T>;
+  /** With a subresource, what that answers in JSON, such as `proxy/PATH` of the pod `NAME:PORT`. */
+  get<T extends KubeObject>(
+    resource: Resource<T>,
+    name: string,
+    options?: CallOptions & { readonly subresource?: string },
+  ): Promise<T>;
   list<T extends KubeObject>(resource: Resource<T>, options?: ListOptions): Promise<ListResult<T>>;
   /** The same list page by page, so that a large one need not be held at once. All pages are of one moment. */
   listPages<T extends KubeObject>(resource: Resource<T>, options?: ListOptions): AsyncIterable<ListResult<T>>;

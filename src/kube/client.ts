@@ -47,9 +47,13 @@ export class HTTPKubeClient implements KubeClient {
     this.#clock = options.clock ?? systemClock;
   }
 
-  async get<T extends KubeObject>(resource: Resource<T>, name: string, options: CallOptions = {}): Promise<T> {
+  async get<T extends KubeObject>(
+    resource: Resource<T>,
+    name: string,
+    options: CallOptions & { readonly subresource?: string } = {},
+  ): Promise<T> {
     const target = targetOf("get", resource, name, options.namespace);
-    const text = await this.#call(target, "GET", pathFor(resource, target), options);
+    const text = await this.#call(target, "GET", pathFor(resource, target, options.subresource), options);
     return this.#parse(target, () => parseObject(resource, parseJSON(text)));
   }
 

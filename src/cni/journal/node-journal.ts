@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import type { Clock } from "../../lib/clock.ts";
 import type { IP } from "../../net/ip.ts";
@@ -36,6 +37,11 @@ export function openJournal(options: NodeJournalOptions): Journal & { close(): P
   };
 }
 
+/** Whether a node's journal is there. */
+export function hasJournal(stateDir: string): boolean {
+  return existsSync(folderIn(stateDir));
+}
+
 /** All that the node's files tell of an address. @throws Error of node:fs when they cannot be read */
 export async function readAddressHistory(stateDir: string, ip: IP): Promise<AddressHistory> {
   const events: AddressEvent[] = [];
@@ -70,9 +76,13 @@ export async function readVerbs(
 }
 
 function addressesIn(stateDir: string): string {
-  return join(stateDir, "journal", "addresses.jsonl");
+  return join(folderIn(stateDir), "addresses.jsonl");
 }
 
 function verbsIn(stateDir: string): string {
-  return join(stateDir, "journal", "calls.jsonl");
+  return join(folderIn(stateDir), "calls.jsonl");
+}
+
+function folderIn(stateDir: string): string {
+  return join(stateDir, "journal");
 }
