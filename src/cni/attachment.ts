@@ -96,6 +96,7 @@ function readRecord(reader: FieldReader): AttachmentRecord {
         hostIfIndex: integer(reader, "hostIfIndex"),
         allocations: allocations(),
         result: readResult(reader.nested("result")),
+        ...readSourcePrefixes(reader),
       };
     case "releasing":
       return {
@@ -107,6 +108,11 @@ function readRecord(reader: FieldReader): AttachmentRecord {
     case undefined:
       throw reader.fail("state", reader.value("state"), "intent, whole or releasing");
   }
+}
+
+function readSourcePrefixes(reader: FieldReader): Pick<WholeRecord, "allowedSourcePrefixes"> {
+  const allowedSourcePrefixes = reader.strings("allowedSourcePrefixes");
+  return allowedSourcePrefixes.length > 0 ? { allowedSourcePrefixes } : {};
 }
 
 function readLink(reader: FieldReader): NonNullable<ReleasingRecord["link"]> {

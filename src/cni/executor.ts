@@ -95,7 +95,11 @@ async function run(cni: CNI, task: Task, signal?: AbortSignal): Promise<Ended> {
       log.info(fields, "DEL done");
       return reply;
     }
-    const { record, existed, stepsMs } = await add(cni, { ...request, conf }, signal);
+    const { record, existed, stepsMs } = await add(
+      cni,
+      { ...request, conf, ...(call.asked !== undefined && { asked: call.asked }) },
+      signal,
+    );
     const ips = record.result.ips.map(formatIP);
     log.info({ ips, hostIface: record.hostIface, existed, stepsMs }, "ADD done");
     return { ...succeed(renderResult(record.result, task.cniVersion)), ips: record.result.ips, stepsMs };

@@ -30,7 +30,7 @@ describe("planAssign()", () => {
       conf: parseNetConf({ cniVersion: "1.0.0", name: "net" }),
       podMTUBytes: 0,
     };
-    return planAssign(plan, { 4: [], 6: [] }, 0n).attributes;
+    return planAssign(plan, { families: [4] }, 0n).attributes;
   };
   const pod = { namespace: "default", name: "web" };
 

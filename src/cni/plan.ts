@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 import { INTERFACE_ATTRIBUTE } from "../ipam/gc/addresses.ts";
-import type { Allocation, AssignRequest, PoolNames } from "../ipam/types.ts";
+import type { Allocation, AssignRequest } from "../ipam/types.ts";
 import { cidrFamily, formatCIDR, parseCIDR } from "../net/cidr.ts";
 import { familyOf, type IP } from "../net/ip.ts";
+import type { PodWishes } from "./fixed/annotations.ts";
 import type { NetConf } from "./netconf.ts";
 import type { WiredPod, WiringPlan } from "./ports.ts";
 import type { AddResult, PodRef } from "./types.ts";
@@ -22,18 +23,31 @@ export interface AttachmentPlan {
   readonly nodeName: string;
   readonly pod?: PodRef;
   readonly conf: NetConf;
+  /** The address that CNI_ARGS ask for. */
+  readonly asked?: IP;
   /** Used when the configuration names none. Units: bytes; 0 leaves the kernel's default. */
   readonly podMTUBytes: number;
 }
 
+/** Whether it is the interface that Kubernetes takes for the pod, and whose addresses its status shows. */
+export function isPrimary({ contIface }: Pick<AttachmentPlan, "contIface">): boolean {
+  return contIface === "eth0";
+}
+
 /** What to ask IPAM for. */
-export function planAssign(plan: AttachmentPlan, pools: PoolNames, nowNs: bigint): AssignRequest {
-  const { conf, pod, handleID } = plan;
+export function planAssign(
+  plan: AttachmentPlan,
+  need: Pick<AssignRequest, "families" | "addresses" | "pools">,
+  nowNs: bigint,
+): AssignRequest {
+  const { pod, handleID } = plan;
+  const { families, addresses = [], pools } = need;
   return {
     handleID,
     attributes: { ...ownerAttributes(plan), timestamp: formatGoUTC(nowNs) },
-    families: conf.families,
-    pools,
+    families,
+    ...(addresses.length > 0 && { addresses }),
+    ...(pools && { pools }),
     ...(pod && { namespace: pod.namespace }),
   };
 }
@@ -42,8 +56,9 @@ export function planAssign(plan: AttachmentPlan, pools: PoolNames, nowNs: bigint
  * Whose address it is. Calico's collector frees the address of a `namespace` and `pod` whose status does not show it, and
  * the status shows eth0 alone: so only that carries them under these names.
  */
-function ownerAttributes({ pod, nodeName, contIface }: AttachmentPlan): Readonly<Record<string, string>> {
-  if (pod !== undefined && contIface === "eth0") return { namespace: pod.namespace, node: nodeName, pod: pod.name };
+function ownerAttributes(plan: AttachmentPlan): Readonly<Record<string, string>> {
+  const { pod, nodeName, contIface } = plan;
+  if (pod !== undefined && isPrimary(plan)) return { namespace: pod.namespace, node: nodeName, pod: pod.name };
   return {
     node: nodeName,
     [INTERFACE_ATTRIBUTE]: contIface,
@@ -51,8 +66,12 @@ function ownerAttributes({ pod, nodeName, contIface }: AttachmentPlan): Readonly
   };
 }
 
-/** What to make in the kernel. */
-export function planWiring(plan: AttachmentPlan, allocations: readonly Allocation[]): WiringPlan {
+/** What to make in the kernel. The pod's annotation decides on the MAC before the runtime does, as it does on addresses. */
+export function planWiring(
+  plan: AttachmentPlan,
+  allocations: readonly Allocation[],
+  { mac = plan.conf.mac }: Pick<PodWishes, "mac"> = {},
+): WiringPlan {
   const { conf, netns, contIface, hostIface } = plan;
   const ips = allocations.map((allocation) => allocation.ip);
   return {
@@ -61,7 +80,7 @@ export function planWiring(plan: AttachmentPlan, allocations: readonly Allocatio
     hostIface,
     ips,
     mtuBytes: conf.mtuBytes === 0 ? plan.podMTUBytes : conf.mtuBytes,
-    ...(conf.mac !== undefined && { contMAC: conf.mac }),
+    ...(mac !== undefined && { contMAC: mac }),
     ...(conf.queues > 0 && { queues: conf.queues }),
     routes: familiesOf(ips).map((family) => DEFAULT_ROUTE[family]),
     allowIPForwarding: conf.allowIPForwarding,

@@ -2,7 +2,7 @@
 import type { PoolNames } from "../ipam/types.ts";
 import type { Family } from "../net/ip.ts";
 import { CNIError } from "./errors.ts";
-import type { PodRef } from "./types.ts";
+import { type Annotated, readList } from "./fixed/annotations.ts";
 
 /** Each holds a JSON list of names or CIDRs of IPPools. Source: calico-interop 3.7. */
 export const POOL_ANNOTATIONS: { readonly [F in Family]: string } = {
@@ -10,15 +10,8 @@ export const POOL_ANNOTATIONS: { readonly [F in Family]: string } = {
   6: "cni.projectcalico.org/ipv6pools",
 };
 
-type Annotations = Readonly<Record<string, string>>;
-
 /** Everybody who has a say in a pod's pools. */
-export interface PoolWishes {
-  /** For messages; absent for a container that is no pod. */
-  readonly pod?: PodRef;
-  /** Absent when there is no pod, or nobody knows it. */
-  readonly podAnnotations?: Annotations;
-  readonly namespaceAnnotations?: Annotations;
+export interface PoolWishes extends Annotated {
   /** The network configuration's. */
   readonly configured: PoolNames;
   /** What the pod gets an address of. */
@@ -37,31 +30,9 @@ export function resolvePools(wishes: PoolWishes): PoolNames {
 }
 
 function poolsOf(family: Family, wishes: PoolWishes): readonly string[] {
-  const { pod, podAnnotations, namespaceAnnotations, configured, families } = wishes;
-  const key = POOL_ANNOTATIONS[family];
-  const podText = podAnnotations?.[key];
-  // Empty text is how Calico's tools take an annotation back.
-  const [text, owner] = podText
-    ? [podText, `Pod ${pod?.namespace}/${pod?.name}`]
-    : [namespaceAnnotations?.[key], `Namespace ${pod?.namespace}`];
-  if (!text) return configured[family] ?? [];
-  const names = parseNames(text);
-  const what = `${owner} has annotation ${key} with ${JSON.stringify(text)}`;
-  if (names === undefined) {
-    throw new CNIError("InvalidNetworkConfig", `${what}, want a JSON list of pools such as ["pool-a"]; correct it`);
-  }
-  if (!families.includes(family)) {
-    const step = `remove the annotation, or set assign_ipv${family} in the network configuration`;
-    throw new CNIError("InvalidNetworkConfig", `${what}, but pods here get no IPv${family} address; ${step}`);
-  }
-  return names;
-}
-
-function parseNames(text: string): readonly string[] | undefined {
-  try {
-    const value: unknown = JSON.parse(text);
-    return Array.isArray(value) && value.every((name) => typeof name === "string") ? value : undefined;
-  } catch {
-    return undefined;
-  }
+  const list = readList(wishes, POOL_ANNOTATIONS[family], { example: '["pool-a"]', onNamespace: true });
+  if (list === undefined) return wishes.configured[family] ?? [];
+  if (wishes.families.includes(family)) return list.items;
+  const step = `remove the annotation, or set assign_ipv${family} in the network configuration`;
+  throw new CNIError("InvalidNetworkConfig", `${list.what}, but pods here get no IPv${family} address; ${step}`);
 }

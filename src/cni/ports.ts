@@ -230,6 +230,10 @@ export interface PodInfo {
   readonly uid: string;
   readonly labels: Readonly<Record<string, string>>;
   readonly annotations: Readonly<Record<string, string>>;
+  /** Absent until it is scheduled. */
+  readonly nodeName?: string;
+  /** The object that made it and makes it again, such as a StatefulSet. */
+  readonly controller?: { readonly kind: string; readonly name: string };
 }
 
 /** What the API server knows of a pod. Implemented over the agent's pod informer. */

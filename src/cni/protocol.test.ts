@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { describe, expect, it } from "vitest";
+import { parseIP } from "../net/ip.ts";
 import { CNIError } from "./errors.ts";
 import { parseArgs, parseCall } from "./protocol.ts";
 
@@ -73,9 +74,20 @@ describe("parseCall()", () => {
     expect(messageOf({ ...ADD, ...bad })).toContain(message);
   });
 
-  it("refuses a specific address rather than ignoring it, but only on ADD", () => {
-    expect(() => parseCall({ ...ADD, CNI_ARGS: "IP=10.0.0.9" })).toThrow("IP=10.0.0.9");
-    expect(parseCall({ ...ADD, CNI_COMMAND: "DEL", CNI_ARGS: "IP=10.0.0.9" }).args.ip).toBe("10.0.0.9");
+  it("reads the address that the arguments ask for, and refuses what is none, but only on ADD", () => {
+    expect(parseCall({ ...ADD, CNI_ARGS: "IP=10.0.0.9" }).asked).toBe(parseIP("10.0.0.9"));
+    expect(parseCall({ ...ADD, CNI_ARGS: "IP=FD00::9" }).asked).toBe(parseIP("fd00::9"));
+    expect(parseCall({ ...ADD, CNI_ARGS: "IP=" })).not.toHaveProperty("asked");
+    for (const IP of ["10.0.0.9/24", "10.0.0", "10.0.0.9,fd00::9", "x"]) {
+      expect(messageOf({ ...ADD, CNI_ARGS: `IP=${IP}` })).toContain(`IP is "${IP}", want one address`);
+      expect(parseCall({ ...ADD, CNI_COMMAND: "DEL", CNI_ARGS: `IP=${IP}` })).not.toHaveProperty("asked");
+    }
+  });
+
+  it("refuses an IgnoreUnknown that is no boolean, as CNI's library does", () => {
+    for (const text of ["1", "0", "true", "False", ""]) parseCall({ ...ADD, CNI_ARGS: `IgnoreUnknown=${text}` });
+    expect(messageOf({ ...ADD, CNI_ARGS: "A=1;IgnoreUnknown=yes" })).toContain('IgnoreUnknown is "yes"');
+    parseCall({ ...ADD, CNI_COMMAND: "DEL", CNI_ARGS: "IgnoreUnknown=yes" });
   });
 });
 

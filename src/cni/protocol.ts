@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { type IP, parseIP } from "../net/ip.ts";
 import { CNIError } from "./errors.ts";
 import type { PodRef } from "./types.ts";
 import { type CNIVersion, isAtLeast } from "./versions.ts";
@@ -18,13 +19,15 @@ export interface Call {
   /** Empty for these, and for a DEL whose namespace is gone. */
   readonly netns: string;
   readonly args: CNIArgs;
+  /** ADD only: the address that the arguments ask for. */
+  readonly asked?: IP;
 }
 
 export interface CNIArgs {
   /** Set when Kubernetes is behind the call: a name and a namespace. A name alone is podman's container name. */
   readonly pod?: PodRef;
   readonly infraContainerID?: string;
-  /** The address asked for. */
+  /** The address asked for, as it was written. */
   readonly ip?: string;
 }
 
@@ -92,8 +95,10 @@ export function parseCall(env: Env): Call {
     (VARIABLES.some((v) => v.name === name && v.commands[command]) ? env[name] : "") ?? "";
   const containerID = taken("CNI_CONTAINERID");
   const args = containerID === "" ? {} : parseArgs(env["CNI_ARGS"] ?? "");
-  if (command === "ADD") refuseContradictions(containerID, args, env["CNI_ARGS"] ?? "");
-  return { command, containerID, ifName: taken("CNI_IFNAME"), netns: taken("CNI_NETNS"), args };
+  const call = { command, containerID, ifName: taken("CNI_IFNAME"), netns: taken("CNI_NETNS"), args };
+  if (command !== "ADD") return call;
+  const asked = checkArgs(containerID, args, env["CNI_ARGS"] ?? "");
+  return { ...call, ...(asked !== undefined && { asked }) };
 }
 
 /** @throws CNIError IncompatibleVersion when the configuration is of a version that has no such command */
@@ -140,16 +145,25 @@ export function parseArgs(text: string): CNIArgs {
   };
 }
 
-/** Only ADD refuses these: a DEL must go through whatever else is wrong. */
-function refuseContradictions(containerID: string, args: CNIArgs, text: string): void {
+/**
+ * Only ADD refuses these: a DEL must go through whatever else is wrong.
+ *
+ * @returns the address asked for
+ */
+function checkArgs(containerID: string, args: CNIArgs, text: string): IP | undefined {
   if (args.infraContainerID !== undefined && args.infraContainerID !== containerID) {
     throw badArgs(text, `K8S_POD_INFRA_CONTAINER_ID differs from CNI_CONTAINERID ${JSON.stringify(containerID)}`);
   }
-  if (args.ip !== undefined) {
-    throw new CNIError(
-      "NotSupportedYet",
-      `CNI_ARGS asks for the address IP=${args.ip}: specific addresses are not supported yet; leave IP out`,
-    );
+  // The texts that CNI's own library reads as a boolean; unknown keys are ignored whatever it says.
+  const [, ignoreUnknown = ""] = /(?:^|;)\s*IgnoreUnknown\s*=([^;]*)/.exec(text) ?? [];
+  if (!/^(?:0|1|true|false)?$/i.test(ignoreUnknown)) {
+    throw badArgs(text, `IgnoreUnknown is ${JSON.stringify(ignoreUnknown)}, want 1, 0, true or false`);
+  }
+  if (args.ip === undefined) return undefined;
+  try {
+    return parseIP(args.ip);
+  } catch {
+    throw badArgs(text, `IP is ${JSON.stringify(args.ip)}, want one address such as 10.0.0.5`);
   }
 }
 

@@ -129,7 +129,7 @@ async function reconcile(cni: CNI, id: AttachmentID, trouble: { datastoreAway: b
  * Whether the namespace of an attachment is gone for certain: another boot, or its path is missing or another file's
  * although it could be seen from here.
  */
-async function isDead(cni: CNI, record: Exclude<AttachmentRecord, { state: "releasing" }>): Promise<boolean> {
+export async function isDead(cni: CNI, record: Exclude<AttachmentRecord, { state: "releasing" }>): Promise<boolean> {
   const { bootID, netns } = record;
   if (bootID !== cni.host.bootID) return true;
   try {

@@ -99,6 +99,8 @@ export interface WholeRecord extends RecordBase, KernelPart {
   readonly hostIfIndex: number;
   readonly allocations: readonly Allocation[];
   readonly result: AddResult;
+  /** Texts of networks from which the pod may send besides its own addresses. */
+  readonly allowedSourcePrefixes?: readonly string[];
 }
 
 /**

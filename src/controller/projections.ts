@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { Node, Pod } from "../crds/core.ts";
+import { type Node, OUT_OF_SERVICE_TAINT, type Pod } from "../crds/core.ts";
 import type { NodeFacts, PodFacts } from "../ipam/gc/types.ts";
 import { formatIP, parseIP } from "../net/ip.ts";
 
@@ -13,8 +13,6 @@ export const IN_USE_ANNOTATION = "gingham.dev/addresses-in-use";
 const CALICO_ANNOTATIONS = ["cni.projectcalico.org/podIP", "cni.projectcalico.org/podIPs"] as const;
 /** Written by Multus: JSON, a list of networks with their `ips`. Source: Network Plumbing WG, network status. */
 const NETWORK_STATUS = "k8s.v1.cni.cncf.io/network-status";
-/** Source: Kubernetes, non-graceful node shutdown. */
-const OUT_OF_SERVICE = "node.kubernetes.io/out-of-service";
 
 /** What is kept of each pod. */
 export function projectPodFacts({ metadata, spec, status }: Pod): PodFacts {
@@ -41,7 +39,7 @@ export function projectNodeFacts({ metadata, spec, status }: Node): NodeFacts {
   return {
     // `False` comes from a kubelet that lives; `Unknown` is written for one that has fallen silent.
     isUnreachable: ready?.status === "Unknown",
-    isOutOfService: spec?.taints?.some(({ key }) => key === OUT_OF_SERVICE) ?? false,
+    isOutOfService: spec?.taints?.some(({ key }) => key === OUT_OF_SERVICE_TAINT) ?? false,
     inUse: canonicalIPs((metadata.annotations?.[IN_USE_ANNOTATION] ?? "").split(",")),
   };
 }

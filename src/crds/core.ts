@@ -11,6 +11,9 @@ export interface Node extends KubeObject {
   readonly status?: { readonly addresses?: readonly { readonly type: string; readonly address: string }[] };
 }
 
+/** By it people say that a node is down for good, so that its pods may start elsewhere. Source: non-graceful node shutdown. */
+export const OUT_OF_SERVICE_TAINT = "node.kubernetes.io/out-of-service";
+
 export interface Pod extends KubeObject {
   readonly spec?: { readonly nodeName?: string; readonly serviceAccountName?: string; readonly hostNetwork?: boolean };
   readonly status?: {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { GinghamError } from "../lib/errors.ts";
+import type { HeldAddress } from "./gc/types.ts";
 
 /**
  * - `NoAddress`: nothing is free, and no block can be claimed.
@@ -30,15 +31,20 @@ export type IPAMErrorCode =
 export interface IPAMErrorOptions extends ErrorOptions {
   /** The request may still hold addresses: release its handle when the datastore answers again. */
   readonly mayHoldAddresses?: boolean;
+  /** With `AddressTaken`: who has it. */
+  readonly holder?: HeldAddress;
 }
 
 export class IPAMError extends GinghamError {
   declare readonly code: IPAMErrorCode;
   /** True when the undo is not certain: the caller must release by handle later, even though the request failed. */
   readonly mayHoldAddresses: boolean;
+  /** With `AddressTaken`: who has it, by a block that was just read. Absent when nobody does but it cannot be had. */
+  readonly holder?: HeldAddress;
 
   constructor(code: IPAMErrorCode, message: string, options: IPAMErrorOptions = {}) {
     super(code, message, options);
     this.mayHoldAddresses = options.mayHoldAddresses ?? false;
+    if (options.holder !== undefined) this.holder = options.holder;
   }
 }

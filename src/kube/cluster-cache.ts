@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import type { ReservationSource } from "../cni/fixed/ports.ts";
 import type { NamespaceInfo, NamespaceSource, PodInfo } from "../cni/ports.ts";
 import { BLOCK_AFFINITIES, type BlockAffinity } from "../crds/block-affinity.ts";
 import {
@@ -8,7 +9,7 @@ import {
 } from "../crds/cluster-information.ts";
 import { NAMESPACES, type Namespace, NODES, type Node, PODS, type Pod } from "../crds/core.ts";
 import { IP_POOLS, type IPPool } from "../crds/ip-pool.ts";
-import { IP_RESERVATIONS, type IPReservation, reservedCIDRs } from "../crds/ip-reservation.ts";
+import { IP_RESERVATIONS, type IPReservation, projectReservation, type Reservation } from "../crds/ip-reservation.ts";
 import { IPAM_BLOCKS } from "../crds/ipam-block.ts";
 import { IPAM_CONFIG_NAME, IPAM_CONFIGS, type IPAMConfig } from "../crds/ipam-config.ts";
 import type { KubeObject, Resource } from "../crds/object.ts";
@@ -16,7 +17,6 @@ import { projectAffinity, projectNode, sameNode } from "../felix/calc/projection
 import { IPAMError } from "../ipam/errors.ts";
 import type { SourceObjects } from "../ipam/sources.ts";
 import type { Clock } from "../lib/clock.ts";
-import type { CIDR } from "../net/cidr.ts";
 import type { KubeClient } from "./api.ts";
 import { BorrowedSource } from "./borrowed-source.ts";
 import { Informer } from "./informer.ts";
@@ -54,7 +54,7 @@ export class ClusterCache {
   readonly pods: Informer<Pod, PodInfo>;
   readonly namespaces: Informer<Namespace, NamespaceInfo>;
   readonly borrowed: BorrowedSource;
-  readonly #reservations: Informer<IPReservation, readonly CIDR[]>;
+  readonly #reservations: Informer<IPReservation, Reservation>;
   readonly #clusterInformations: Informer<ClusterInformation, ClusterInformation>;
   readonly #ipamConfigs: Informer<IPAMConfig, IPAMConfig>;
   readonly #clock: Clock;
@@ -84,7 +84,7 @@ export class ClusterCache {
     this.pods = informerOf(PODS, projectPod, { fieldSelector: `spec.nodeName=${nodeName}` });
     this.namespaces = informerOf(NAMESPACES, projectNamespace);
     this.#namespaceSource = namespaceSource(this.namespaces, options.client);
-    this.#reservations = informerOf<IPReservation, readonly CIDR[]>(IP_RESERVATIONS, reservedCIDRs);
+    this.#reservations = informerOf(IP_RESERVATIONS, projectReservation);
     this.#clusterInformations = informerOf(CLUSTER_INFORMATIONS, asIs);
     this.#ipamConfigs = informerOf(IPAM_CONFIGS, asIs);
     this.borrowed = new BorrowedSource({
@@ -118,22 +118,31 @@ export class ClusterCache {
    * Errors: IPAMError Datastore when the API server has not answered by then.
    */
   ipamObjects(): SourceObjects {
-    const when = <T>(informers: readonly Cached[], read: () => T): T | Promise<T> =>
-      informers.every((informer) => informer.hasSynced) ? read() : this.#waitForSync(informers).then(read);
     const whenSynced =
       <T>(read: () => T) =>
       (): T | Promise<T> =>
-        when(this.#forAllocation(), read);
+        this.#when(this.#forAllocation(), read);
     return {
       clusterInformation: whenSynced(() => this.#clusterInformations.get(CLUSTER_INFORMATION_NAME)),
       ipamConfig: whenSynced(() => this.#ipamConfigs.get(IPAM_CONFIG_NAME)),
       pools: whenSynced(() => [...this.pools.list()]),
       affinities: whenSynced(() => [...this.affinities.list()]),
-      reservations: whenSynced(() => [...this.#reservations.list()]),
-      nodeLabels: () => when([this.nodes], () => this.nodes.get(this.#nodeName)?.metadata.labels),
+      reservations: whenSynced(() => [...this.#reservations.list()].map(({ networks }) => networks)),
+      nodeLabels: () => this.#when([this.nodes], () => this.nodes.get(this.#nodeName)?.metadata.labels),
       // One that was made a moment ago is asked for.
       namespaceLabels: async (name) => (await this.#namespaceSource.get(name))?.labels,
     };
+  }
+
+  /** The reservations that name an owner, after the same wait. */
+  reservationSource(): ReservationSource {
+    const read = (): readonly Reservation[] =>
+      [...this.#reservations.list()].filter(({ owner }) => owner !== undefined);
+    return { owned: async () => await this.#when([this.#reservations], read) };
+  }
+
+  #when<T>(informers: readonly Cached[], read: () => T): T | Promise<T> {
+    return informers.every((informer) => informer.hasSynced) ? read() : this.#waitForSync(informers).then(read);
   }
 
   async #waitForSync(informers: readonly Cached[]): Promise<void> {

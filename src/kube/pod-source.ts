@@ -7,8 +7,16 @@ import type { Informer } from "./informer.ts";
 
 /** What is kept of each pod of the node. */
 export function projectPod(pod: Pod): PodInfo {
-  const { uid = "", labels = {}, annotations = {} } = pod.metadata;
-  return { uid, labels, annotations };
+  const { uid = "", labels = {}, annotations = {}, ownerReferences = [] } = pod.metadata;
+  const controller = ownerReferences.find((owner) => owner.controller === true);
+  const nodeName = pod.spec?.nodeName;
+  return {
+    uid,
+    labels,
+    annotations,
+    ...(nodeName && { nodeName }),
+    ...(controller && { controller: { kind: controller.kind, name: controller.name } }),
+  };
 }
 
 const OWN_ANNOTATIONS = "cni.projectcalico.org/";

@@ -4,9 +4,11 @@ import { cidrFamily, formatCIDR, ipAt, ordinalOf } from "../../net/cidr.ts";
 import { type Family, familyOf, formatIP } from "../../net/ip.ts";
 import type { BlockOpResult } from "../batch.ts";
 import { IPAMError } from "../errors.ts";
+import { heldAddresses } from "../gc/addresses.ts";
 import { addToBlocks, type HandleBlocks } from "../handle.ts";
 import type { Allocation, AssignRequest } from "../types.ts";
 import { allOf } from "./attempts.ts";
+import type { BlockCommitter } from "./group-commit.ts";
 import type { HandleWriter } from "./handles.ts";
 import type { BlockSupply, Grant } from "./supply.ts";
 
@@ -23,6 +25,8 @@ export class Assignment {
   readonly #counted = new Map<string, number>();
   /** Blocks that may hold an address which we cannot name, or whose count nobody knows: the count must stay. */
   readonly #uncertain = new Set<string>();
+  /** Blocks that are read again because the address that was asked for seemed to be taken. */
+  readonly #reread = new Set<BlockCommitter>();
 
   constructor(supply: BlockSupply, handles: HandleWriter, request: AssignRequest, signal: AbortSignal | undefined) {
     this.#supply = supply;
@@ -118,8 +122,14 @@ export class Assignment {
     try {
       const op = { kind: "assign", handleID, attributes, count, ...where } as const;
       const result = await committer.submit(op, this.#signal);
-      if (result.kind === "taken") throw takenError(grant, result);
-      // Full or not ours by now: the next round moves on to another block.
+      if (result.kind === "taken") {
+        // What is remembered of a block may be old: only one that was just read says who has an address.
+        if (this.#reread.has(committer)) throw takenError(grant, result);
+        this.#reread.add(committer);
+        committer.forget();
+        return;
+      }
+      // Full, not ours by now, or all that is left has just been released: the next round finds another place.
       if (result.kind !== "assigned") return;
       const { cidr: block } = committer;
       const { ordinals, sequenceNumber } = result;
@@ -170,7 +180,7 @@ function changed(blocks: HandleBlocks, changes: readonly (readonly [string, numb
 }
 
 function takenError(grant: Grant, { owner }: Extract<BlockOpResult, { kind: "taken" }>): IPAMError {
-  const { cidr } = grant.committer;
+  const { cidr, block } = grant.committer;
   const { namespace, pod, node } = owner.secondary ?? {};
   const who = pod === undefined ? "" : `, pod ${namespace}/${pod}`;
   const where = node === undefined ? "" : ` on node ${node}`;
@@ -178,7 +188,8 @@ function takenError(grant: Grant, { owner }: Extract<BlockOpResult, { kind: "tak
     owner.handle_id === undefined ? "was released a moment ago" : `is held by handle ${owner.handle_id}${who}${where}`;
   const what = `Address ${formatIP(ipAt(cidr, grant.ordinal ?? 0))} of block ${formatCIDR(cidr)} ${holder}`;
   const step = `ask for another one, or see kubectl get ipamblocks ${blockName(cidr)} -o yaml`;
-  return new IPAMError("AddressTaken", `${what}; ${step}`);
+  const held = block && heldAddresses(block.spec).find(({ ordinal }) => ordinal === grant.ordinal);
+  return new IPAMError("AddressTaken", `${what}; ${step}`, { ...(held && { holder: held }) });
 }
 
 function mayHold(error: unknown): boolean {
