@@ -25,7 +25,7 @@ describe("KeyedLocks", () => {
     const holder = await locks.acquire("a", { yields: true });
     const waiter = locks.acquire("a", { yields: true });
     const firm = locks.acquire("a");
-    const canceller = locks.acquire("a", { cancel: reason });
+    const canceller = locks.acquire("a", { cancel: () => reason });
     expect(holder.signal.reason).toBe(reason);
     await expect(waiter).rejects.toBe(reason);
     holder[Symbol.dispose]();

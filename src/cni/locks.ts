@@ -12,14 +12,46 @@ export interface AcquireOptions {
   readonly signal?: AbortSignal;
   /** This work can be cancelled by those who come after it. */
   readonly yields?: boolean;
-  /** Cancels the work that yields and is before us, for this reason. */
-  readonly cancel?: Error;
+  /** Cancels the work that yields and is before us, for this reason; made only then, since an error costs its stack. */
+  readonly cancel?: () => Error;
 }
 
-interface Waiter {
+const NEVER: AbortSignal = new AbortController().signal;
+
+/** One who has the key or waits for it. */
+class Waiter {
   /** Absent: the work does not yield. */
-  readonly controller?: AbortController;
-  readonly start: () => void;
+  readonly controller: AbortController | undefined;
+  readonly signal: AbortSignal;
+  readonly #outer: AbortSignal | undefined;
+  #start: (() => void) | undefined;
+
+  constructor(outer: AbortSignal | undefined, yields: boolean) {
+    this.controller = yields ? new AbortController() : undefined;
+    this.signal = this.controller?.signal ?? outer ?? NEVER;
+    this.#outer = outer;
+    // By hand: AbortSignal.any keeps weak references and registers finalizers, which an ADD would pay for twice.
+    if (yields && outer?.aborted) this.controller?.abort(outer.reason);
+    else if (yields) outer?.addEventListener("abort", this.#onOuterAbort, { once: true });
+  }
+
+  readonly #onOuterAbort = (): void => this.controller?.abort(this.#outer?.reason);
+
+  /** Resolves when `start` is called or the signal aborts. */
+  async turn(): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#start = resolve;
+    if (this.signal.aborted) return;
+    this.signal.addEventListener("abort", this.start, { once: true });
+    await promise;
+    this.signal.removeEventListener("abort", this.start);
+  }
+
+  readonly start = (): void => this.#start?.();
+
+  close(): void {
+    this.#outer?.removeEventListener("abort", this.#onOuterAbort);
+  }
 }
 
 /**
@@ -44,24 +76,16 @@ export class KeyedLocks {
   /** Waits for the key's turn. @throws the signal's or the canceller's reason when it comes before the turn */
   async acquire(key: string, { signal, yields = false, cancel }: AcquireOptions = {}): Promise<Turn> {
     const queue = this.#queues.get(key) ?? [];
-    if (cancel !== undefined) for (const before of queue) before.controller?.abort(cancel);
+    if (cancel !== undefined) for (const before of queue) before.controller?.abort(cancel());
     this.#queues.set(key, queue);
-    const controller = yields ? new AbortController() : undefined;
-    const both = AbortSignal.any([signal, controller?.signal].filter((one) => one !== undefined));
-    const { promise: started, resolve: start } = Promise.withResolvers<void>();
-    const waiter: Waiter = { start, ...(controller && { controller }) };
+    const waiter = new Waiter(signal, yields);
     queue.push(waiter);
-    if (queue[0] !== waiter) {
-      const onAbort = () => start();
-      both.addEventListener("abort", onAbort, { once: true });
-      await started;
-      both.removeEventListener("abort", onAbort);
-    }
-    if (both.aborted) {
+    if (queue[0] !== waiter) await waiter.turn();
+    if (waiter.signal.aborted) {
       this.#leave(key, queue, waiter);
-      throw both.reason;
+      throw waiter.signal.reason;
     }
-    return { signal: both, [Symbol.dispose]: () => this.#leave(key, queue, waiter) };
+    return { signal: waiter.signal, [Symbol.dispose]: () => this.#leave(key, queue, waiter) };
   }
 
   /** Takes the key only if nobody has it or waits for it. */
@@ -72,6 +96,7 @@ export class KeyedLocks {
   #leave(key: string, queue: Waiter[], waiter: Waiter): void {
     const at = queue.indexOf(waiter);
     if (at < 0) return;
+    waiter.close();
     queue.splice(at, 1);
     if (queue.length === 0) this.#queues.delete(key);
     else if (at === 0) queue[0]?.start();

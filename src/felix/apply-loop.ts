@@ -16,6 +16,9 @@ export interface ApplyLoopOptions {
   readonly backoff?: Backoff;
 }
 
+/** Without a reason, abort makes an error with its stack, and there is a wake for each endpoint. */
+const WOKEN = "woken";
+
 /**
  * Runs turns one at a time, when woken and when they asked for it.
  *
@@ -51,7 +54,7 @@ export class ApplyLoop {
   /** Idempotent: any number of wakes before a turn mean one turn. */
   wake(): void {
     this.#isWoken = true;
-    this.#nap?.abort();
+    this.#nap?.abort(WOKEN);
   }
 
   start(): void {

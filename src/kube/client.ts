@@ -7,9 +7,10 @@ import { systemClock } from "../lib/system-clock.ts";
 import type { CallOptions, KubeClient, ListOptions, ListResult, PatchType, WatchEvent, WatchOptions } from "./api.ts";
 import type { KubeCredentials } from "./credentials.ts";
 import { type CallTarget, GoneError, kubeErrorOf, RequestError, resourceName, UnreachableError } from "./errors.ts";
+import { type Answer, type Exchange, TransportError } from "./exchange.ts";
 import { lines } from "./lines.ts";
 import { failureOf, parseListPage, parseObject, parseWatchLine } from "./replies.ts";
-import { type Answer, type Exchange, Transport, TransportError } from "./transport.ts";
+import { Transport } from "./transport.ts";
 import { pathOf, queryOf } from "./urls.ts";
 
 const CALL_TIMEOUT_MS = 10_000;

@@ -4,7 +4,7 @@ import type { KubeObject, Resource } from "../crds/object.ts";
 import { parseJSON } from "../lib/json.ts";
 import type { ListResult, WatchEvent } from "./api.ts";
 import { type CallTarget, type FailureStatus, kubeErrorOf, type StatusCause } from "./errors.ts";
-import type { Answer } from "./transport.ts";
+import type { Answer } from "./exchange.ts";
 
 type Raw = Readonly<Record<string, unknown>>;
 

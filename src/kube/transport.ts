@@ -3,24 +3,9 @@ import { type ClientRequest, Agent as HTTPAgent, type IncomingMessage, request a
 import { Agent as HTTPSAgent, request as requestHTTPS } from "node:https";
 import { isIP } from "node:net";
 import { type ConnectionOptions, checkServerIdentity } from "node:tls";
+import { CallConnections } from "./call-connections.ts";
 import type { KubeCredentials, TLSMaterial } from "./credentials.ts";
-
-/** One HTTP exchange; `path` includes the query. */
-export interface Exchange {
-  readonly method: string;
-  readonly path: string;
-  readonly headers: Readonly<Record<string, string | number>>;
-  readonly body?: string;
-  readonly signal?: AbortSignal;
-  /** Units: milliseconds for the whole exchange; for a stream, until its head is there. */
-  readonly timeoutMs: number;
-}
-
-export interface Answer {
-  readonly status: number;
-  readonly retryAfterSeconds: number | undefined;
-  readonly text: string;
-}
+import { type Answer, type Exchange, hostOf, portOf, TransportError } from "./exchange.ts";
 
 /** The body of an answer that is still coming; `close` ends it at once. */
 export interface AnswerStream {
@@ -29,31 +14,12 @@ export interface AnswerStream {
   close(): void;
 }
 
-/** No whole answer came: the connection failed, or the time was over. */
-export class TransportError extends Error {
-  /** The server cannot have begun to work on the request. */
-  readonly isUnsent: boolean;
-  constructor(message: string, isUnsent: boolean, options?: ErrorOptions) {
-    super(message, options);
-    this.name = "TransportError";
-    this.isUnsent = isUnsent;
-  }
-}
-
-/**
- * Connections for calls: enough to keep an API server busy, few enough that a burst of a hundred calls does not pay for
- * a hundred TLS handshakes. Watches have an agent without limit, so that they never hold up a call.
- */
-const MAX_CALL_SOCKETS = 16;
-
-/** Go's API server closes idle connections after 90 s; closing them first avoids a race. Units: milliseconds. */
-const IDLE_MS = 60_000;
-
-/** Kept-alive HTTP and HTTPS connections to one API server. Errors: TransportError, or the signal's reason. */
+/** HTTP and HTTPS to one API server. Errors: TransportError, or the signal's reason. */
 export class Transport {
   readonly #credentials: KubeCredentials;
   #tls: TLSMaterial | undefined;
-  #calls: HTTPAgent = new HTTPAgent();
+  #calls: CallConnections | undefined;
+  /** Without limit, so that watches never hold up a call. */
   #streams: HTTPAgent = new HTTPAgent();
 
   constructor(credentials: KubeCredentials) {
@@ -61,8 +27,15 @@ export class Transport {
   }
 
   async send(exchange: Exchange): Promise<Answer> {
+    const { proxyAgent } = this.#credentials;
+    return proxyAgent === undefined
+      ? await this.#connections().send(exchange)
+      : await this.#sendThrough(proxyAgent, exchange);
+  }
+
+  async #sendThrough(proxy: HTTPAgent, exchange: Exchange): Promise<Answer> {
     return await new Promise((resolve, reject) => {
-      const request = this.#start(exchange, "calls", reject);
+      const request = this.#start(exchange, "call", proxy, reject);
       request.once("response", (response) => {
         const chunks: Buffer[] = [];
         response.on("data", (chunk: Buffer) => chunks.push(chunk));
@@ -77,7 +50,8 @@ export class Transport {
 
   async stream(exchange: Exchange): Promise<AnswerStream> {
     return await new Promise((resolve, reject) => {
-      const request = this.#start(exchange, "streams", reject);
+      this.#connections();
+      const request = this.#start(exchange, "stream", this.#credentials.proxyAgent ?? this.#streams, reject);
       request.once("response", (response) => {
         // Decodes across chunks, so that a character may arrive in two of them.
         response.setEncoding("utf8");
@@ -90,17 +64,20 @@ export class Transport {
 
   /** Closes all connections; calls under way fail. */
   close(): void {
-    this.#calls.destroy();
+    this.#calls?.close();
     this.#streams.destroy();
   }
 
-  #start(exchange: Exchange, kind: "calls" | "streams", reject: (error: unknown) => void): ClientRequest {
+  #start(
+    exchange: Exchange,
+    kind: "call" | "stream",
+    agent: HTTPAgent,
+    reject: (error: unknown) => void,
+  ): ClientRequest {
     const { server } = this.#credentials;
-    this.#renewAgents();
     const { method, headers, signal } = exchange;
     const base = server.pathname.replace(/\/$/, "");
     const options = { method, path: base + exchange.path, headers, host: hostOf(server), port: portOf(server) };
-    const agent = this.#credentials.proxyAgent ?? (kind === "calls" ? this.#calls : this.#streams);
     const request =
       server.protocol === "http:" ? requestHTTP({ ...options, agent }) : requestHTTPS({ ...options, agent });
 
@@ -119,7 +96,7 @@ export class Transport {
     request.on("error", (cause) => fail(connectionError(cause, request)));
     request.once("response", (response) => {
       // What arrives of a stream may take as long as it likes.
-      if (kind === "streams") clearTimeout(timer);
+      if (kind === "stream") clearTimeout(timer);
       response.on("error", (cause) => fail(connectionError(cause, request)));
     });
     request.once("close", () => {
@@ -131,17 +108,15 @@ export class Transport {
   }
 
   /** New certificates need new connections; those in use finish by themselves. */
-  #renewAgents(): void {
+  #connections(): CallConnections {
     const tls = this.#credentials.tls();
-    if (tls === this.#tls) return;
+    if (this.#calls !== undefined && tls === this.#tls) return this.#calls;
+    const { server } = this.#credentials;
     this.#tls = tls;
-    const common = { keepAlive: true, scheduling: "lifo", timeout: IDLE_MS } as const;
-    const make = (maxSockets: number): HTTPAgent =>
-      this.#credentials.server.protocol === "http:"
-        ? new HTTPAgent({ ...common, maxSockets })
-        : new HTTPSAgent({ ...common, ...tlsOptions(tls), maxSockets });
-    this.#calls = make(MAX_CALL_SOCKETS);
-    this.#streams = make(Number.POSITIVE_INFINITY);
+    this.#calls?.retire();
+    this.#calls = new CallConnections(server, tlsOptions(tls));
+    this.#streams = server.protocol === "http:" ? new HTTPAgent() : new HTTPSAgent(tlsOptions(tls));
+    return this.#calls;
   }
 }
 
@@ -173,13 +148,4 @@ async function* chunksOf(response: IncomingMessage, request: ClientRequest): Asy
 function retryAfterOf(response: IncomingMessage): number | undefined {
   const seconds = Number(response.headers["retry-after"] ?? Number.NaN);
   return Number.isFinite(seconds) && seconds >= 0 ? seconds : undefined;
-}
-
-function hostOf(server: URL): string {
-  return server.hostname.replace(/^\[(.*)\]$/, "$1");
-}
-
-function portOf(server: URL): number {
-  if (server.port !== "") return Number(server.port);
-  return server.protocol === "http:" ? 80 : 443;
 }

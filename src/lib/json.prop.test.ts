@@ -45,3 +45,23 @@ test("parseJSON(stringifyJSON(x)) is x for JSON with 64-bit integers", () => {
 test("parseJSON() throws SyntaxError as JSON.parse does", () => {
   expect(() => parseJSON('{"a":1787395200123456789')).toThrow(SyntaxError);
 });
+
+test("parseJSON() is exact when the marks of wide integers have doubles in the document", () => {
+  for (const text of [
+    '{"a":"x,1787395200123456789,","b":1787395200123456789}',
+    '{"a":"{\\"sequenceNumber\\":1787395200123456789}","b":1787395200123456789}',
+    '["\\u00001787395200123456789",1787395200123456789]',
+    '["\\u0000\\u0031787395200123456789",-1787395200123456789]',
+    "[0.1787395200123456789,1e-1787395200123456,1787395200123456789]",
+    '{"__proto__":1787395200123456789}',
+  ]) {
+    const exact: unknown = JSON.parse(text, (_key, value: unknown, context?: { source?: string }) =>
+      typeof value === "number" && /^-?\d{16,}$/.test(context?.source ?? "") ? BigInt(context?.source ?? "") : value,
+    );
+    expect(parseJSON(text)).toEqual(exact);
+    expect(stringifyJSON(parseJSON(text))).toBe(stringifyJSON(exact));
+  }
+  expect(parseJSON("1787395200123456789")).toBe(1787395200123456789n);
+  for (const text of ["{1787395200123456789:1}", "[01787395200123456789]", "[1787395200123456789 1]"])
+    expect(() => parseJSON(text)).toThrow(SyntaxError);
+});

@@ -3,7 +3,6 @@ import type { Clock } from "../../lib/clock.ts";
 import type { EndpointBook } from "../endpoint-book.ts";
 import { CancelledError } from "../errors.ts";
 import type { Journal } from "../journal/types.ts";
-import type { Holders, ReservationSource } from "../fixed/ports.ts";
 import type { KeyedLocks } from "../locks.ts";
 import type {
   AddressManager,
@@ -29,10 +28,6 @@ export interface CNI {
   readonly namespaces?: NamespaceSource;
   readonly endpoints: EndpointBook;
   readonly locks: KeyedLocks;
-  /** Absent where nobody reads reservations: then no pod has an address of its own. */
-  readonly reservations?: ReservationSource;
-  /** Absent where nobody can be asked: then no address is taken away from its holder. */
-  readonly holders?: Holders;
   readonly clock: Clock;
   readonly log: Logger;
   /** Absent where nobody keeps one. */
@@ -45,6 +40,9 @@ export interface CNI {
    */
   readonly defersReleases: boolean;
 }
+
+/** Without a reason, abort makes an error with its stack. */
+const OVER = "over";
 
 /**
  * Runs work for at most the given time, then aborts its signal and rejects, whether the work listens or not.
@@ -73,7 +71,7 @@ export async function bounded<T>(
   try {
     return await Promise.race([cancelled.promise, work(controller.signal)]);
   } finally {
-    timer.abort();
+    timer.abort(OVER);
     signal?.removeEventListener("abort", onAbort);
   }
 }

@@ -32,7 +32,8 @@ export type DelOutcome =
  * @throws WiringError when the kernel refuses, CNIError TryAgainLater while another process adds this attachment
  */
 export async function del(cni: CNI, request: DelRequest): Promise<DelOutcome> {
-  const cancel = new CancelledError(`ADD of ${keyOf(request.id)}`, "a DEL of the same attachment arrived");
+  const cancel = (): Error =>
+    new CancelledError(`ADD of ${keyOf(request.id)}`, "a DEL of the same attachment arrived");
   using _turn = await cni.locks.acquire(keyOf(request.id), { cancel });
   return delLocked(cni, request);
 }
