@@ -24,10 +24,12 @@ import { createMetrics } from "../felix/metrics.ts";
 import { routedAddresses } from "../felix/routed.ts";
 import { createAllocator } from "../ipam/allocator/allocator.ts";
 import { KubeStore } from "../ipam/kube-store.ts";
+import { releaseHeld } from "../ipam/release-held.ts";
 import { sourcesOf } from "../ipam/sources.ts";
 import { HTTPKubeClient } from "../kube/client.ts";
 import { ClusterCache } from "../kube/cluster-cache.ts";
 import { GoneError } from "../kube/errors.ts";
+import { liveHolders } from "../kube/holder-source.ts";
 import { loadKubeConfig } from "../kube/kube-config.ts";
 import { nodeBlocks } from "../kube/node-blocks.ts";
 import { namespaceSource, podSource } from "../kube/pod-source.ts";
@@ -90,8 +92,9 @@ async function main(): Promise<void> {
   });
 
   const ipamLog = logOf("ipam");
+  const store = new KubeStore(client, (err) => ipamLog.warn({ err }, "Object left out of a list"));
   const allocator = createAllocator({
-    store: new KubeStore(client, (err) => ipamLog.warn({ err }, "Object left out of a list")),
+    store,
     sources: sourcesOf(cache.ipamObjects(), nodeName),
     clock,
     random,
@@ -115,6 +118,12 @@ async function main(): Promise<void> {
     host: linuxHost({ nodeName, podMTUBytes: config.podInterfaceMTUBytes }),
     pods: podSource(cache.pods, client),
     namespaces: namespaceSource(cache.namespaces, client),
+    reservations: cache.reservationSource(),
+    holders: {
+      ...liveHolders(client),
+      routed: () => routedAddresses(kernel.routes),
+      takeAway: (held) => releaseHeld({ store, clock, random }, held),
+    },
     endpoints: new EndpointBook(felix),
     locks: new KeyedLocks(),
     clock,
