@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import { InvalidObjectError } from "../crds/errors.ts";
 import { ownerOf } from "../ipam/gc/addresses.ts";
 import { Census, poolNameOf, sightingKey } from "../ipam/gc/census.ts";
 import type { CollectionPlan, HandleRelease, HeldAddress, Leak, Sightings } from "../ipam/gc/types.ts";
@@ -7,6 +8,7 @@ import { isGone, verdictOf } from "../ipam/gc/verdict.ts";
 import type { IPAMStore } from "../ipam/ports.ts";
 import { deleteOrphanHandle, type ReleaseTools, releaseAddresses } from "../ipam/release.ts";
 import { finishTombstone, releaseAffinity, removeBlock, repairAffinity } from "../ipam/release-affinity.ts";
+import { aborted } from "../lib/aborted.ts";
 import type { Clock } from "../lib/clock.ts";
 import { formatIP } from "../net/ip.ts";
 import { createPace, pacedStore } from "./paced-store.ts";
@@ -44,9 +46,15 @@ export class Collector {
   #sightings: Sightings = new Map();
   /** When the API server itself was first asked and said: leaked. By sighting. Units: Unix milliseconds. */
   #proofs: Sightings = new Map();
+  #isNudged = false;
 
   constructor(options: CollectorOptions) {
     this.#options = options;
+  }
+
+  /** A node is gone: look soon, so that its grace begins now and not with the next period. */
+  nudge(): void {
+    this.#isNudged = true;
   }
 
   /** Passes until the signal aborts. A pass that fails is told and tried again. Never rejects. */
@@ -60,10 +68,11 @@ export class Collector {
         const settings = await source.settings(signal);
         periodMs = periodOf(settings);
         const nowMs = clock.nowMs();
-        if (nowMs >= lastMs + (hasMore ? Math.min(SOON_MS, periodMs) : periodMs)) {
+        if (nowMs >= lastMs + (hasMore || this.#isNudged ? Math.min(SOON_MS, periodMs) : periodMs)) {
           lastMs = nowMs;
           // Stands when the pass fails.
           hasMore = true;
+          this.#isNudged = false;
           hasMore = (await this.pass(settings, signal)) > 0;
         }
       } catch (error) {
@@ -111,10 +120,15 @@ export class Collector {
       pools: settings.pools,
     });
     // Blocks first: then the pods of `view`, and whatever is asked live later, are younger than the blocks.
-    for await (const block of source.blocks(signal)) census.addBlock(block);
+    const unreadable: string[] = [];
+    for await (const block of source.blocks(signal)) {
+      if (block instanceof InvalidObjectError) unreadable.push(block.objectName);
+      else census.addBlock(block);
+    }
     for await (const handle of source.handles(signal)) census.addHandle(handle);
     for await (const affinity of source.affinities(signal)) census.addAffinity(affinity);
-    return census.finish();
+    const plan = census.finish();
+    return { ...plan, damaged: [...plan.damaged, ...unreadable] };
   }
 }
 
@@ -295,9 +309,4 @@ function addressFreed({ address, owner, why }: Leak, { pools }: CollectorSetting
 
 function ownerText(address: HeldAddress, owner: Leak["owner"]): string {
   return owner.kind === "pod" ? `pod ${owner.namespace}/${owner.pod}` : `handle ${address.handleID}`;
-}
-
-async function aborted(signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return;
-  await new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
 }

@@ -2,6 +2,7 @@
 import { BLOCK_AFFINITIES, type BlockAffinity } from "../crds/block-affinity.ts";
 import { CLUSTER_INFORMATION_NAME, CLUSTER_INFORMATIONS } from "../crds/cluster-information.ts";
 import { NODES, type Node, PODS, type Pod } from "../crds/core.ts";
+import { InvalidObjectError } from "../crds/errors.ts";
 import { effectiveIPPool, IP_POOLS } from "../crds/ip-pool.ts";
 import { IPAM_BLOCKS, type IPAMBlock } from "../crds/ipam-block.ts";
 import { IPAM_HANDLES, type IPAMHandle } from "../crds/ipam-handle.ts";
@@ -12,13 +13,13 @@ import {
 import type { KubeObject, Resource } from "../crds/object.ts";
 import type { ClusterView, NodeFacts, PodFacts } from "../ipam/gc/types.ts";
 import { createLimiter } from "../ipam/limiter.ts";
-import type { KubeClient } from "../kube/api.ts";
+import type { CallOptions, KubeClient } from "../kube/api.ts";
 import { NotFoundError } from "../kube/errors.ts";
 import { Informer } from "../kube/informer.ts";
 import type { Clock } from "../lib/clock.ts";
 import { parseGoDuration } from "./duration.ts";
-import type { ClusterSource, CollectorSettings, Needed } from "./ports.ts";
-import { isSamePod, projectNodeFacts, projectPodFacts } from "./projections.ts";
+import type { ClusterSource, CollectorSettings, Needed, NodeRoom } from "./ports.ts";
+import { isSamePod, isSameRoom, projectNodeFacts, projectNodeRoom, projectPodFacts } from "./projections.ts";
 
 export interface KubeSourceOptions {
   readonly client: KubeClient;
@@ -36,12 +37,17 @@ const GETS_PER_PAGE = 20;
 const IN_FLIGHT = 16;
 const TIMEOUT_MS = 60_000;
 
+interface WatchedNode {
+  readonly facts: NodeFacts;
+  readonly room: NodeRoom;
+}
+
 /** The cluster as the collector reads it: nodes and pods are watched, the rest is listed for each look. */
 export class KubeSource implements ClusterSource {
   readonly synced: Promise<unknown>;
   readonly view: ClusterView;
   readonly #options: KubeSourceOptions;
-  readonly #nodes: Informer<Node, NodeFacts>;
+  readonly #nodes: Informer<Node, WatchedNode>;
   readonly #pods: Informer<Pod, PodFacts>;
 
   constructor(options: KubeSourceOptions) {
@@ -49,7 +55,7 @@ export class KubeSource implements ClusterSource {
     const nodes = new Informer({
       ...shared,
       resource: NODES,
-      project: projectNodeFacts,
+      project: (node) => ({ facts: projectNodeFacts(node), room: projectNodeRoom(node) }),
       onError: (error) => onError(error, "nodes"),
     });
     const pods = new Informer({
@@ -64,7 +70,7 @@ export class KubeSource implements ClusterSource {
     this.#pods = pods;
     this.synced = Promise.all([nodes.synced, pods.synced]);
     this.view = {
-      node: (name) => nodes.get(name),
+      node: (name) => nodes.get(name)?.facts,
       pod: (namespace, name) => pods.get(`${namespace}/${name}`),
       get hasNodes() {
         return nodes.size > 0;
@@ -81,11 +87,23 @@ export class KubeSource implements ClusterSource {
     await Promise.all([this.#nodes.stop(), this.#pods.stop()]);
   }
 
+  /** As watched: perhaps a moment old. */
+  *nodes(): Generator<NodeRoom, void, undefined> {
+    for (const { room } of this.#nodes.list()) yield room;
+  }
+
+  /** Calls the handler when a node has come, gone, or changed in what `nodes` tells of it. */
+  onNodeChange(handler: (what: "added" | "modified" | "deleted") => void): void {
+    this.#nodes.onChange(({ type, old, new: now }) => {
+      if (old === undefined || now === undefined || !isSameRoom(old.room, now.room)) handler(type);
+    });
+  }
+
   async settings(signal: AbortSignal): Promise<CollectorSettings> {
     const { client } = this.#options;
     const [information, configuration, pools] = await Promise.all([
-      this.#find(CLUSTER_INFORMATIONS, CLUSTER_INFORMATION_NAME, signal),
-      this.#find(KUBE_CONTROLLERS_CONFIGURATIONS, KUBE_CONTROLLERS_CONFIGURATION_NAME, signal),
+      findObject(client, CLUSTER_INFORMATIONS, CLUSTER_INFORMATION_NAME, { signal }),
+      findObject(client, KUBE_CONTROLLERS_CONFIGURATIONS, KUBE_CONTROLLERS_CONFIGURATION_NAME, { signal }),
       client.list(IP_POOLS, { signal }),
     ]);
     for (const error of pools.invalid) this.#options.onError(error, "ippools");
@@ -96,8 +114,8 @@ export class KubeSource implements ClusterSource {
     };
   }
 
-  blocks(signal: AbortSignal): AsyncIterable<IPAMBlock> {
-    return this.#all(IPAM_BLOCKS, signal);
+  blocks(signal: AbortSignal): AsyncIterable<IPAMBlock | InvalidObjectError> {
+    return listAll(this.#options.client, IPAM_BLOCKS, { signal });
   }
 
   handles(signal: AbortSignal): AsyncIterable<IPAMHandle> {
@@ -109,12 +127,13 @@ export class KubeSource implements ClusterSource {
   }
 
   async look({ nodes, pods }: Needed, signal: AbortSignal): Promise<ClusterView> {
+    const { client } = this.#options;
     const limit = createLimiter(IN_FLIGHT);
     const foundNodes = new Map<string, NodeFacts>();
     const foundPods = new Map<string, PodFacts>();
     const tasks: Promise<void>[] = [...nodes].map((name) =>
       limit(async () => {
-        const node = await this.#find(NODES, name, signal);
+        const node = await findObject(client, NODES, name, { signal });
         if (node !== undefined) foundNodes.set(name, projectNodeFacts(node));
       }),
     );
@@ -133,7 +152,7 @@ export class KubeSource implements ClusterSource {
         const name = key.slice(namespace.length + 1);
         tasks.push(
           limit(async () => {
-            const pod = await this.#find(PODS, name, signal, namespace);
+            const pod = await findObject(client, PODS, name, { signal, namespace });
             if (pod !== undefined) add(pod);
           }),
         );
@@ -154,30 +173,16 @@ export class KubeSource implements ClusterSource {
     return Math.ceil((pods + 1) / PAGE_SIZE);
   }
 
-  async #find<T extends KubeObject>(
-    resource: Resource<T>,
-    name: string,
-    signal: AbortSignal,
-    namespace?: string,
-  ): Promise<T | undefined> {
-    try {
-      return await this.#options.client.get(resource, name, { signal, ...(namespace !== undefined && { namespace }) });
-    } catch (error) {
-      if (error instanceof NotFoundError) return undefined;
-      throw error;
-    }
-  }
-
   async *#all<T extends KubeObject>(
     resource: Resource<T>,
     signal: AbortSignal,
     namespace?: string,
   ): AsyncGenerator<T, void, undefined> {
-    const options = { limit: PAGE_SIZE, signal, timeoutMs: TIMEOUT_MS, ...(namespace !== undefined && { namespace }) };
-    for await (const page of this.#options.client.listPages(resource, options)) {
-      // What hangs on a damaged block is spared all the same: its handle and its claim go only after the block was read.
-      for (const error of page.invalid) this.#options.onError(error, resource.plural);
-      yield* page.items;
+    const { client, onError } = this.#options;
+    for await (const object of listAll(client, resource, { signal, ...(namespace !== undefined && { namespace }) })) {
+      // What hangs on a damaged object is spared all the same: its handle and its claim go only after the block was read.
+      if (object instanceof InvalidObjectError) onError(object, resource.plural);
+      else yield object;
     }
   }
 
@@ -187,5 +192,32 @@ export class KubeSource implements ClusterSource {
     const what = `KubeControllersConfiguration default: leakGracePeriod is ${JSON.stringify(text)}, want a duration such as 15m`;
     this.#options.onError(new RangeError(what), "kubecontrollersconfigurations");
     return parseGoDuration(DEFAULT_LEAK_GRACE) ?? 0;
+  }
+}
+
+/** The object, or undefined when there is none of that name. Errors: of the API, see kube/errors.ts. */
+export async function findObject<T extends KubeObject>(
+  client: KubeClient,
+  resource: Resource<T>,
+  name: string,
+  options: CallOptions,
+): Promise<T | undefined> {
+  try {
+    return await client.get(resource, name, options);
+  } catch (error) {
+    if (error instanceof NotFoundError) return undefined;
+    throw error;
+  }
+}
+
+/** All objects of a kind, page by page; those that cannot be parsed as their errors. */
+export async function* listAll<T extends KubeObject>(
+  client: KubeClient,
+  resource: Resource<T>,
+  options: CallOptions,
+): AsyncGenerator<T | InvalidObjectError, void, undefined> {
+  for await (const page of client.listPages(resource, { limit: PAGE_SIZE, timeoutMs: TIMEOUT_MS, ...options })) {
+    yield* page.invalid;
+    yield* page.items;
   }
 }

@@ -3,12 +3,13 @@ import { Counter, Gauge, Registry } from "prom-client";
 import type { CollectionPlan } from "../ipam/gc/types.ts";
 import { cidrFamily } from "../net/cidr.ts";
 import { bitsOf } from "../net/ip.ts";
-import type { CollectorSettings, Freed } from "./ports.ts";
+import type { CollectorSettings, Freed, PoolReport } from "./ports.ts";
 
 /** The controller's metrics. */
 export interface ControllerMetrics {
   census(plan: CollectionPlan, settings: CollectorSettings): void;
   freed(things: readonly Freed[]): void;
+  pools(report: PoolReport): void;
   failed(): void;
   leads(isLeader: boolean): void;
   readonly contentType: string;
@@ -28,6 +29,12 @@ export function createControllerMetrics(): ControllerMetrics {
     new Gauge({ name, help, labelNames, registers });
   const byPool = ["ippool", "node"];
   const poolSize = gauge("ipam_ippool_size", "Addresses of the pool", ["ippool"]);
+  const poolReserved = gauge("ipam_ippool_reserved", "Addresses of the pool that IPReservations set aside", ["ippool"]);
+  const problems = gauge("gingham_ippool_problems", "What is wrong with a pool, by its condition's reason", [
+    "ippool",
+    "reason",
+  ]);
+  const orphaned = gauge("gingham_ipam_orphaned_blocks", "Blocks with addresses in use that are in no pool", []);
   const inUse = gauge("ipam_allocations_in_use", "Addresses in use", byPool);
   const borrowed = gauge("ipam_allocations_borrowed", "Addresses in use out of another node's block", byPool);
   const blocks = gauge("ipam_blocks", "Blocks that the node owns", byPool);
@@ -71,6 +78,13 @@ export function createControllerMetrics(): ControllerMetrics {
         perNode.borrowed.inc({ node }, tally.borrowed);
         perNode.blocks.inc({ node }, tally.blocks);
       }
+    },
+    pools: ({ verdicts, orphans, reserved }) => {
+      for (const one of [poolReserved, problems]) one.reset();
+      for (const [ippool, addresses] of reserved) poolReserved.set({ ippool }, addresses);
+      for (const { pool, problems: found } of verdicts)
+        for (const { reason } of found) problems.set({ ippool: pool.name, reason }, 1);
+      orphaned.set(orphans.reduce((sum, { blocks }) => sum + blocks.length, 0));
     },
     freed: (things) => {
       for (const { kind, node, pool } of things) {

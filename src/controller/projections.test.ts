@@ -2,7 +2,7 @@
 import { describe, expect, it } from "vitest";
 import type { Node, Pod } from "../crds/core.ts";
 import { parseGoDuration } from "./duration.ts";
-import { IN_USE_ANNOTATION, projectNodeFacts, projectPodFacts } from "./projections.ts";
+import { IN_USE_ANNOTATION, isSameRoom, projectNodeFacts, projectNodeRoom, projectPodFacts } from "./projections.ts";
 
 describe("parseGoDuration()", () => {
   it.each([
@@ -86,5 +86,29 @@ describe("projectNodeFacts()", () => {
       isOutOfService: true,
       inUse: ["10.0.0.1", "fd00::1"],
     });
+  });
+});
+
+describe("projectNodeRoom()", () => {
+  const room = (parts: object) =>
+    projectNodeRoom({ apiVersion: "v1", kind: "Node", metadata: { name: "a" }, ...parts });
+
+  it("has labels, and how many pods the kubelet allows", () => {
+    expect(room({})).toEqual({ name: "a", labels: {} });
+    expect(room({ metadata: { name: "a", labels: { zone: "x" } }, status: { allocatable: { pods: "110" } } })).toEqual({
+      name: "a",
+      labels: { zone: "x" },
+      maxPods: 110,
+    });
+    expect(room({ status: { allocatable: { pods: "1k" } } })).toEqual({ name: "a", labels: {} });
+  });
+});
+
+describe("isSameRoom()", () => {
+  it("sees labels and pods, whatever the order", () => {
+    const a = { name: "a", labels: { x: "1", y: "2" }, maxPods: 110 };
+    expect(isSameRoom(a, { ...a, labels: { y: "2", x: "1" } })).toBe(true);
+    expect(isSameRoom(a, { ...a, labels: { x: "1" } })).toBe(false);
+    expect(isSameRoom(a, { ...a, maxPods: 111 })).toBe(false);
   });
 });

@@ -2,6 +2,7 @@
 import { type Node, OUT_OF_SERVICE_TAINT, type Pod } from "../crds/core.ts";
 import type { NodeFacts, PodFacts } from "../ipam/gc/types.ts";
 import { formatIP, parseIP } from "../net/ip.ts";
+import type { NodeRoom } from "./ports.ts";
 
 /**
  * Written by a node's agent: addresses, with commas between them, of sandboxes that run although the API server does not
@@ -42,6 +43,23 @@ export function projectNodeFacts({ metadata, spec, status }: Node): NodeFacts {
     isOutOfService: spec?.taints?.some(({ key }) => key === OUT_OF_SERVICE_TAINT) ?? false,
     inUse: canonicalIPs((metadata.annotations?.[IN_USE_ANNOTATION] ?? "").split(",")),
   };
+}
+
+/** What pools are judged by. */
+export function projectNodeRoom({ metadata, status }: Node): NodeRoom {
+  // Source: core/v1 NodeStatus; quantities are texts.
+  const { allocatable } = (status ?? {}) as { allocatable?: Readonly<Record<string, string>> };
+  const maxPods = Number(allocatable?.["pods"] ?? "none");
+  return {
+    name: metadata.name,
+    labels: metadata.labels ?? {},
+    ...(Number.isInteger(maxPods) && { maxPods }),
+  };
+}
+
+export function isSameRoom(a: NodeRoom, b: NodeRoom): boolean {
+  const labels = ({ labels }: NodeRoom): string => JSON.stringify(Object.entries(labels).toSorted());
+  return a.maxPods === b.maxPods && labels(a) === labels(b);
 }
 
 export function isSamePod(a: PodFacts, b: PodFacts): boolean {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Event } from "../crds/core.ts";
 import type { Clock } from "../lib/clock.ts";
+import { IPAM_CONFIG_OBJECT, newEvent } from "./event.ts";
 import type { CollectorSettings, Freed, Reporter } from "./ports.ts";
 
 /** The methods of a pino logger that are used here. */
@@ -26,8 +27,6 @@ export interface ReporterOptions {
 
 /** So many things an event names; the log has all of them. */
 const NAMED = 10;
-/** Events of objects without a namespace live here. Source: Kubernetes, events. */
-export const EVENT_NAMESPACE = "default";
 
 /** Tells log, metrics and events. A line for each thing in the log; one event for each node and kind of a batch. */
 export function createReporter(options: ReporterOptions): Reporter {
@@ -70,24 +69,9 @@ export function renderEvent(
   const { kind, node } = first;
   const named = things.slice(0, NAMED).map(({ what, why }) => `${what} (${why})`);
   const more = things.length > NAMED ? ` and ${things.length - NAMED} more` : "";
-  const involvedObject =
-    node === ""
-      ? { apiVersion: "crd.projectcalico.org/v1", kind: "IPAMConfig", name: "default" }
-      : { apiVersion: "v1", kind: "Node", name: node };
-  const time = new Date(nowMs).toISOString().replace(/\.\d+Z$/, "Z");
-  return {
-    apiVersion: "v1",
-    kind: "Event",
-    metadata: { name: `gingham-collector.${nowMs.toString(16)}.${suffix}`, namespace: EVENT_NAMESPACE },
-    involvedObject,
-    type: "Normal",
-    reason: `Freed${kind.slice(0, 1).toUpperCase()}${kind.slice(1)}`,
-    message: `Freed ${things.length} x ${kind}: ${named.join(", ")}${more}`.slice(0, 1024),
-    source: { component: "gingham-controller" },
-    reportingComponent: "gingham-controller",
-    reportingInstance: instance,
-    firstTimestamp: time,
-    lastTimestamp: time,
-    count: things.length,
-  };
+  const involvedObject = node === "" ? IPAM_CONFIG_OBJECT : { apiVersion: "v1", kind: "Node", name: node };
+  const reason = `Freed${kind.slice(0, 1).toUpperCase()}${kind.slice(1)}`;
+  const message = `Freed ${things.length} x ${kind}: ${named.join(", ")}${more}`;
+  const name = `gingham-collector.${nowMs.toString(16)}.${suffix}`;
+  return newEvent({ name, involvedObject, type: "Normal", reason, message, count: things.length }, { nowMs, instance });
 }

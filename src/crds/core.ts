@@ -30,7 +30,13 @@ export interface Namespace extends KubeObject {
 
 /** Something that happened to an object, for `kubectl describe` and `kubectl get events`. */
 export interface Event extends KubeObject {
-  readonly involvedObject: { readonly apiVersion: string; readonly kind: string; readonly name: string };
+  readonly involvedObject: {
+    readonly apiVersion: string;
+    readonly kind: string;
+    readonly name: string;
+    /** `kubectl describe` shows only events that have the object's. */
+    readonly uid?: string;
+  };
   readonly type: "Normal" | "Warning";
   readonly reason: string;
   readonly message: string;

@@ -30,7 +30,14 @@ export interface IPPoolCondition {
   readonly status: string;
   readonly reason?: string;
   readonly message?: string;
+  /** RFC 3339: since when the status is what it is. */
+  readonly lastTransitionTime?: string;
 }
+
+/** Calico's condition. False means to every reader, ours and Calico's, that the pool is not enabled. Source: calico-interop 1.3. */
+export const ALLOCATABLE = "Allocatable";
+/** Ours, written by the controller: whether the pool does what its spec says, and if not, what will happen. */
+export const HEALTHY = "gingham.dev/Healthy";
 
 export interface IPPool extends KubeObject {
   readonly spec: IPPoolSpec;
@@ -109,7 +116,7 @@ export function effectiveIPPool(pool: IPPool): EffectiveIPPool {
   const { spec } = pool;
   const cidr = parseCIDR(spec.cidr);
   const family = cidrFamily(cidr);
-  const unfit = pool.status?.conditions?.some((c) => c.type === "Allocatable" && c.status === "False") ?? false;
+  const unfit = pool.status?.conditions?.some((c) => c.type === ALLOCATABLE && c.status === "False") ?? false;
   const deleting = pool.metadata.deletionTimestamp !== undefined;
   return {
     name: pool.metadata.name,
@@ -146,7 +153,17 @@ function unchanged(field: string): { readonly rule: string; readonly message: st
   };
 }
 
+/** As readers take it: absent and 0 are the default. */
+const BLOCK_SIZE_RULE = (pool: "self" | "oldSelf"): string =>
+  `(has(${pool}.blockSize) && ${pool}.blockSize != 0 ? ${pool}.blockSize : ` +
+  `${pool}.cidr.contains(':') ? ${BLOCK_SIZES[6].fallback} : ${BLOCK_SIZES[4].fallback})`;
+
 const POOL_RULES = [
+  {
+    // Of the whole spec: a rule of the field alone would not see that it was taken away.
+    rule: `${BLOCK_SIZE_RULE("self")} == ${BLOCK_SIZE_RULE("oldSelf")}`,
+    message: unchanged("blockSize").message,
+  },
   {
     rule: "!has(self.ipipMode) || !has(self.vxlanMode) || self.ipipMode == 'Never' || self.vxlanMode == 'Never'",
     message: "a pool tunnels in IP-in-IP or in VXLAN, not in both: set ipipMode or vxlanMode to Never",
@@ -157,11 +174,15 @@ const POOL_RULES = [
   },
   {
     rule:
-      "!has(self.blockSize) || (self.cidr.contains(':') ? self.blockSize >= 116 && self.blockSize <= 128 : " +
+      "!has(self.blockSize) || self.blockSize == 0 || (self.cidr.contains(':') ? self.blockSize >= 116 && self.blockSize <= 128 : " +
       "self.blockSize >= 20 && self.blockSize <= 32)",
     message: "blockSize must be from 20 to 32 for IPv4, and from 116 to 128 for IPv6",
   },
 ] as const;
+
+function conditionPath(type: string, field: keyof IPPoolCondition): string {
+  return `.status.conditions[?(@.type=="${type}")].${field}`;
+}
 
 export const IP_POOL_KIND: KindDefinition = {
   resource: IP_POOLS,
@@ -175,7 +196,7 @@ export const IP_POOL_KIND: KindDefinition = {
       }),
       blockSize: integer(
         "Prefix length of the pool's blocks: 26 (IPv4) or 122 (IPv6) when absent. Cannot be changed.",
-        { minimum: 0, maximum: 128, "x-kubernetes-validations": [unchanged("blockSize")] },
+        { minimum: 0, maximum: 128 },
       ),
       ipipMode: string("When to tunnel in IP-in-IP.", { default: "Never", enum: MODES }),
       vxlanMode: string("When to tunnel in VXLAN.", { default: "Never", enum: MODES }),
@@ -208,7 +229,7 @@ export const IP_POOL_KIND: KindDefinition = {
         },
         { required: ["type", "status"] },
       ),
-      "Allocatable says whether the pool can give addresses, and if not, why.",
+      `${ALLOCATABLE} says whether addresses may be assigned from the pool; ${HEALTHY} says what is wrong with it.`,
     ),
   }),
   statusSubresource: true,
@@ -220,6 +241,10 @@ export const IP_POOL_KIND: KindDefinition = {
     { name: "NAT", type: "boolean", jsonPath: ".spec.natOutgoing" },
     { name: "Disabled", type: "boolean", jsonPath: ".spec.disabled" },
     { name: "Selector", type: "string", jsonPath: ".spec.nodeSelector", priority: 1 },
+    { name: "Allocatable", type: "string", jsonPath: conditionPath(ALLOCATABLE, "status") },
+    { name: "Healthy", type: "string", jsonPath: conditionPath(HEALTHY, "status") },
     AGE,
+    // Last, since it is long; empty while all is well.
+    { name: "Message", type: "string", jsonPath: conditionPath(HEALTHY, "message") },
   ],
 };

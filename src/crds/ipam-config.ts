@@ -57,6 +57,19 @@ export const IPAM_CONFIGS: Resource<IPAMConfig> = {
   parse: parseIPAMConfig,
 };
 
+/** What Calico's writers refuse. Source: calico-interop 1.3. */
+const CONFIG_RULES = [
+  {
+    rule: "self.strictAffinity || self.autoAllocateBlocks",
+    message:
+      "with strictAffinity and autoAllocateBlocks both false nodes neither claim blocks nor borrow: set one of them to true",
+  },
+  {
+    rule: "!has(self.maxBlocksPerHost) || self.maxBlocksPerHost == 0 || self.strictAffinity",
+    message: "maxBlocksPerHost needs strictAffinity: set strictAffinity to true, or maxBlocksPerHost to 0",
+  },
+] as const;
+
 export const IPAM_CONFIG_KIND: KindDefinition = {
   resource: IPAM_CONFIGS,
   description: "How addresses are assigned in the whole cluster. Only the object named default counts.",
@@ -76,7 +89,7 @@ export const IPAM_CONFIG_KIND: KindDefinition = {
         maximum: 1200,
       }),
     },
-    { required: ["autoAllocateBlocks", "strictAffinity"] },
+    { required: ["autoAllocateBlocks", "strictAffinity"], "x-kubernetes-validations": CONFIG_RULES },
   ),
   printerColumns: [
     { name: "Strict", type: "boolean", jsonPath: ".spec.strictAffinity" },

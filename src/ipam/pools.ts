@@ -35,7 +35,8 @@ export interface PoolChoice {
   readonly findings: readonly PoolFinding[];
 }
 
-type SelectorField = "nodeSelector" | "namespaceSelector";
+const SELECTOR_FIELDS = ["nodeSelector", "namespaceSelector"] as const;
+type SelectorField = (typeof SELECTOR_FIELDS)[number];
 
 /** Why a pool is not used: text for people, or that a selector cannot be read. */
 type Unfit = string | PoolFinding;
@@ -85,6 +86,12 @@ export function selectsNode(pool: EffectiveIPPool, nodeLabels: Labels | undefine
   if (isAll(pool.nodeSelector)) return true;
   const selected = nodeLabels && select(pool, "nodeSelector", nodeLabels);
   return typeof selected === "boolean" ? selected : undefined;
+}
+
+/** The selectors of a pool that cannot be read, whatever they would select. */
+export function brokenSelectors(pool: EffectiveIPPool): readonly PoolFinding[] {
+  const found = SELECTOR_FIELDS.map((field) => select(pool, field, {}));
+  return found.filter((one): one is PoolFinding => typeof one !== "boolean");
 }
 
 /** Whether one of the pools has all of the addresses. */

@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// gingham-controller: one for the cluster leads, under a Lease. Frees what deleted nodes and lost DELs left behind.
+// gingham-controller: one for the cluster leads, under a Lease. Frees what deleted nodes and lost DELs left behind,
+// and tells in their conditions what is wrong with pools.
 import { hostname } from "node:os";
 import { pino } from "pino";
 import { Collector } from "../controller/collector.ts";
 import { controllerUsage, parseControllerConfig } from "../controller/config.ts";
+import { EVENT_NAMESPACE } from "../controller/event.ts";
+import { KubePoolSource } from "../controller/kube-pool-source.ts";
 import { KubeSource } from "../controller/kube-source.ts";
 import { createControllerMetrics } from "../controller/metrics.ts";
-import { createReporter, EVENT_NAMESPACE } from "../controller/reporter.ts";
-import { EVENTS } from "../crds/core.ts";
+import { PoolKeeper } from "../controller/pool-keeper.ts";
+import { createPoolReporter } from "../controller/pool-reporter.ts";
+import { createReporter } from "../controller/reporter.ts";
+import { EVENTS, type Event } from "../crds/core.ts";
 import { serveMetrics } from "../felix/http.ts";
 import { KubeStore } from "../ipam/kube-store.ts";
 import { HTTPKubeClient } from "../kube/client.ts";
@@ -33,13 +38,9 @@ async function main(): Promise<void> {
   const metrics = createControllerMetrics();
   const credentials = await loadKubeConfig(kubeconfig === undefined ? {} : { kubeconfigPath: kubeconfig });
   const client = new HTTPKubeClient({ credentials, userAgent: `gingham-controller/${identity}`, clock });
-  const reporter = createReporter({
-    log,
-    metrics,
-    clock,
-    instance: identity,
-    emit: async (event) => void (await client.create(EVENTS, event, { namespace: EVENT_NAMESPACE })),
-  });
+  const emit = async (event: Event): Promise<void> => {
+    await client.create(EVENTS, event, { namespace: EVENT_NAMESPACE });
+  };
   const listener =
     config.metricsPort === 0
       ? undefined
@@ -54,13 +55,23 @@ async function main(): Promise<void> {
     const onError = (err: unknown, resource: string): void => log.warn({ err, resource }, "Read failed; it goes on");
     // Made anew for each term: what was seen in an earlier one says nothing.
     const source = new KubeSource({ client, clock, random, onError });
+    const poolSource = new KubePoolSource({ client, clock, random, onError }, source);
+    const telling = { log, metrics, clock, instance: identity, emit };
     const store = new KubeStore(client);
+    const reporter = createReporter(telling);
+    const collector = new Collector({ source, store, reporter, clock, random, isDryRun, requestsPerSecond });
+    const keeper = new PoolKeeper({ source: poolSource, reporter: createPoolReporter(telling), clock, isDryRun });
+    source.onNodeChange((what) => {
+      if (what === "deleted") collector.nudge();
+    });
+    poolSource.onChange((what) => keeper.nudge(what));
     source.start();
+    poolSource.start();
     try {
-      await new Collector({ source, store, reporter, clock, random, isDryRun, requestsPerSecond }).run(signal);
+      await Promise.all([collector.run(signal), keeper.run(signal)]);
     } finally {
       metrics.leads(false);
-      await source.stop();
+      await Promise.all([source.stop(), poolSource.stop()]);
     }
   };
   const lease = { client, namespace: config.leaseNamespace, name: LEASE_NAME, identity, clock, random };
