@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { Allocation } from "../../ipam/types.ts";
+import { formatCIDR } from "../../net/cidr.ts";
+import type { IP } from "../../net/ip.ts";
 import { isLive, keyOf } from "../attachment.ts";
-import { CancelledError, CNIError, mayHaveTaken } from "../errors.ts";
+import { CancelledError, CNIError } from "../errors.ts";
 import { handleIDOf, hostIfaceOf } from "../iface-name.ts";
-import type { AssignedEvent } from "../journal/types.ts";
 import type { NetConf } from "../netconf.ts";
-import { type AttachmentPlan, planAssign, planResult, planWiring } from "../plan.ts";
-import { resolvePools } from "../pod-pools.ts";
-import type { NamespaceInfo, PodInfo, WiredPod, WiringPlan } from "../ports.ts";
-import { giveBack, releaseRecorded, removeFromKernel } from "../release.ts";
+import { type AttachmentPlan, planResult, planWiring } from "../plan.ts";
+import type { WiredPod, WiringPlan } from "../ports.ts";
+import { releaseRecorded, removeFromKernel } from "../release.ts";
 import type { AttachmentID, AttachmentRecord, IntentRecord, PodRef, WholeRecord } from "../types.ts";
+import { assign, lookUpOwner } from "./assign.ts";
 import type { CNI } from "./cni.ts";
 import { workOffPending } from "./pending.ts";
 import { type Stopwatch, startStopwatch } from "./stopwatch.ts";
@@ -21,6 +21,8 @@ export interface AddRequest {
   readonly netns: string;
   readonly pod?: PodRef;
   readonly conf: NetConf;
+  /** The address that CNI_ARGS ask for. */
+  readonly asked?: IP;
 }
 
 /** An attachment that is made, with how long each step took, and whether it was there before. */
@@ -95,7 +97,7 @@ interface Attaching {
 
 async function attach(cni: CNI, attaching: Attaching, watch: Stopwatch, signal: AbortSignal): Promise<WholeRecord> {
   const { id, plan } = attaching;
-  const owner = lookUpOwner(cni, plan.pod, signal);
+  const owner = lookUpOwner(cni, plan, signal);
   // Whoever waits for it sees the failure; until the intent is on disk nobody does.
   owner.catch(() => {});
   const intent = planIntent(cni, attaching);
@@ -104,13 +106,10 @@ async function attach(cni: CNI, attaching: Attaching, watch: Stopwatch, signal: 
   watch.lap("intent");
   signal.throwIfAborted();
   const known = await owner;
-  const allocations = await assign(cni, plan, known, undo, signal);
+  const { allocations, wishes, pod } = await assign(cni, attaching, known, undo, signal);
   watch.lap("assign");
-  const uid = plan.pod?.uid ?? known.pod?.uid;
-  const pod = plan.pod && { ...plan.pod, ...(uid !== undefined && { uid }) };
-  noteAssigned(cni, { attachment: id, ...(pod && { pod }) }, allocations);
   signal.throwIfAborted();
-  const wiring = planWiring(plan, allocations);
+  const wiring = planWiring(plan, allocations, wishes);
   const wired = await wire(cni, attaching, wiring, intent, undo);
   watch.lap("wire");
   signal.throwIfAborted();
@@ -122,6 +121,7 @@ async function attach(cni: CNI, attaching: Attaching, watch: Stopwatch, signal: 
     hostIfIndex: wired.hostIfIndex,
     allocations,
     result: planResult(plan, wiring, wired),
+    ...(wishes.sourcePrefixes?.length && { allowedSourcePrefixes: wishes.sourcePrefixes.map(formatCIDR) }),
     atMs: cni.clock.nowMs(),
   };
   undo.recordTried();
@@ -129,42 +129,6 @@ async function attach(cni: CNI, attaching: Attaching, watch: Stopwatch, signal: 
   watch.lap("record");
   undo.commit();
   return whole;
-}
-
-async function assign(
-  cni: CNI,
-  plan: AttachmentPlan,
-  owner: Owner,
-  undo: Undo,
-  signal: AbortSignal,
-): Promise<readonly Allocation[]> {
-  const { handleID, pod, conf } = plan;
-  const pools = resolvePools({
-    ...(pod && { pod }),
-    ...(owner.pod && { podAnnotations: owner.pod.annotations }),
-    ...(owner.namespace && { namespaceAnnotations: owner.namespace.annotations }),
-    configured: conf.pools,
-    families: conf.families,
-  });
-  try {
-    const allocations = await cni.addresses.assign(planAssign(plan, pools, cni.clock.nowNs()), signal);
-    undo.step("give addresses back", () => giveBack(cni, { handleID, allocations }, { why: "undo" }));
-    return allocations;
-  } catch (error) {
-    // A write without an answer may have been taken, and only the handle finds it.
-    if (mayHaveTaken(error)) undo.step("release the handle", () => giveBack(cni, { handleID }, { why: "undo" }));
-    throw error;
-  }
-}
-
-function noteAssigned(
-  cni: CNI,
-  owner: Pick<AssignedEvent, "attachment" | "pod">,
-  allocations: readonly Allocation[],
-): void {
-  const { clock, host, journal } = cni;
-  for (const { handleID, ...place } of allocations)
-    journal?.address({ kind: "assigned", atMs: clock.nowMs(), node: host.nodeName, handleID, ...owner, place });
 }
 
 async function wire(
@@ -189,7 +153,7 @@ async function wire(
   return wired;
 }
 
-function planAttachment(cni: CNI, { id, netns, pod, conf }: AddRequest): AttachmentPlan {
+function planAttachment(cni: CNI, { id, netns, pod, conf, asked }: AddRequest): AttachmentPlan {
   const { nodeName, podMTUBytes } = cni.host;
   const owner = { ...id, nodeName, ...(pod && { pod }) };
   return {
@@ -201,6 +165,7 @@ function planAttachment(cni: CNI, { id, netns, pod, conf }: AddRequest): Attachm
     ...(pod && { pod }),
     conf,
     podMTUBytes,
+    ...(asked !== undefined && { asked }),
   };
 }
 
@@ -215,22 +180,6 @@ function planIntent(cni: CNI, { plan, netns }: Attaching): IntentRecord {
     hostIface: plan.hostIface,
     executor: cni.host.executor,
   };
-}
-
-/** What the API server knows of the pod and its namespace; nothing for a container that is no pod. */
-interface Owner {
-  readonly pod?: PodInfo;
-  readonly namespace?: NamespaceInfo;
-}
-
-/**
- * Asks for pod and namespace while the intent is written: their annotations say which pools to use. A pod that nobody
- * knows has none. Without an answer the ADD fails: it must not quietly use other pools than were meant.
- */
-async function lookUpOwner(cni: CNI, ref: PodRef | undefined, signal: AbortSignal): Promise<Owner> {
-  if (ref === undefined) return {};
-  const [pod, namespace] = await Promise.all([cni.pods?.get(ref, signal), cni.namespaces?.get(ref.namespace, signal)]);
-  return { ...(pod && { pod }), ...(namespace && { namespace }) };
 }
 
 /** A configuration rendered for one node must not be used on another: its addresses would be routed there. */

@@ -3,6 +3,7 @@ import type { Clock } from "../../lib/clock.ts";
 import type { EndpointBook } from "../endpoint-book.ts";
 import { CancelledError } from "../errors.ts";
 import type { Journal } from "../journal/types.ts";
+import type { Holders, ReservationSource } from "../fixed/ports.ts";
 import type { KeyedLocks } from "../locks.ts";
 import type {
   AddressManager,
@@ -28,6 +29,10 @@ export interface CNI {
   readonly namespaces?: NamespaceSource;
   readonly endpoints: EndpointBook;
   readonly locks: KeyedLocks;
+  /** Absent where nobody reads reservations: then no pod has an address of its own. */
+  readonly reservations?: ReservationSource;
+  /** Absent where nobody can be asked: then no address is taken away from its holder. */
+  readonly holders?: Holders;
   readonly clock: Clock;
   readonly log: Logger;
   /** Absent where nobody keeps one. */
