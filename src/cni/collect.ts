@@ -138,6 +138,7 @@ export class NodeCollector {
     for (let at = 0; at < leaks.length; at += BATCH) {
       signal.throwIfAborted();
       const freed = leaks.slice(at, at + BATCH);
+      cni.conntrack.released(freed.map(({ ip }) => ip));
       await cni.addresses.release(freed, signal);
       for (const leak of freed) noteLeak(cni, leak);
     }

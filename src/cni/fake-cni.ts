@@ -4,6 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { FakeClock } from "../lib/fake-clock.ts";
 import type { CNI } from "./commands/cni.ts";
+import { FakeConntrack } from "./conntrack/fake-conntrack.ts";
+import { ConntrackFlusher } from "./conntrack/flusher.ts";
 import { EndpointBook } from "./endpoint-book.ts";
 import { execute, type Reply } from "./executor.ts";
 import { FakeAddresses } from "./fake-addresses.ts";
@@ -17,6 +19,7 @@ import type { Executor, Vantage } from "./types.ts";
 /** What outlives a process: kernel, datastore, disk. */
 export class FakeMachine implements Disposable {
   readonly kernel: FakeKernel = new FakeKernel();
+  readonly conntrack: FakeConntrack = new FakeConntrack();
   readonly addresses: FakeAddresses = new FakeAddresses();
   readonly clock: FakeClock = new FakeClock();
   readonly stateDir: string = mkdtempSync(join(tmpdir(), "gingham-cni-"));
@@ -123,6 +126,7 @@ export class FakeProcess {
     this.cni = {
       addresses: faults.around("addresses", machine.addresses),
       wiring: faults.around("wiring", new FakeWiring(machine.kernel)),
+      conntrack: new ConntrackFlusher({ conntrack: machine.conntrack, clock: machine.clock, log }),
       records: faults.around("records", fileRecordStore(join(machine.stateDir, "attachments"))),
       pending: filePendingStore(join(machine.stateDir, "pending"), log),
       host: {

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
+import type { IP } from "../net/ip.ts";
 import { keyOf } from "./attachment.ts";
 import { bounded, type CNI } from "./commands/cni.ts";
 import { CNIError, isNetnsGone } from "./errors.ts";
 import type { ReleaseReason } from "./journal/types.ts";
+import type { PodWiring, WiringQuery } from "./ports.ts";
 import type { AttachmentID, AttachmentRecord, PodRef, ReleasingRecord } from "./types.ts";
 
 /** What an attachment holds in the datastore. */
@@ -32,19 +34,45 @@ export async function removeFromKernel(cni: CNI, id: AttachmentID, record: Attac
   }
   if (record.bootID !== cni.host.bootID) return;
   const { hostIface, netns } = record;
-  const pod = { netns: netns.path, identity: netns.identity, contIface: id.ifName, hostIface };
+  await unwireFromNetns(cni, { netns: netns.path, identity: netns.identity, contIface: id.ifName, hostIface });
+}
+
+/** Deletes a pair that no record tells more of. So its addresses, whose connections must be forgotten, are read in the pod. */
+export async function unwireFromNetns(cni: CNI, pod: Parameters<PodWiring["unwireFromNetns"]>[0]): Promise<void> {
+  const ips = await addressesIn(cni, pod);
   try {
-    await cni.wiring.unwireFromNetns(pod);
+    if (await cni.wiring.unwireFromNetns(pod)) cni.conntrack.released(ips);
   } catch (error) {
     // The kernel deletes a pair with the namespace of either end.
     if (!isNetnsGone(error)) throw error;
   }
 }
 
-/** Gives addresses back, in bounded time. @throws IPAMError, CancelledError */
+async function addressesIn(
+  cni: CNI,
+  { netns, contIface, hostIface }: Omit<WiringQuery, "ips">,
+): Promise<readonly IP[]> {
+  try {
+    const { contAddrs } = await cni.wiring.inspect({ netns, contIface, hostIface, ips: [] });
+    return contAddrs.map(({ ip }) => ip);
+  } catch (error) {
+    // What cannot be read must not keep the pod from going.
+    if (!isNetnsGone(error)) cni.log.warn({ netns, contIface, err: error }, "Addresses in the pod cannot be read");
+    return [];
+  }
+}
+
+/**
+ * Gives addresses back, in bounded time. They are out of the kernel, and their tracked connections are forgotten soon
+ * after, or by the next ADD that gets one.
+ *
+ * @throws IPAMError, CancelledError
+ */
 export async function giveBack(cni: CNI, held: Held, note: ReleaseNote, signal?: AbortSignal): Promise<void> {
   const { handleID, allocations } = held;
   const what = `Release of handle ${handleID}`;
+  // Before they are free, or an ADD that takes one at once would not know.
+  if (allocations !== undefined) cni.conntrack.released(allocations.map(({ ip }) => ip));
   await bounded(cni.clock, { what, ms: cni.releaseWaitMs, ...(signal && { signal }) }, async (within) => {
     if (allocations === undefined) await cni.addresses.releaseByHandle(handleID, within);
     else if (allocations.length > 0) await cni.addresses.release(allocations, within);

@@ -6,6 +6,7 @@ import { setFlagsFromString } from "node:v8";
 import { pino } from "pino";
 import { NodeCollector } from "../cni/collect.ts";
 import type { CNI } from "../cni/commands/cni.ts";
+import { ConntrackFlusher } from "../cni/conntrack/flusher.ts";
 import { EndpointBook } from "../cni/endpoint-book.ts";
 import { execute } from "../cni/executor.ts";
 import { linuxHost } from "../cni/host.ts";
@@ -113,6 +114,7 @@ async function main(): Promise<void> {
   const cni: CNI = {
     addresses: allocator,
     wiring: kernel.wiring,
+    conntrack: new ConntrackFlusher({ conntrack: kernel.conntrack, clock, log: cniLog }),
     records: fileRecordStore(join(config.stateDir, "attachments")),
     pending: filePendingStore(join(config.stateDir, "pending"), cniLog),
     host: linuxHost({ nodeName, podMTUBytes: config.podInterfaceMTUBytes }),
@@ -186,6 +188,8 @@ async function main(): Promise<void> {
     log.info({ signal }, "Stopping; pods and routes stay as they are");
     stop.abort();
     await server.close();
+    // The next agent knows nothing of what this one owes. A failure has been logged.
+    await cni.conntrack.drain().catch(() => {});
     await Promise.all([felix.stop(), cache.stop(), ...listeners.map((listener) => listener.close())]);
     allocator.close();
     await Promise.all([kernel.close(), journal.close()]);

@@ -4,6 +4,7 @@
 import { readFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
+import { ConntrackFlusher } from "../cni/conntrack/flusher.ts";
 import { EndpointBook } from "../cni/endpoint-book.ts";
 import { CNIError } from "../cni/errors.ts";
 import type { Task } from "../cni/executor.ts";
@@ -66,12 +67,14 @@ async function make({ kubeconfig, nodeName: confNodeName }: Task): Promise<Stand
   const kernel = createDirectKernel();
   const stateDir = process.env["GINGHAM_STATE_DIR"] || "/var/lib/gingham";
   const log = stderrLog();
+  const conntrack = new ConntrackFlusher({ conntrack: kernel.conntrack, clock, log });
   const onError = (err: unknown): void => log.warn({ err }, "The journal cannot be written");
   const journal = openJournal({ stateDir, maxBytes: JOURNAL_FILE_BYTES, clock, onError });
   return {
     cni: {
       addresses: allocator,
       wiring: kernel.wiring,
+      conntrack,
       records: fileRecordStore(join(stateDir, "attachments")),
       pending: filePendingStore(join(stateDir, "pending"), log),
       host: linuxHost({ nodeName, podMTUBytes: 0 }),
@@ -92,6 +95,8 @@ async function make({ kubeconfig, nodeName: confNodeName }: Task): Promise<Stand
       defersReleases: false,
     },
     async [Symbol.asyncDispose]() {
+      // Nobody is there later to do it. A failure has been logged.
+      await conntrack.drain().catch(() => {});
       allocator.close();
       await Promise.all([kernel.close(), journal.close()]);
       client.close();

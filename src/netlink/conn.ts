@@ -17,7 +17,7 @@ import { decodeAcknowledgement, encodeMessage, type NetlinkMessage, splitMessage
 
 /** One thing to ask of the kernel. Built by the functions in `ops/`. */
 export interface Request {
-  /** RTM_*. */
+  /** RTM_*, IPCTNL_*. */
   readonly type: number;
   /** NLM_F_* beyond REQUEST, ACK and DUMP, which Conn sets itself. */
   readonly flags: number;
@@ -50,7 +50,7 @@ const NO_REPLIES: readonly NetlinkMessage[] = [];
 const SUCCESS: BatchResult = { replies: NO_REPLIES };
 
 /**
- * A conversation with rtnetlink over one socket.
+ * A conversation with the kernel over one socket: rtnetlink, or another family of netlink.
  *
  * Invariants: one call at a time (all are synchronous and block the thread, so this never runs on the agent's main
  * thread); a message counts only when its sequence number and port ID are those of the call under way, so what is left
@@ -126,6 +126,17 @@ export class Conn implements Disposable {
     throw failure(request, { errno: constants.errno.EINTR, extack: { message: "dump interrupted every time" } });
   }
 
+  /**
+   * As dump, but hands out the objects of one datagram at a time, so that a large table need not hold up the thread.
+   * Until it has ended, nothing else may be asked; whoever stops before that closes the Conn.
+   *
+   * @throws NetlinkError EINTR at the end, when the kernel says that the listing may lack objects
+   */
+  *dumpInParts<T>(request: Request, decode: (message: NetlinkMessage) => T | undefined): Generator<T[], void> {
+    const interrupted = yield* this.#receiveDump(request, decode);
+    if (interrupted) throw failure(request, { errno: constants.errno.EINTR });
+  }
+
   close(): void {
     this.#socket.close();
   }
@@ -161,25 +172,38 @@ export class Conn implements Disposable {
   }
 
   #dumpOnce<T>(request: Request, decode: (message: NetlinkMessage) => T | undefined): T[] | undefined {
-    const seq = this.#nextSeqs(1);
     const listing: T[] = [];
+    const parts = this.#receiveDump(request, decode);
+    for (;;) {
+      const { done, value } = parts.next();
+      if (done) return value ? undefined : listing;
+      for (const item of value) listing.push(item);
+    }
+  }
+
+  /** Yields what each datagram held. Returns whether the listing was interrupted. */
+  *#receiveDump<T>(request: Request, decode: (message: NetlinkMessage) => T | undefined): Generator<T[], boolean> {
+    const seq = this.#nextSeqs(1);
     let interrupted = false;
     this.#writer.reset();
     this.#write(request, NLM_F_DUMP, seq);
     this.#socket.send(this.#writer.bytes());
     for (;;) {
+      const part: T[] = [];
       for (const message of this.#receive()) {
         if (message.seq !== seq) continue;
         if ((message.flags & NLM_F_DUMP_INTR) !== 0) interrupted = true;
         if (message.type === NLMSG_DONE || message.type === NLMSG_ERROR) {
           const ack = decodeAcknowledgement(message);
           if (ack.errno !== 0) throw failure(request, ack);
-          return interrupted ? undefined : listing;
+          if (part.length > 0) yield part;
+          return interrupted;
         }
         // An interrupted listing is read to its end, so that nothing of it is left in the socket.
         const item = interrupted ? undefined : decode(message);
-        if (item !== undefined) listing.push(item);
+        if (item !== undefined) part.push(item);
       }
+      yield part;
     }
   }
 

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
+import type { Conntrack } from "../cni/conntrack/ports.ts";
 import type { PodWiring } from "../cni/ports.ts";
 import type { RouteDataplane } from "../felix/ports.ts";
 import { Conn } from "./conn.ts";
+import { KernelConntrack } from "./ops/conntrack.ts";
 import { KernelPodWiring } from "./ops/pod-wiring.ts";
 import { KernelRouteDataplane } from "./ops/route-dataplane.ts";
 
@@ -9,6 +11,7 @@ import { KernelRouteDataplane } from "./ops/route-dataplane.ts";
 export interface Kernel {
   readonly wiring: PodWiring;
   readonly routes: RouteDataplane;
+  readonly conntrack: Conntrack;
   close(): Promise<void>;
 }
 
@@ -21,10 +24,13 @@ export interface Kernel {
 export function createDirectKernel(): Kernel {
   const wiringConn = Conn.open();
   const routes = new KernelRouteDataplane(Conn.open(), wiringConn.portID);
+  const conntrack = new KernelConntrack(wiringConn);
   return {
     wiring: new KernelPodWiring(wiringConn),
     routes,
+    conntrack,
     async close() {
+      await conntrack.close();
       wiringConn.close();
       routes.close();
     },

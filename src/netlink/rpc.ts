@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import type { Conntrack } from "../cni/conntrack/ports.ts";
 import type { PodWiring } from "../cni/ports.ts";
 import type { KernelRoute, RouteDataplane } from "../felix/ports.ts";
 import { GinghamError, InvariantError } from "../lib/errors.ts";
@@ -16,6 +17,7 @@ export interface KernelCalls {
   unwire: PodWiring["unwire"];
   unwireFromNetns: PodWiring["unwireFromNetns"];
   inspect: PodWiring["inspect"];
+  flushConntrack: Conntrack["flush"];
   listRoutes: RouteDataplane["listRoutes"];
   listLinks: RouteDataplane["listLinks"];
   listAddrs: RouteDataplane["listAddrs"];

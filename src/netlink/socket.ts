@@ -7,6 +7,8 @@ import { LITTLE_ENDIAN } from "./wire/attribute.ts";
 import { NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK, NETLINK_ROUTE } from "./wire/constants.ts";
 
 export interface SocketOptions {
+  /** NETLINK_*; rtnetlink by default. */
+  readonly protocol?: number;
   /** Multicast groups (RTNLGRP_*, up to 32) to listen to. */
   readonly groups?: readonly number[];
   /** Receives answer at once when nothing has come. */
@@ -21,7 +23,7 @@ const SOCKADDR_NL_BYTES = 12;
 const DEFAULT_RECEIVE_BUFFER_BYTES = 1 << 20;
 
 /**
- * One NETLINK_ROUTE socket, bound and set up. It belongs to the namespace that the thread was in when it was opened,
+ * One netlink socket, bound and set up. It belongs to the namespace that the thread was in when it was opened,
  * and serves any thread from then on.
  *
  * Replies come without the request's bytes (CAP_ACK), with words (EXT_ACK), and dump requests with fields that the
@@ -34,7 +36,7 @@ export class NetlinkSocket implements Disposable {
   /** Opens in the calling thread's namespace. @throws NetlinkError */
   constructor(options: SocketOptions = {}) {
     const type = libc.SOCK_RAW | libc.SOCK_CLOEXEC | (options.nonBlocking === true ? libc.SOCK_NONBLOCK : 0);
-    this.#fd = libc.socket(libc.AF_NETLINK, type, NETLINK_ROUTE);
+    this.#fd = libc.socket(libc.AF_NETLINK, type, options.protocol ?? NETLINK_ROUTE);
     try {
       this.#setUp(options.receiveBufferBytes ?? DEFAULT_RECEIVE_BUFFER_BYTES);
       this.portID = this.#bind(options.groups ?? []);

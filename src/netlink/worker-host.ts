@@ -24,7 +24,7 @@ export function serveKernel(port: MessagePort): void {
 }
 
 function kernelCalls(kernel: Kernel, post: (message: WorkerMessage) => void): KernelCalls {
-  const { wiring, routes } = kernel;
+  const { wiring, routes, conntrack } = kernel;
   let stop: (() => void) | undefined;
   return {
     identifyNetns: (path) => wiring.identifyNetns(path),
@@ -32,6 +32,7 @@ function kernelCalls(kernel: Kernel, post: (message: WorkerMessage) => void): Ke
     unwire: (link) => wiring.unwire(link),
     unwireFromNetns: (pod) => wiring.unwireFromNetns(pod),
     inspect: (query) => wiring.inspect(query),
+    flushConntrack: (ips) => conntrack.flush(ips),
     listRoutes: (family) => routes.listRoutes(family),
     listLinks: () => routes.listLinks(),
     listAddrs: () => routes.listAddrs(),

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { Worker } from "node:worker_threads";
+import type { Conntrack } from "../cni/conntrack/ports.ts";
 import type { PodWiring } from "../cni/ports.ts";
 import type { KernelRoute, RouteDataplane, RouteResult } from "../felix/ports.ts";
 import { KernelWorkerError } from "./errors.ts";
@@ -17,8 +18,8 @@ export interface KernelOptions {
 
 /**
  * Starts the kernel's two threads, in the network namespace of the calling one: netlink calls block and setns moves a
- * thread, so the main thread does neither. One wires and routes; the other deletes, which waits 20 ms and more in the
- * kernel and must not hold up an ADD.
+ * thread, so the main thread does neither. One wires and routes; the other deletes, links (which waits 20 ms and more in
+ * the kernel) and tracked connections, and must not hold up an ADD.
  *
  * @throws KernelWorkerError when a worker does not start; NetlinkError when it may not open its sockets
  */
@@ -37,7 +38,8 @@ export async function createKernel(options: KernelOptions): Promise<Kernel> {
     await close();
     throw error;
   }
-  return { wiring: wiringOver(main, deletions), routes: routesOver(main), close };
+  const conntrack: Conntrack = { flush: (ips) => deletions.call("flushConntrack", ips) };
+  return { wiring: wiringOver(main, deletions), routes: routesOver(main), conntrack, close };
 }
 
 function defaultWorkerURL(): URL {

@@ -148,6 +148,7 @@ async function wire(
   });
   // Desired before actual: Felix must not take the new route for a stranger's.
   await cni.endpoints.up({ key, hostIface, hostIfIndex: 0, ips: plan.ips });
+  await cni.conntrack.settled(plan.ips);
   wired = await cni.wiring.wire(plan);
   await cni.endpoints.up({ key, hostIface, hostIfIndex: wired.hostIfIndex, ips: plan.ips, isWired: true });
   return wired;
@@ -164,8 +165,8 @@ function planAttachment(cni: CNI, { id, netns, pod, conf, asked }: AddRequest): 
     nodeName,
     ...(pod && { pod }),
     conf,
-    podMTUBytes,
     ...(asked !== undefined && { asked }),
+    podMTUBytes,
   };
 }
 

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Clock } from "../../lib/clock.ts";
+import type { ConntrackFlusher } from "../conntrack/flusher.ts";
 import type { EndpointBook } from "../endpoint-book.ts";
 import { CancelledError } from "../errors.ts";
-import type { Journal } from "../journal/types.ts";
 import type { Holders, ReservationSource } from "../fixed/ports.ts";
+import type { Journal } from "../journal/types.ts";
 import type { KeyedLocks } from "../locks.ts";
 import type {
   AddressManager,
@@ -20,6 +21,7 @@ import type {
 export interface CNI {
   readonly addresses: AddressManager;
   readonly wiring: PodWiring;
+  readonly conntrack: ConntrackFlusher;
   readonly records: AttachmentStore;
   readonly pending: PendingStore;
   readonly host: Host;
@@ -27,12 +29,12 @@ export interface CNI {
   readonly pods?: PodSource;
   /** Absent where nobody watches namespaces. */
   readonly namespaces?: NamespaceSource;
-  readonly endpoints: EndpointBook;
-  readonly locks: KeyedLocks;
   /** Absent where nobody reads reservations: then no pod has an address of its own. */
   readonly reservations?: ReservationSource;
   /** Absent where nobody can be asked: then no address is taken away from its holder. */
   readonly holders?: Holders;
+  readonly endpoints: EndpointBook;
+  readonly locks: KeyedLocks;
   readonly clock: Clock;
   readonly log: Logger;
   /** Absent where nobody keeps one. */

@@ -4,7 +4,7 @@ import { CancelledError, isNetnsGone } from "../errors.ts";
 import { handleIDOf, hostIfaceOf } from "../iface-name.ts";
 import type { ReleaseReason } from "../journal/types.ts";
 import type { StoredRecord } from "../ports.ts";
-import { giveBack, type Held, heldBy, refuseForeign, removeFromKernel } from "../release.ts";
+import { giveBack, type Held, heldBy, refuseForeign, removeFromKernel, unwireFromNetns } from "../release.ts";
 import type { AttachmentID, PodRef, WholeRecord } from "../types.ts";
 import type { CNI } from "./cni.ts";
 
@@ -78,7 +78,7 @@ async function removeUnrecorded(cni: CNI, { id, netns }: DelRequest, hostIface: 
   if (netns === "") return;
   try {
     const identity = await cni.wiring.identifyNetns(netns);
-    await cni.wiring.unwireFromNetns({ netns, identity, contIface: id.ifName, hostIface });
+    await unwireFromNetns(cni, { netns, identity, contIface: id.ifName, hostIface });
   } catch (error) {
     if (!isNetnsGone(error)) throw error;
   }

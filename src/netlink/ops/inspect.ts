@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-import { constants } from "node:os";
 import type { AddrFacts, LinkFacts, RouteFacts, SysctlFacts, WiringFacts, WiringQuery } from "../../cni/ports.ts";
 import { hostCIDR } from "../../net/cidr.ts";
 import type { Family, IP } from "../../net/ip.ts";
@@ -14,10 +13,6 @@ import { findLink, listLinks } from "./link.ts";
 import { hostSysctls } from "./pod-requests.ts";
 import { findRoute, listRoutes } from "./route.ts";
 import { kernelRouteOf } from "./route-dataplane.ts";
-
-const { EINVAL, ENETUNREACH, EHOSTUNREACH, EACCES } = constants.errno;
-/** How a lookup ends at no route, at one that is a blackhole, unreachable, or prohibited. */
-const NO_WAY: ReadonlySet<number> = new Set([EINVAL, ENETUNREACH, EHOSTUNREACH, EACCES]);
 
 type NameOf = (index: number) => string | undefined;
 
@@ -71,7 +66,7 @@ function podRoutes(conn: Conn, family: Family, nameOf: NameOf): RouteFacts[] {
 }
 
 function hostRoute(conn: Conn, ip: IP, nameOf: NameOf): WiringFacts["hostRoutes"][number] {
-  const found = findRoute(conn, hostCIDR(ip), NO_WAY);
+  const found = findRoute(conn, hostCIDR(ip));
   const route = found === undefined ? undefined : routeFacts(found, nameOf);
   return { ip, ...(route && { route }) };
 }

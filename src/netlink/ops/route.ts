@@ -62,20 +62,24 @@ export function deleteRoute(route: RouteSpec): Request {
   return routeRequest(RTM_DELROUTE, 0, route, ANY);
 }
 
+const { EINVAL, ENETUNREACH, EHOSTUNREACH, EACCES } = constants.errno;
+/** How a lookup ends at no route, at one that is a blackhole, unreachable, or prohibited. */
+const NO_WAY: ReadonlySet<number> = new Set([EINVAL, ENETUNREACH, EHOSTUNREACH, EACCES]);
+
 /**
- * The route that the kernel takes to an address, as it stands in the table; undefined when the lookup ends with one of
- * the given errors.
+ * The route that the kernel takes to an address, as it stands in the table; undefined when the address cannot be
+ * reached.
  *
  * @throws NetlinkError
  */
-export function findRoute(conn: Conn, dst: CIDR, noRoute: ReadonlySet<number>): RouteMessage | undefined {
+export function findRoute(conn: Conn, dst: CIDR): RouteMessage | undefined {
   // Anything but zeros is refused here: the lookup goes by the rules, not by what a route should be like.
   const any: Defaults = { protocol: RTPROT_UNSPEC, scope: RT_SCOPE_UNIVERSE, type: RTN_UNSPEC };
   const [found] = conn.executeBatch([
     routeRequest(RTM_GETROUTE, 0, { dst, flags: RTM_F_FIB_MATCH, table: RT_TABLE_UNSPEC }, any),
   ]);
   if (found?.error !== undefined) {
-    if (noRoute.has(found.error.errno)) return undefined;
+    if (NO_WAY.has(found.error.errno)) return undefined;
     throw found.error;
   }
   const reply = found?.replies.find(({ type }) => type === RTM_NEWROUTE);

@@ -6,6 +6,7 @@ import type { IPv4 } from "../../net/ipv4.ts";
 import type { IPv6 } from "../../net/ipv6.ts";
 import { type MAC, macFromBytes } from "../../net/mac.ts";
 import type { AddrMessage } from "./addr.ts";
+import type { ConntrackMessage, ConntrackTuple } from "./conntrack.ts";
 import { AF_BRIDGE, AF_INET, AF_INET6 } from "./constants.ts";
 import type { IfInfo } from "./ifinfo.ts";
 import type { LinkMessage } from "./link.ts";
@@ -210,4 +211,37 @@ export const rule: fc.Arbitrary<RuleMessage> = fc.constantFrom<Family>(4, 6).cha
     } as never,
     ["family", "tos", "table", "action", "flags"],
   ),
+);
+
+const tuple: fc.Arbitrary<ConntrackTuple> = fc.constantFrom(ipv4, ipv6).chain((address) =>
+  some<ConntrackTuple>(
+    {
+      src: address,
+      dst: address,
+      zone: u16,
+      protocol: u8,
+      srcPort: u16,
+      dstPort: u16,
+      icmpID: u16,
+      icmpType: u8,
+      icmpCode: u8,
+      icmpv6ID: u16,
+      icmpv6Type: u8,
+      icmpv6Code: u8,
+    } as never,
+    ["src", "dst"],
+  ),
+);
+
+export const conntrack: fc.Arbitrary<ConntrackMessage> = some<ConntrackMessage>(
+  {
+    family: fc.constantFrom(AF_INET, AF_INET6),
+    original: tuple,
+    reply: tuple,
+    status: u32,
+    timeout: u32,
+    id: u32,
+    zone: u16,
+  } as never,
+  ["family"],
 );

@@ -81,6 +81,10 @@ export class AttributeReader {
     return this.#view.getUint32(this.#need(4), LITTLE_ENDIAN);
   }
 
+  u32BE(): number {
+    return this.#view.getUint32(this.#need(4), false);
+  }
+
   i32(): number {
     return this.#view.getInt32(this.#need(4), LITTLE_ENDIAN);
   }
@@ -206,6 +210,12 @@ export class MessageWriter {
   attrU32(type: number, value: number): void {
     this.#header(type, 4);
     this.u32(value);
+  }
+
+  attrU32BE(type: number, value: number): void {
+    this.#header(type, 4);
+    const at = this.#take(4);
+    this.#view.setUint32(at, value, false);
   }
 
   /** Text with the NUL that the kernel's string policies expect. */

@@ -4,6 +4,7 @@ import { describe, expect, test } from "vitest";
 import { decodeAddr, encodeAddr } from "./addr.ts";
 import * as arbitrary from "./arbitraries.ts";
 import { MessageWriter } from "./attribute.ts";
+import { decodeConntrack, encodeConntrack } from "./conntrack.ts";
 import { NLMSG_DONE, NLMSG_ERROR } from "./constants.ts";
 import { DecodeError } from "./errors.ts";
 import { decodeLink, encodeLink } from "./link.ts";
@@ -30,6 +31,7 @@ const KINDS = [
   kind("route", arbitrary.route, encodeRoute, decodeRoute),
   kind("neigh", arbitrary.neigh, encodeNeigh, decodeNeigh),
   kind("rule", arbitrary.rule, encodeRule, decodeRule),
+  kind("conntrack", arbitrary.conntrack, encodeConntrack, decodeConntrack),
 ];
 
 function bytesOf(write: (w: MessageWriter) => void): Uint8Array {

@@ -25,6 +25,7 @@ export const u8: Codec<number> = { read: (a) => a.u8(), write: (w, type, value) 
 export const u16: Codec<number> = { read: (a) => a.u16(), write: (w, type, value) => w.attrU16(type, value) };
 export const u16BE: Codec<number> = { read: (a) => a.u16BE(), write: (w, type, value) => w.attrU16BE(type, value) };
 export const u32: Codec<number> = { read: (a) => a.u32(), write: (w, type, value) => w.attrU32(type, value) };
+export const u32BE: Codec<number> = { read: (a) => a.u32BE(), write: (w, type, value) => w.attrU32BE(type, value) };
 export const i32: Codec<number> = { read: (a) => a.i32(), write: (w, type, value) => w.attrU32(type, value >>> 0) };
 export const bool8: Codec<boolean> = {
   read: (a) => a.u8() !== 0,

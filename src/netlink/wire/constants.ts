@@ -4,6 +4,7 @@
 
 // linux/netlink.h: families, header flags, control messages, socket options.
 export const NETLINK_ROUTE = 0;
+export const NETLINK_NETFILTER = 12;
 export const NLM_F_REQUEST = 0x01;
 export const NLM_F_MULTI = 0x02;
 export const NLM_F_ACK = 0x04;
@@ -221,6 +222,36 @@ export const FR_ACT_UNREACHABLE = 7;
 export const FR_ACT_PROHIBIT = 8;
 export const FIB_RULE_INVERT = 0x02;
 
+// linux/netfilter/nfnetlink_conntrack.h: enum cntl_msg_types, under subsystem NFNL_SUBSYS_CTNETLINK (1) of nfnetlink.h.
+export const IPCTNL_MSG_CT_NEW = 0x100;
+export const IPCTNL_MSG_CT_GET = 0x101;
+export const IPCTNL_MSG_CT_DELETE = 0x102;
+export const NFNETLINK_V0 = 0;
+
+// linux/netfilter/nfnetlink_conntrack.h: enum ctattr_type, ctattr_tuple, ctattr_ip, ctattr_l4proto.
+export const CTA_TUPLE_ORIG = 1;
+export const CTA_TUPLE_REPLY = 2;
+export const CTA_STATUS = 3;
+export const CTA_TIMEOUT = 7;
+export const CTA_ID = 12;
+export const CTA_ZONE = 18;
+export const CTA_TUPLE_IP = 1;
+export const CTA_TUPLE_PROTO = 2;
+export const CTA_TUPLE_ZONE = 3;
+export const CTA_IP_V4_SRC = 1;
+export const CTA_IP_V4_DST = 2;
+export const CTA_IP_V6_SRC = 3;
+export const CTA_IP_V6_DST = 4;
+export const CTA_PROTO_NUM = 1;
+export const CTA_PROTO_SRC_PORT = 2;
+export const CTA_PROTO_DST_PORT = 3;
+export const CTA_PROTO_ICMP_ID = 4;
+export const CTA_PROTO_ICMP_TYPE = 5;
+export const CTA_PROTO_ICMP_CODE = 6;
+export const CTA_PROTO_ICMPV6_ID = 7;
+export const CTA_PROTO_ICMPV6_TYPE = 8;
+export const CTA_PROTO_ICMPV6_CODE = 9;
+
 const MESSAGE_TYPE_NAMES: Readonly<Record<number, string>> = {
   [RTM_NEWLINK]: "RTM_NEWLINK",
   [RTM_DELLINK]: "RTM_DELLINK",
@@ -239,6 +270,9 @@ const MESSAGE_TYPE_NAMES: Readonly<Record<number, string>> = {
   [RTM_NEWRULE]: "RTM_NEWRULE",
   [RTM_DELRULE]: "RTM_DELRULE",
   [RTM_GETRULE]: "RTM_GETRULE",
+  [IPCTNL_MSG_CT_NEW]: "IPCTNL_MSG_CT_NEW",
+  [IPCTNL_MSG_CT_GET]: "IPCTNL_MSG_CT_GET",
+  [IPCTNL_MSG_CT_DELETE]: "IPCTNL_MSG_CT_DELETE",
 };
 
 /** The kernel's name of a message type, for errors and logs. */
