@@ -9,9 +9,29 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import("./ipam/show.ts")).command,
   },
   {
+    name: "ipam check",
+    summary: "what is wrong with addresses, and --fix",
+    load: async () => (await import("./ipam/check.ts")).command,
+  },
+  {
+    name: "ipam release",
+    summary: "give addresses back",
+    load: async () => (await import("./ipam/release.ts")).command,
+  },
+  {
+    name: "ipam reserve",
+    summary: "keep addresses from automatic assignment, or for one pod",
+    load: async () => (await import("./ipam/reserve.ts")).command,
+  },
+  {
     name: "ipam history",
     summary: "who had an address, from when to when",
     load: async () => (await import("./ipam/history.ts")).command,
+  },
+  {
+    name: "ipam plan",
+    summary: "how many more pods fit on which nodes; what a pool of some size gives",
+    load: async () => (await import("./ipam/plan.ts")).command,
   },
   {
     name: "cni log",

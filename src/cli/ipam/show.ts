@@ -10,10 +10,11 @@ import { storyOf } from "../../ipam/audit/story.ts";
 import { borrowedAddresses, usageOf } from "../../ipam/audit/usage.ts";
 import type { KubeClient } from "../../kube/api.ts";
 import { NotFoundError } from "../../kube/errors.ts";
-import { type IP, parseIP } from "../../net/ip.ts";
+import type { IP } from "../../net/ip.ts";
 import { type Command, type CommandContext, defineCommand, EXIT } from "../command.ts";
 import { UsageError } from "../errors.ts";
 import { styleOf } from "../output/style.ts";
+import { parseAddress } from "./addresses.ts";
 import { readCluster } from "./read-cluster.ts";
 import { renderBlocks, renderBorrowed, renderPools, renderSettings, renderStory, type Setting } from "./show-text.ts";
 
@@ -50,15 +51,6 @@ export const command: Command = defineCommand({
     return EXIT.ok;
   },
 });
-
-/** @throws UsageError */
-export function parseAddress(text: string): IP {
-  try {
-    return parseIP(text);
-  } catch {
-    throw new UsageError(`${JSON.stringify(text)} is no IP address`);
-  }
-}
 
 async function showAddresses(client: KubeClient, addresses: readonly IP[], context: CommandContext): Promise<number> {
   const snapshot = await readCluster(client, context.clock, { handles: true, owners: true });

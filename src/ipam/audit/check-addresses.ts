@@ -3,7 +3,7 @@ import type { IPAMBlock } from "../../crds/ipam-block.ts";
 import { cidrContains, hostCIDR, parseCIDR } from "../../net/cidr.ts";
 import { formatIP, parseIP } from "../../net/ip.ts";
 import { assignmentKey, heldAddresses, ownerOf } from "../gc/addresses.ts";
-import type { ClusterView, HeldAddress, KeepReason, LeakReason, Owner } from "../gc/types.ts";
+import type { HeldAddress, KeepReason, LeakReason, Owner, Verdict } from "../gc/types.ts";
 import { verdictOf } from "../gc/verdict.ts";
 import type { Finding } from "./finding.ts";
 import { type RecordedAddress, recordedAddresses, stateOf } from "./recorded.ts";
@@ -33,18 +33,44 @@ export const KEEP_TEXT: Readonly<Record<KeepReason, string>> = {
 /** Addresses against pods and nodes, both ways. */
 export function checkAddresses(snapshot: Snapshot): readonly Finding[] {
   const view = viewOfSnapshot(snapshot);
-  const sound = liveBlocks(snapshot).filter((block) => !isDamaged(block));
-  const held = sound.flatMap((block) => heldAddresses(block.spec).map((address) => ({ address, block })));
-  return [
-    ...held.flatMap(({ address, block }) => judge(address, block, view)),
-    ...sound.flatMap(unhandled),
-    ...checkPods(snapshot),
-  ];
+  const live = liveBlocks(snapshot);
+  const sound = live.filter((block) => !isDamaged(block));
+  const judged = sound.flatMap((block) =>
+    heldAddresses(block.spec).map((address): Judged => {
+      const owner = ownerOf(address);
+      return { address, block, owner, verdict: verdictOf(address, owner, view) };
+    }),
+  );
+  const isSpared = sparing(judged, live);
+  return [...judged.flatMap((one) => judge(one, isSpared(one))), ...sound.flatMap(unhandled), ...checkPods(snapshot)];
 }
 
-function judge(address: HeldAddress, block: IPAMBlock, view: ClusterView): readonly Finding[] {
-  const owner = ownerOf(address);
-  const verdict = verdictOf(address, owner, view);
+interface Judged {
+  readonly address: HeldAddress;
+  readonly block: IPAMBlock;
+  readonly owner: Owner;
+  readonly verdict: Verdict;
+}
+
+/**
+ * Leaks that must wait: all addresses of a handle go together, and a tunnel's goes after all others of its node.
+ * Source: calico-interop 2.10.
+ */
+function sparing(judged: readonly Judged[], blocks: readonly IPAMBlock[]): (one: Judged) => string | undefined {
+  const kept = new Set(judged.filter(({ verdict }) => verdict.kind === "keep").map(({ address }) => address.handleID));
+  for (const { spec } of blocks.filter(isDamaged))
+    for (const { handle_id: id } of spec.attributes) if (id !== undefined) kept.add(id);
+  const busy = new Set(
+    judged.flatMap(({ owner }) => (owner.kind === "pod" || owner.kind === "attachment" ? owner.node : [])),
+  );
+  return ({ address, owner }) => {
+    if (kept.has(address.handleID)) return "another address of its handle is in use, or in a damaged block";
+    if (owner.kind === "tunnel" && busy.has(owner.node)) return "other addresses of its node go first";
+    return undefined;
+  };
+}
+
+function judge({ address, block, owner, verdict }: Judged, spared: string | undefined): readonly Finding[] {
   const found = {
     object: { kind: "IPAMBlock", name: block.metadata.name },
     address: formatIP(address.ip),
@@ -52,46 +78,40 @@ function judge(address: HeldAddress, block: IPAMBlock, view: ClusterView): reado
   };
   const who = ownerText(owner, address.handleID);
   if (verdict.kind === "leak") {
-    return [
-      {
-        ...found,
-        code: "leakedAddress",
-        severity: "warning",
-        leak: verdict.why,
-        reason: `held for ${who}, and ${LEAK_TEXT[verdict.why]}`,
-        nextStep: "gingham-controller frees it after leakGracePeriod; at once: gingham ipam check --fix --wait 1m",
-        fix: { kind: "freeLeak", address },
-      },
-    ];
+    const reason = `held for ${who}, and ${LEAK_TEXT[verdict.why]}`;
+    const leak = { why: verdict.why, address };
+    if (spared !== undefined) {
+      return [{ ...found, code: "leakedAddress", severity: "warning", leak, reason, nextStep: `wait: ${spared}` }];
+    }
+    const nextStep = "gingham-controller frees it after leakGracePeriod; sooner: gingham ipam check --fix --wait 1m";
+    const fix = { kind: "freeLeak", address } as const;
+    return [{ ...found, code: "leakedAddress", severity: "warning", leak, reason, nextStep, fix }];
   }
-  if (verdict.why === "nodeSaysInUse" || verdict.why === "nodeUnreachable") {
-    const reason = `held for ${who}; ${KEEP_TEXT[verdict.why]}`;
-    const nextStep =
-      verdict.why === "nodeUnreachable"
-        ? "bring the node back, delete it, or mark it as out of service"
-        : "nothing: it comes free with its sandbox";
-    return [{ ...found, code: "leakInDoubt", severity: "info", reason, nextStep }];
+  switch (verdict.why) {
+    case "nodeSaysInUse":
+    case "nodeUnreachable": {
+      const reason = `held for ${who}; ${KEEP_TEXT[verdict.why]}`;
+      const nextStep =
+        verdict.why === "nodeUnreachable"
+          ? "bring the node back, delete it, or mark it as out of service"
+          : "nothing: it comes free with its sandbox";
+      return [{ ...found, code: "leakInDoubt", severity: "info", reason, nextStep }];
+    }
+    case "unknownOwner": {
+      if (isSomebodyElses(address, block)) {
+        const reason = `held for ${who}: another program's, which looks after it`;
+        return [{ ...found, code: "unknownOwner", severity: "info", reason, nextStep: "nothing" }];
+      }
+      const reason = `held by ${who}, which names no pod: nobody frees it`;
+      return [{ ...found, code: "noOwner", severity: "warning", reason, nextStep: releaseStep(found.address) }];
+    }
+    case "windows":
+    case "podHoldsIt":
+    case "podWithoutAddress":
+    case "nodeDecides":
+    case "nodeExists":
+      return [];
   }
-  if (verdict.why !== "unknownOwner") return [];
-  return isSomebodyElses(address, block)
-    ? [
-        {
-          ...found,
-          code: "unknownOwner",
-          severity: "info",
-          reason: `held for ${who}: another program's, which looks after it`,
-          nextStep: "nothing",
-        },
-      ]
-    : [
-        {
-          ...found,
-          code: "noOwner",
-          severity: "warning",
-          reason: `held by ${who}, which names no pod: nobody frees it`,
-          nextStep: releaseStep(found.address),
-        },
-      ];
 }
 
 /** Load balancers and virtual machines, which we do not look into. */

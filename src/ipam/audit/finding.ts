@@ -77,8 +77,8 @@ export interface Finding {
   readonly reason: string;
   readonly nextStep: string;
   readonly fix?: Fix;
-  /** Why the address counts as leaked. */
-  readonly leak?: LeakReason;
+  /** For a leaked address: why it counts as leaked, and what a release must name. */
+  readonly leak?: { readonly why: LeakReason; readonly address: HeldAddress };
   /**
    * The same in two looks only if nobody has touched the thing meanwhile. Writers change an object and its index one
    * after the other, so what a single look finds may be somebody's work in progress.
