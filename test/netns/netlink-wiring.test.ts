@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import type { PodWiring, WiringPlan } from "../../src/cni/ports.ts";
-import { parseCIDR } from "../../src/net/cidr.ts";
+import { formatCIDR, parseCIDR } from "../../src/net/cidr.ts";
+import { parseIP } from "../../src/net/ip.ts";
 import { parseMAC } from "../../src/net/mac.ts";
 import { createDirectKernel, type Kernel } from "../../src/netlink/kernel.ts";
 import { identifyNetns } from "../../src/netlink/netns.ts";
@@ -264,6 +265,116 @@ describe("unwireFromNetns()", () => {
     expect(await wiring.unwireFromNetns(target)).toBe(true);
     expect(await wiring.unwireFromNetns(target)).toBe(false);
     expect(hostLinks()).toEqual([planFor(other, 2).hostIface]);
+  });
+});
+
+describe("inspect()", () => {
+  async function wired(n: number) {
+    const pod = newPod();
+    const plan = planFor(pod, n);
+    const { hostIfIndex } = await wiring.wire(plan);
+    const { netns, contIface, hostIface, ips } = plan;
+    const look = () => wiring.inspect({ netns, contIface, hostIface, ips });
+    return { pod, plan, hostIfIndex, look, before: await look() };
+  }
+
+  /** What of the kernel a call could have written. */
+  function state(pod: Netns): string {
+    const all = ["link show", "address show", "route show table all", "-6 route show table all"];
+    const read = (): string => all.map((what) => ip(what)).join("");
+    // Lifetimes and times since the last use run by themselves.
+    return (read() + pod.run(read)).replaceAll(/(expires|used|age) \S+/g, "");
+  }
+
+  test("changes nothing", async () => {
+    const { pod, plan, look } = await wired(1);
+    const before = state(pod);
+    await look();
+    await wiring.inspect({ ...plan, contIface: "eth7", hostIface: "cali0000000dead" });
+    expect(state(pod)).toBe(before);
+  });
+
+  test("tells MAC, MTU and state of both ends as they are now", async () => {
+    const { pod, plan, look } = await wired(2);
+    ip(`link set ${plan.hostIface} mtu 1300 address ee:ee:ee:ee:ee:ef`);
+    pod.run(() => ip("link set eth0 mtu 1310 address 02:00:5e:00:00:09"));
+    pod.run(() => ip("link set eth0 down"));
+    const { hostLink, contLink } = await look();
+    expect(hostLink).toMatchObject({ mac: "ee:ee:ee:ee:ee:ef", mtuBytes: 1300, isUp: true });
+    expect(contLink).toMatchObject({ mac: "02:00:5e:00:00:09", mtuBytes: 1310, isUp: false });
+  });
+
+  test("tells the pod's addresses and routes, also those that somebody added, and not those that are gone", async () => {
+    const { pod, look, before } = await wired(3);
+    pod.run(() => {
+      ip("addr del 10.65.0.3/32 dev eth0");
+      ip("addr add 10.65.0.33/31 dev eth0 noprefixroute");
+      ip("-6 route del default");
+      ip("link add extra type bridge");
+      ip("link set extra up");
+      ip("route add 198.51.100.0/24 dev extra");
+      ip("route add blackhole 198.51.101.0/24");
+    });
+    const { contAddrs, contRoutes } = await look();
+    expect(contAddrs).not.toContainEqual({ ip: parseIP("10.65.0.3"), prefixLength: 32 });
+    expect(contAddrs).toContainEqual({ ip: parseIP("10.65.0.33"), prefixLength: 31 });
+    const dev = { dst: parseCIDR("198.51.100.0/24"), dev: "extra", protocol: 3, scope: "link" };
+    expect(contRoutes).toContainEqual(dev);
+    const described = (routes: typeof contRoutes) => routes.map(({ dst }) => formatCIDR(dst));
+    expect(described(before.contRoutes).filter((dst) => dst === "::/0")).toHaveLength(1);
+    expect(described(contRoutes)).not.toContain("::/0");
+    expect(described(contRoutes)).not.toContain("198.51.101.0/24");
+  });
+
+  test("tells the route that the host takes to an address, whoever made it", async () => {
+    const { plan, look } = await wired(4);
+    ip("route replace 10.65.0.4/32 dev up0 proto static");
+    ip("-6 route del fd00:65::4/128");
+    const [v4, v6] = (await look()).hostRoutes;
+    expect(v4).toEqual({
+      ip: plan.ips[0],
+      route: { dst: parseCIDR("10.65.0.4/32"), dev: "up0", protocol: 4, scope: "link" },
+    });
+    // What is left is the host's default route.
+    expect(v6?.route).toMatchObject({ dst: parseCIDR("::/0"), dev: "up0", gateway: parseIP("2001:db8::fe") });
+  });
+
+  test("tells no route where the way ends at a block's blackhole", async () => {
+    const { plan, look } = await wired(5);
+    for (const dst of ["10.65.0.5/32", "-6 fd00:65::5/128"]) {
+      const [family, cidr] = dst.startsWith("-6 ") ? ["-6 ", dst.slice(3)] : ["", dst];
+      ip(`${family}route del ${cidr}`);
+    }
+    ip("route add blackhole 10.65.0.0/26 proto 80");
+    ip("-6 route add blackhole fd00:65::/122 proto 80");
+    try {
+      expect((await look()).hostRoutes).toEqual(plan.ips.map((address) => ({ ip: address })));
+    } finally {
+      ip("route del blackhole 10.65.0.0/26 proto 80");
+      ip("-6 route del blackhole fd00:65::/122 proto 80");
+    }
+  });
+
+  test("tells each setting that wire() writes, with what it should be", async () => {
+    const { plan, look, before } = await wired(6);
+    expect(before.hostSysctls).toHaveLength(9);
+    expect(before.hostSysctls.filter(({ actual, expected }) => actual !== expected)).toEqual([]);
+    const path = `net/ipv4/conf/${plan.hostIface}/proxy_arp`;
+    ip(`netns exec ${host.name} sysctl -q -w ${path}=0`);
+    const changed = (await look()).hostSysctls.filter(({ actual, expected }) => actual !== expected);
+    expect(changed).toEqual([{ path, expected: "1", actual: "0" }]);
+  });
+
+  test("tells the pod's end without the host's, and the host's without the pod's", async () => {
+    const { pod, plan, hostIfIndex } = await wired(7);
+    const query = { netns: pod.path, contIface: "eth0", hostIface: plan.hostIface, ips: plan.ips };
+    const withoutHost = await wiring.inspect({ ...query, hostIface: "cali0000000dead" });
+    expect(withoutHost).not.toHaveProperty("hostLink");
+    expect(withoutHost.contLink).toMatchObject({ peerIfIndex: hostIfIndex });
+    const withoutPod = await wiring.inspect({ ...query, contIface: "eth7" });
+    expect(withoutPod).not.toHaveProperty("contLink");
+    expect(withoutPod.contAddrs).toEqual([]);
+    expect(withoutPod.hostLink).toMatchObject({ ifIndex: hostIfIndex });
   });
 });
 

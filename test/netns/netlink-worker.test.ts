@@ -34,6 +34,12 @@ describe("createKernel()", () => {
     const plans = [planFor(a, 1), planFor(b, 2)];
     const wired = await Promise.all(plans.map((plan) => kernel.wiring.wire(plan)));
     expect(a.pings("10.65.0.2") && b.pings("fd00:65::1")).toBe(true);
+    const { netns, contIface, hostIface, ips } = planFor(a, 1);
+    const facts = await kernel.wiring.inspect({ netns, contIface, hostIface, ips });
+    expect(facts.hostLink?.ifIndex).toBe(wired[0]?.hostIfIndex);
+    expect(facts.hostRoutes.map(({ ip: address, route }) => [address, route?.dev])).toEqual(
+      ips.map((i) => [i, hostIface]),
+    );
     const identity = await kernel.wiring.identifyNetns(b.path);
     const [first, second] = plans.map(({ hostIface }, i) => ({ hostIface, hostIfIndex: wired[i]?.hostIfIndex ?? 0 }));
     const outcomes = await Promise.all([
