@@ -53,6 +53,7 @@ describe("whyKept()", () => {
     for (const lost of [false, true]) {
       expect(why(live("newer", "node-3"), lost)).toMatch(/is another one by now \(UID newer, on node node-3\)/);
       expect(why(live("newer", "node-2"), lost)).toMatch(/is another one by now/);
+      expect(why(live("old", "node-1"), lost)).toMatch(/UID old, on node node-1/);
       expect(why(live("newer"), lost)).toMatch(/UID newer, not scheduled/);
     }
   });
@@ -61,9 +62,11 @@ describe("whyKept()", () => {
     const text =
       "it is taken over when pod default/web-0 is deleted there or node node-1 is marked out of service " +
       "(kubectl taint nodes node-1 node.kubernetes.io/out-of-service=nodeshutdown:NoExecute)";
-    expect(why(live("old", "node-1"))).toBe(text);
+    // Whoever asked did not know the UID.
+    const nameless: Claimant = { ...me, pod: { namespace: "default", name: "web-0" } };
+    expect(why(live("old", "node-1"), false, nameless)).toBe(text);
     expect(why(undefined)).toBe(text);
-    expect(why(live("old", "node-1"), true)).toBe("taken over");
+    expect(why(live("old", "node-1"), true, nameless)).toBe("taken over");
     expect(why(undefined, true)).toBe("taken over");
   });
 });

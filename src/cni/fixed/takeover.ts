@@ -39,16 +39,16 @@ export function kindOfHolder(holder: HeldAddress, { pod, nodeName }: Claimant): 
  * Why an address must stay with an earlier life of the pod on another node; undefined when it may be taken over.
  *
  * It may when the pod of that name is the claimant, by UID and node: names are unique, so the object of the holder was
- * deleted, which says that it has ended (or that somebody forced it and answers for that). Where no pod of the name is
- * known on any third node, the mark that the holder's node is out of service does as well.
+ * deleted, which says that it has ended (or that somebody forced it and answers for that). Where nobody else is known by
+ * the name, the mark that the holder's node is out of service does as well.
  */
 export function whyKept(holder: HeldAddress, { pod, nodeName }: Claimant, facts: HolderFacts): string | undefined {
   const { livePod, isOutOfService } = facts;
   const node = holder.attributes["node"] ?? "";
   const name = `${pod?.namespace}/${pod?.name}`;
-  const isClaimant = livePod?.nodeName === nodeName && (pod?.uid === undefined || livePod.uid === pod.uid);
-  if (isClaimant) return undefined;
-  if (livePod !== undefined && livePod.nodeName !== node) {
+  const isSame = livePod !== undefined && (pod?.uid === undefined || livePod.uid === pod.uid);
+  if (isSame && livePod.nodeName === nodeName) return undefined;
+  if (livePod !== undefined && !(isSame && livePod.nodeName === node)) {
     const where = livePod.nodeName === undefined ? "not scheduled" : `on node ${livePod.nodeName}`;
     return `pod ${name} is another one by now (UID ${livePod.uid}, ${where}), and the address is for that one`;
   }

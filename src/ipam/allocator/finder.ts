@@ -15,7 +15,7 @@ import { damageOf } from "./checked-store.ts";
 import { type ClaimTools, claimBlock, loadAffineBlock } from "./claims.ts";
 import { Elsewhere } from "./elsewhere.ts";
 import { BlockCommitter, type CommitTools } from "./group-commit.ts";
-import { mayTakeOver, takeOverBlock } from "./takeover.ts";
+import { mayMove, mayTakeOver, takeOverBlock } from "./takeover.ts";
 import { giveUpStrays } from "./upkeep.ts";
 
 export interface FinderTools extends CommitTools, ClaimTools {
@@ -149,7 +149,8 @@ export class BlockFinder {
     if (await this.#exclusively(cidr, () => loadAffineBlock(this.#tools, cidr))) return committer;
     const block = await store.get("block", blockName(cidr));
     if (block !== undefined) {
-      committer.adopt(block);
+      const isMoved = mayMove(block) && (await this.#exclusively(cidr, () => takeOverBlock(this.#tools, block)));
+      if (!isMoved) committer.adopt(block);
       return committer;
     }
     const other = known.overlap(cidr);

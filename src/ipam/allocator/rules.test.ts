@@ -455,3 +455,53 @@ describe("claims without labels", () => {
     }
   });
 });
+
+describe("the block of an address that is asked for by name", () => {
+  const named = { ...request("net.c1"), addresses: [parseIP("10.0.0.5")] };
+  const single = { pools: [{ cidr: "10.0.0.0/24", blockSize: 32 }] };
+
+  it.each([true, false])("moves with its block when that has no other (strictAffinity %s)", async (strictAffinity) => {
+    const { store, allocator, clock } = setUp({ ...single, settings: { strictAffinity } });
+    // Claimed a moment ago, which keeps it from those who would take any block.
+    await foreignBlock(store, "10.0.0.5/32", 0, { ms: clock.nowMs(), ns: clock.nowNs() });
+    expect(texts(await allocator.assign(named))).toEqual(["10.0.0.5"]);
+    expect(store.all("block").map(({ spec }) => spec.affinity)).toEqual([`host:${NODE}`]);
+    expect(store.all("affinity").map(({ metadata }) => metadata.name)).toEqual([
+      affinityName(NODE, parseCIDR("10.0.0.5/32")),
+    ]);
+    expectSound(store);
+  });
+
+  it("stays with whoever holds it, and the error has the holder", async () => {
+    const { store, allocator } = setUp(single);
+    await foreignBlock(store, "10.0.0.5/32", 1);
+    const error = await allocator.assign(named).catch((caught: unknown) => caught);
+    expect(error).toMatchObject({
+      code: "AddressTaken",
+      holder: { ip: parseIP("10.0.0.5"), ordinal: 0, handleID: "other.10-0-0-5-32", attributes: { node: OTHER } },
+    });
+    expect(store.all("block").map(({ spec }) => spec.affinity)).toEqual([`host:${OTHER}`]);
+  });
+
+  it("stays in an empty block of several addresses, which its owner may be about to use", async () => {
+    const { store, allocator } = setUp({ settings: { strictAffinity: true } });
+    await foreignBlock(store, "10.0.0.0/26", 0);
+    await expect(allocator.assign(named)).rejects.toThrow(/strictAffinity .* keeps node node-a from borrowing it/);
+    expect(store.all("block").map(({ spec }) => spec.affinity)).toEqual([`host:${OTHER}`]);
+  });
+
+  it("stays with a load balancer", async () => {
+    const { store, allocator } = setUp({ ...single, settings: { strictAffinity: true } });
+    await foreignBlock(store, "10.0.0.5/32", 0, OLD, "virtual:load-balancer");
+    await expect(allocator.assign(named)).rejects.toThrow(/of virtual:load-balancer, and strictAffinity/);
+  });
+
+  it("is not refused for what is remembered: a peer may have given it back", async () => {
+    const { store, allocator } = setUp();
+    const [own] = await allocator.assign({ ...named, handleID: "net.c0" });
+    if (own === undefined) throw new Error("no address");
+    await setUp({ shared: store, node: OTHER }).allocator.release([own]);
+    expect(texts(await allocator.assign(named))).toEqual(["10.0.0.5"]);
+    expectSound(store);
+  });
+});

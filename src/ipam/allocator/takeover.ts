@@ -12,15 +12,24 @@ import { type ClaimTools, claimBlock } from "./claims.ts";
 /** A block whose owner has just claimed it is about to be used. Source: calico-interop 2.4. */
 export const MIN_CLAIM_AGE_MS = 60_000;
 
+/** Whether a node that has nothing left may take the block from its owner: it is idle, and the claim is old enough. */
+export function mayTakeOver(block: IPAMBlock, nowMs: number): boolean {
+  const { affinityClaimTime: claimed } = block.spec;
+  return isIdle(block) && (claimed === undefined || !(nowMs - Date.parse(claimed) < MIN_CLAIM_AGE_MS));
+}
+
 /**
- * Whether a node that has nothing left may take the block from its owner: it is empty, the claim is old enough, and the
- * owner is a node or nobody. Virtual owners, such as load balancers, keep theirs.
+ * Whether whoever asks for the address by name may take the block from its owner at once. One that has a single address
+ * is as good as the address: it moves with the pod, also where strictAffinity forbids to borrow.
  */
-export function mayTakeOver({ spec }: IPAMBlock, nowMs: number): boolean {
+export function mayMove(block: IPAMBlock): boolean {
+  return block.spec.allocations.length === 1 && isIdle(block);
+}
+
+/** It is empty, and the owner is a node or nobody. Virtual owners, such as load balancers, keep theirs. */
+function isIdle({ spec }: IPAMBlock): boolean {
   if (spec.deleted || !isEmptyBlock(spec)) return false;
-  if (spec.affinity !== undefined && nodeOfAffinity(spec.affinity) === undefined) return false;
-  const { affinityClaimTime: claimed } = spec;
-  return claimed === undefined || !(nowMs - Date.parse(claimed) < MIN_CLAIM_AGE_MS);
+  return spec.affinity === undefined || nodeOfAffinity(spec.affinity) !== undefined;
 }
 
 /**
