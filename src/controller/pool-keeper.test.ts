@@ -159,6 +159,15 @@ describe("PoolKeeper", () => {
     expect(await metrics.text()).toContain("gingham_ipam_orphaned_blocks 1");
   });
 
+  it("tells of blocks whose pool nobody has seen, as an Event of IPAMConfig", async () => {
+    const block = blockOf("10.0.0.0/26", "node-a", [{ handleID: "net.c1", attributes: { node: "node-a" } }]);
+    await client.create(IPAM_BLOCKS, { ...block, metadata: { name: block.metadata.name } });
+    await keeperOf().pass(signal);
+    expect(events.map(({ involvedObject, message }) => [involvedObject.kind, message])).toEqual([
+      ["IPAMConfig", expect.stringContaining("No IPPool has the blocks 10.0.0.0/26")],
+    ]);
+  });
+
   it("writes nothing in a dry run, nor while the datastore is locked", async () => {
     await client.create(IP_POOLS, bad);
     expect(await keeperOf({ isDryRun: true }).pass(signal)).toBe(true);
