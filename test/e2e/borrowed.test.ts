@@ -10,7 +10,9 @@ import { ROOT } from "./support/stack.ts";
 /** Pods whose address is not out of a block of their own node, as Calico's nodes and people leave them. */
 
 const REPAIR_MS = 60_000;
-const NODE_IP = { "node-1": "172.30.0.11", "node-2": "172.30.0.12" } as const;
+const NODE_IP = { "node-1": "172.30.0.11", "node-2": "172.30.0.12", "node-3": "172.30.0.13" } as const;
+/** A pool of a single block. */
+const SMALL = { cidr: "10.99.0.0/29", blockSize: 29 };
 
 interface Item {
   readonly metadata: { readonly name: string; readonly labels?: Readonly<Record<string, string>> };
@@ -127,5 +129,43 @@ describe("borrowed addresses", () => {
       await waitUntil(`the route of ${pod.name} to vanish from ${node}`, isGone, REPAIR_MS);
     }
     await waitForPings("node-1");
+  });
+
+  test("a node that finds no block left borrows an address by itself, and its pod is reached from everywhere", async () => {
+    const disable = JSON.stringify({ spec: { disabled: true } });
+    await ok(lab.kubectl(["patch", "ippool", "default-ipv4-ippool", "--type=merge", "-p", disable]));
+    const head = { apiVersion: "crd.projectcalico.org/v1", kind: "IPPool", metadata: { name: "small" } };
+    await ok(lab.kubectl(["create", "-f", "-"], JSON.stringify({ ...head, spec: SMALL })));
+    const inSmall = /^10\.99\.0\.[0-7]$/;
+    // An agent that has not yet heard of the pools gives an address out of the old one.
+    const addPod = async (name: string, node: string): Promise<LabPod> => {
+      for (let attempt = 0; ; attempt++) {
+        const pod = await lab.addPod({ name: `${name}-${attempt}`, node });
+        if (inSmall.test(pod.ips[0] ?? "")) return pod;
+        await lab.delPod(pod.name);
+        if (attempt > 20) throw new Error(`${node} keeps giving addresses of a disabled pool: ${pod.ips[0]}`);
+      }
+    };
+    const owner = await addPod("owner", "node-2");
+    const borrower = await addPod("borrower", "node-3");
+    const [ip] = borrower.ips;
+    pods = await lab.listPods();
+
+    const blocks = (await listItems("ipamblocks")).filter(({ spec }) => spec.cidr === SMALL.cidr);
+    expect(blocks.map(({ spec }) => spec.affinity)).toEqual(["host:node-2"]);
+    for (const node of ["node-1", "node-2"]) {
+      const isThere = async (): Promise<boolean> => (await routesOf(node)).includes(`${ip} via ${NODE_IP["node-3"]} `);
+      await waitUntil(`the route of ${borrower.name} on ${node}`, isThere, REPAIR_MS);
+    }
+    expect(await routesOf("node-1")).toContain(`${SMALL.cidr} via ${NODE_IP["node-2"]} `);
+    await waitForPings("node-3");
+    await waitForPings("node-2");
+
+    await lab.delPod(borrower.name);
+    for (const node of ["node-1", "node-2"]) {
+      const isGone = async (): Promise<boolean> => !(await routesOf(node)).includes(`${ip} `);
+      await waitUntil(`the route of ${borrower.name} to vanish from ${node}`, isGone, REPAIR_MS);
+    }
+    await lab.delPod(owner.name);
   });
 });
