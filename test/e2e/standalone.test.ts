@@ -22,6 +22,9 @@ beforeAll(async () => {
   lab = await startLab({ root: ROOT, script: join(ROOT, "src/main/lab.ts"), nodes: 1, pods: 1 });
   await lab.killAgent(NODE, "SIGKILL");
   await shell(`install -m 755 ${join(ROOT, "dist/gingham-standalone")} /opt/cni/bin/; ip netns add solo`);
+  // Nothing is tracked until a rule asks for it.
+  const chain = "add chain inet track pre { type filter hook prerouting priority 0; }";
+  await shell(`nft 'add table inet track; ${chain}; add rule inet track pre ct state new counter'`);
 });
 afterAll(() => lab.stop());
 
@@ -40,14 +43,28 @@ async function handleOfSolo(): Promise<string> {
     .stdout;
 }
 
+/** The pod sends a packet to its node, which tracks it; returns the entries that name the address. */
+async function makeFlow(ip: string): Promise<string> {
+  await shell("ip netns exec solo bash -c 'echo hello > /dev/udp/172.30.0.11/53'");
+  return flowsOf(ip);
+}
+
+async function flowsOf(ip: string): Promise<string> {
+  return (await shell(`conntrack -L 2>/dev/null | grep -F '=${ip} ' || true`)).stdout;
+}
+
+function addressIn({ stdout }: RunResult): string {
+  const result = JSON.parse(stdout) as { ips: { address: string }[] };
+  return result.ips[0]?.address.replace("/32", "") ?? "";
+}
+
 describe("gingham-standalone", () => {
   let ip: string;
 
   test("ADD gives the pod an address of the node's block and wires it", async () => {
-    const { exitCode, stdout } = await call("ADD");
-    expect({ exitCode, stdout }).toMatchObject({ exitCode: 0 });
-    const result = JSON.parse(stdout) as { ips: { address: string }[] };
-    ip = result.ips[0]?.address.replace("/32", "") ?? "";
+    const result = await call("ADD");
+    expect(result).toMatchObject({ exitCode: 0 });
+    ip = addressIn(result);
     expect(ip).toMatch(/^192\.168\./);
     expect((await shell(`ip route show ${ip}`)).stdout).toMatch(/dev cali\w+ proto 80 scope link/);
     expect((await shell(`ping -c 1 -W 2 ${ip}`)).exitCode).toBe(0);
@@ -59,8 +76,10 @@ describe("gingham-standalone", () => {
     expect(JSON.parse(stdout)).toMatchObject({ ips: [{ address: `${ip}/32` }] });
   });
 
-  test("DEL takes it all back, twice", async () => {
+  test("DEL takes it all back, twice, and the pod's tracked connections with it", async () => {
+    expect(await makeFlow(ip)).not.toBe("");
     expect(await call("DEL")).toMatchObject({ exitCode: 0, stdout: "" });
+    expect(await flowsOf(ip)).toBe("");
     expect(await handleOfSolo()).toBe("");
     expect((await shell(`ip route show ${ip}; ls /var/lib/gingham/attachments/k8s-pod-network`)).stdout).not.toContain(
       "c0ffee",
@@ -89,5 +108,13 @@ describe("gingham-standalone", () => {
     for (let i = 0; i < 60 && (await handleOfSolo()) !== ""; i++) await shell("sleep 0.5");
     expect(await handleOfSolo()).toBe("");
     expect((await shell("ls /var/lib/gingham/pending; ip -o link")).stdout).not.toMatch(/\.del|cali\w+.*solo/);
+  });
+
+  test("the agent has a pod's tracked connections forgotten soon after its DEL", async () => {
+    const ip = addressIn(await call("ADD"));
+    expect(await makeFlow(ip)).not.toBe("");
+    expect(await call("DEL")).toMatchObject({ exitCode: 0, stdout: "" });
+    for (let i = 0; i < 20 && (await flowsOf(ip)) !== ""; i++) await shell("sleep 0.1");
+    expect(await flowsOf(ip)).toBe("");
   });
 });
