@@ -131,7 +131,10 @@ function namedPool(pools: readonly EffectiveIPPool[], name: string, need: PoolNe
     const step = `name it among the IPv${pool.family} pools, or name another pool`;
     throw new IPAMError("PoolNotFound", `${what} is not an IPv${need.family} pool; ${step}`);
   }
-  if (!pool.enabled) throw new IPAMError("PoolNotFound", `${what} is not enabled; enable it, or name another pool`);
+  if (!pool.enabled) {
+    const step = `kubectl get ippool ${pool.name} says why; enable it, or name another pool`;
+    throw new IPAMError("PoolNotFound", `${what} is not enabled; ${step}`);
+  }
   return pool;
 }
 
