@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import { BLOCK_AFFINITIES, type BlockAffinity } from "../crds/block-affinity.ts";
 import { NODES, type Node } from "../crds/core.ts";
 import { IP_POOLS, type IPPool } from "../crds/ip-pool.ts";
+import { IP_RESERVATIONS, projectReservation } from "../crds/ip-reservation.ts";
 import { IPAM_BLOCKS, type IPAMBlock } from "../crds/ipam-block.ts";
 import { IPAM_CONFIGS, type IPAMConfig } from "../crds/ipam-config.ts";
 import type { KubeObject, Resource } from "../crds/object.ts";
@@ -31,13 +32,14 @@ function setUp(...blocks: readonly IPAMBlock[]) {
   const pools = informerOf<IPPool>(IP_POOLS);
   const affinities = informerOf<BlockAffinity>(BLOCK_AFFINITIES);
   const ipamConfigs = informerOf<IPAMConfig>(IPAM_CONFIGS);
+  const reservations = new Informer({ ...shared, resource: IP_RESERVATIONS, project: projectReservation });
   for (const name of ["node-a", "node-b"]) client.seed(NODES, fakeNode(name, []));
   client.seed(IP_POOLS, POOL);
   client.seed(BLOCK_AFFINITIES, fakeAffinity("node-a", OWN));
   client.seed(BLOCK_AFFINITIES, fakeAffinity("node-b", "10.0.0.64/26"));
   for (const block of blocks) client.seed(IPAM_BLOCKS, block);
 
-  const source = new BorrowedSource({ ...shared, nodes, pools, affinities, ipamConfigs });
+  const source = new BorrowedSource({ ...shared, nodes, pools, affinities, ipamConfigs, reservations });
   const news: string[] = [];
   source.onChange(({ key, new: block }) => {
     const addresses = block?.addresses.map(({ ip, node }) => `${formatIP(ip)} ${node}`);
@@ -47,7 +49,7 @@ function setUp(...blocks: readonly IPAMBlock[]) {
   void source.synced.then(() => {
     isSynced = true;
   });
-  const all = [nodes, pools, affinities, ipamConfigs, source];
+  const all = [nodes, pools, affinities, ipamConfigs, reservations, source];
   for (const part of all) part.start();
   return {
     ...{ clock, client, errors, source, affinities },
@@ -119,6 +121,25 @@ describe("BorrowedSource", () => {
       expect(world.synced()).toBe(true);
       await world.stop();
     }
+  });
+
+  test("watches while addresses are reserved for a pod that may move, not for a reservation without an owner", async () => {
+    const world = setUp(kept);
+    const reservation = (name: string, labels: Readonly<Record<string, string>>) => ({
+      ...{ apiVersion: "crd.projectcalico.org/v1", kind: "IPReservation" },
+      ...{ metadata: { name, labels }, spec: { reservedCIDRs: ["10.0.0.5"] } },
+    });
+    await world.clock.advance(6000);
+    await world.client.create(IP_RESERVATIONS, reservation("nobody", {}));
+    await world.clock.advance(MINUTE);
+    expect(world.requests()).toEqual(["list"]);
+    await world.client.create(IP_RESERVATIONS, reservation("web", { "gingham.dev/owner-name": "web" }));
+    await world.clock.advance(25_000);
+    expect(world.requests()).toEqual(["list", "watch"]);
+    await world.put(lent);
+    await world.clock.advance(10);
+    expect(world.news()).toEqual([`${NAME}: 10.0.0.5 node-b`]);
+    await world.stop();
   });
 
   test("a pool that fills up later: the watch begins within half a minute, and ends after ten calm ones", async () => {

@@ -3,6 +3,7 @@ import type { BlockAffinity } from "../crds/block-affinity.ts";
 import type { Node } from "../crds/core.ts";
 import { InvalidObjectError } from "../crds/errors.ts";
 import type { IPPool } from "../crds/ip-pool.ts";
+import type { IPReservation, Reservation } from "../crds/ip-reservation.ts";
 import { IPAM_BLOCKS, type IPAMBlock } from "../crds/ipam-block.ts";
 import { DEFAULT_IPAM_CONFIG, IPAM_CONFIG_NAME, type IPAMConfig } from "../crds/ipam-config.ts";
 import { blockName } from "../crds/names.ts";
@@ -26,6 +27,7 @@ export interface BorrowedSourceOptions {
   readonly pools: Informer<IPPool, IPPool>;
   readonly affinities: Informer<BlockAffinity, BlockAffinity>;
   readonly ipamConfigs: Informer<IPAMConfig, IPAMConfig>;
+  readonly reservations: Informer<IPReservation, Reservation>;
 }
 
 type Blocks = Informer<IPAMBlock, BorrowedBlock | undefined>;
@@ -47,7 +49,7 @@ const READS_A_TURN = 20;
  * Blocks of which others than their owner have addresses, found as cheaply as the cluster's state allows: what is watched
  * must not grow with pods, and only blocks say who has borrowed what.
  *
- * - While borrowing can happen, or something is borrowed, blocks are watched, and all but the borrowed addresses forgotten.
+ * - While borrowing can happen (a pool is almost full, or addresses are reserved for certain pods), or something is borrowed, blocks are watched, and all but the borrowed addresses forgotten.
  * - Otherwise they are listed on a slow timer, page by page. That finds what somebody took by asking for one address.
  * - A block whose BlockAffinity is deleted is read by itself, since its pods lose their route with that claim.
  *
@@ -103,7 +105,8 @@ export class BorrowedSource implements Source<BorrowedBlock> {
   }
 
   async #run(): Promise<void> {
-    const { clock, random, nodes, pools, affinities, ipamConfigs, onError } = this.#options;
+    const { clock, random, nodes, pools, affinities, ipamConfigs, reservations, onError } = this.#options;
+    const known = [nodes, pools, affinities, ipamConfigs, reservations];
     const { signal } = this.#abort;
     const changed = (): void => {
       this.#isClusterChanged = true;
@@ -112,6 +115,7 @@ export class BorrowedSource implements Source<BorrowedBlock> {
       nodes.onChange(changed),
       pools.onChange(changed),
       ipamConfigs.onChange(changed),
+      reservations.onChange(changed),
       affinities.onChange((change) => {
         changed();
         if (change.type === "deleted") this.#unclaimed.add(blockName(parseCIDR(change.old.spec.cidr)));
@@ -122,7 +126,7 @@ export class BorrowedSource implements Source<BorrowedBlock> {
       await clock.sleep(waitMs, signal).catch(() => {});
       waitMs = TURN_MS;
       // What the cluster is like must be known before it can be judged.
-      if (signal.aborted || ![nodes, pools, affinities, ipamConfigs].every((informer) => informer.hasSynced)) continue;
+      if (signal.aborted || !known.every((informer) => informer.hasSynced)) continue;
       await this.#turn(signal).catch((error: unknown) => {
         if (!signal.aborted) onError(error);
       });
@@ -153,13 +157,14 @@ export class BorrowedSource implements Source<BorrowedBlock> {
   #judge(): void {
     if (!this.#isClusterChanged) return;
     this.#isClusterChanged = false;
-    const { nodes, pools, affinities, ipamConfigs } = this.#options;
+    const { nodes, pools, affinities, ipamConfigs, reservations } = this.#options;
     const { strictAffinity } = ipamConfigs.get(IPAM_CONFIG_NAME)?.spec ?? DEFAULT_IPAM_CONFIG;
     this.#canBorrow = canBorrow({
       strictAffinity,
       nodes: nodes.size,
       pools: pools.list(),
       affinities: affinities.list(),
+      fixed: [...reservations.list()].flatMap(({ owner, networks }) => (owner === undefined ? [] : networks)),
     });
   }
 

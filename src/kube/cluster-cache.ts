@@ -93,6 +93,7 @@ export class ClusterCache {
       pools: this.pools,
       affinities: this.affinities,
       ipamConfigs: this.#ipamConfigs,
+      reservations: this.#reservations,
       onError: (error) => onError(error, IPAM_BLOCKS.plural),
     });
   }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { parseCIDR } from "../../net/cidr.ts";
 import { formatIP } from "../../net/ip.ts";
 import { fakeAffinity, fakeBlock, fakePool } from "../fake-resources.ts";
 import { borrowedOf, canBorrow, sameBorrowed } from "./borrowed.ts";
@@ -73,5 +74,14 @@ describe("canBorrow", () => {
     expect(canBorrow({ ...cluster, pools: [fakePool("off", "10.0.0.0/24", { disabled: true })] })).toBe(false);
     const services = fakePool("lb", "10.0.0.0/24", { allowedUses: ["LoadBalancer"] });
     expect(canBorrow({ ...cluster, pools: [services] })).toBe(false);
+  });
+
+  test("while an address is fixed that is in a block with others", () => {
+    const cluster = { strictAffinity: false, nodes: 2, pools: [fakePool("roomy", "10.0.0.0/16")], affinities: [] };
+    const fixed = [parseCIDR("10.0.7.7/32")];
+    expect(canBorrow({ ...cluster, fixed })).toBe(true);
+    expect(canBorrow({ ...cluster, fixed: [parseCIDR("fd00::/126")] })).toBe(false);
+    expect(canBorrow({ ...cluster, fixed, strictAffinity: true })).toBe(false);
+    expect(canBorrow({ ...cluster, fixed, pools: [fakePool("single", "10.0.0.0/16", { blockSize: 32 })] })).toBe(false);
   });
 });

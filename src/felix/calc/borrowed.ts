@@ -3,8 +3,8 @@ import type { BlockAffinity } from "../../crds/block-affinity.ts";
 import { effectiveIPPool, type IPPool } from "../../crds/ip-pool.ts";
 import type { IPAMBlock } from "../../crds/ipam-block.ts";
 import { nodeOfAffinity } from "../../ipam/affinity.ts";
-import { cidrCovers, ipAt, parseCIDR } from "../../net/cidr.ts";
-import type { IP } from "../../net/ip.ts";
+import { type CIDR, cidrCovers, cidrsOverlap, ipAt, parseCIDR } from "../../net/cidr.ts";
+import { bitsOf, type IP } from "../../net/ip.ts";
 
 /** An address in use on another node than the one to which its block is routed. */
 export interface BorrowedAddress {
@@ -55,7 +55,8 @@ export function sameBorrowed(a: BorrowedBlock | undefined, b: BorrowedBlock | un
 
 /**
  * Whether a node may have to borrow soon: borrowing is allowed, and a pool has fewer unclaimed blocks than there are
- * nodes, each of which may take one at any moment. A node at its limit of blocks does not borrow.
+ * nodes, each of which may take one at any moment, or addresses are fixed and go with their pods to any node. A node at
+ * its limit of blocks does not borrow; a block of one address moves itself.
  *
  * Source: calico-interop 2.2, steps 5b and 6.
  */
@@ -64,12 +65,19 @@ export function canBorrow(cluster: {
   readonly nodes: number;
   readonly pools: Iterable<IPPool>;
   readonly affinities: Iterable<BlockAffinity>;
+  /** Networks that are reserved for certain pods. */
+  readonly fixed?: Iterable<CIDR>;
 }): boolean {
   if (cluster.strictAffinity) return false;
-  const pools = [...cluster.pools]
+  const usable = [...cluster.pools]
     .map(effectiveIPPool)
-    .filter(({ enabled, allowedUses }) => enabled && allowedUses.some((use) => use !== "LoadBalancer"))
-    .map(({ cidr, blockSize }) => ({ cidr, unclaimed: 2 ** Math.max(0, blockSize - cidr.prefixLength) }));
+    .filter(({ enabled, allowedUses }) => enabled && allowedUses.some((use) => use !== "LoadBalancer"));
+  const shared = usable.filter(({ blockSize, family }) => blockSize < bitsOf(family));
+  for (const network of cluster.fixed ?? []) if (shared.some(({ cidr }) => cidrsOverlap(cidr, network))) return true;
+  const pools = usable.map(({ cidr, blockSize }) => ({
+    cidr,
+    unclaimed: 2 ** Math.max(0, blockSize - cidr.prefixLength),
+  }));
   if (pools.length === 0) return false;
   const claimed = new Set([...cluster.affinities].map(({ spec }) => spec.cidr));
   for (const text of claimed) {
