@@ -17,6 +17,7 @@ describe("parseAgentConfig()", () => {
       podInterfaceMTUBytes: 0,
       routeRefreshMs: 90_000,
       collect: "on",
+      ipCooldownMs: 30_000,
       journalFileBytes: 2 ** 21,
       hasRemoteHistory: false,
     });

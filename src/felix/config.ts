@@ -21,6 +21,8 @@ export interface AgentConfig {
   readonly routeRefreshMs: number;
   /** Whether leaked addresses of this node are freed, or only named in the log. */
   readonly collect: "on" | "dry-run" | "off";
+  /** How long a released address is not given again while there are others; 0: it is. */
+  readonly ipCooldownMs: number;
   /** Of each of the journal's four files; 0: no journal. */
   readonly journalFileBytes: number;
   /** Whether /history answers others than this machine. */
@@ -52,6 +54,7 @@ const OPTIONS = {
   "log-level": { env: "FELIX_LOGSEVERITYSCREEN", help: "Debug, Info, Warning, Error or Fatal", fallback: "Info" },
   "pod-interface-mtu": { env: "GINGHAM_POD_INTERFACE_MTU", help: "MTU of pods; 0: the kernel's", fallback: "0" },
   "route-refresh-interval": { env: "FELIX_ROUTEREFRESHINTERVAL", help: "seconds between resyncs", fallback: "90" },
+  "ip-cooldown": { env: "GINGHAM_IP_COOLDOWN", help: "seconds before an address is given again", fallback: "30" },
   collect: { env: "GINGHAM_COLLECT", help: "free leaked addresses: on, dry-run (log only) or off", fallback: "on" },
 } as const satisfies Record<string, Option>;
 
@@ -111,6 +114,7 @@ export function parseAgentConfig(
     podInterfaceMTUBytes: mtuOf(integer("pod-interface-mtu", 0, 65_535), read("pod-interface-mtu").option),
     routeRefreshMs: integer("route-refresh-interval", 1, 86_400) * 1000,
     collect: oneOf(COLLECT, read("collect")),
+    ipCooldownMs: integer("ip-cooldown", 0, 3_600) * 1000,
     journalFileBytes: integer("journal-size", 0, 1024) * 2 ** 20,
     hasRemoteHistory: oneOf(ON_OFF, read("remote-history")) === "on",
   };

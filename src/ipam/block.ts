@@ -23,11 +23,15 @@ export interface BlockAssign {
   readonly count: number;
   /** Ordinals that are passed over, in their places. */
   readonly isReserved?: IsReserved;
+  /** Free ordinals that were released a moment ago: passed over in their places, too. */
+  readonly isCooling?: IsReserved;
+  /** Those after all when there are no others, in the order of the queue: first the one that was released first. */
+  readonly mayCool?: boolean;
   /** Just this ordinal, wherever it is in the queue, reserved or not. */
   readonly ordinal?: number;
 }
 
-/** Whether an IPReservation keeps an ordinal of the block in question from automatic assignment. */
+/** Whether an ordinal of the block in question is kept from automatic assignment, as an IPReservation does. */
 export type IsReserved = (ordinal: number) => boolean;
 
 export interface BlockAssigned {
@@ -109,15 +113,18 @@ export function assign(block: IPAMBlockSpec, request: BlockAssign): BlockAssigne
   };
 }
 
-function pick(queue: readonly number[], { count, isReserved, ordinal }: BlockAssign): readonly number[] {
+function pick(queue: readonly number[], request: BlockAssign): readonly number[] {
+  const { count, isReserved, isCooling, mayCool = false, ordinal } = request;
   if (ordinal !== undefined) return queue.includes(ordinal) ? [ordinal] : [];
-  if (isReserved === undefined) return queue.slice(0, count);
   const picked: number[] = [];
+  const cooling: number[] = [];
   for (const candidate of queue) {
-    if (picked.length === count) break;
-    if (!isReserved(candidate)) picked.push(candidate);
+    if (picked.length === count) return picked;
+    if (isReserved?.(candidate)) continue;
+    if (isCooling?.(candidate)) cooling.push(candidate);
+    else picked.push(candidate);
   }
-  return picked;
+  return mayCool ? [...picked, ...cooling.slice(0, count - picked.length)] : picked;
 }
 
 /**
@@ -144,8 +151,9 @@ export function release(block: IPAMBlockSpec, ordinals: readonly number[]): IPAM
 /** Ordinals that a handle holds, in ascending order; with a node, only those whose owner record names it. */
 export function ordinalsOfHandle(block: IPAMBlockSpec, handleID: string, node?: string): readonly number[] {
   const indexes = new Set<number>();
+  const wanted = cutAtCR(handleID);
   for (const [index, attribute] of block.attributes.entries()) {
-    if (cutAtCR(attribute.handle_id) !== cutAtCR(handleID)) continue;
+    if (cutAtCR(attribute.handle_id) !== wanted || attribute.releasedAt !== undefined) continue;
     if (node === undefined || attribute.secondary?.["node"] === node) indexes.add(index);
   }
   if (indexes.size === 0) return [];
@@ -160,7 +168,8 @@ export function ordinalsOfHandle(block: IPAMBlockSpec, handleID: string, node?: 
 export function isHeld(block: IPAMBlockSpec, ordinal: number, handleID: string, sequenceNumber: bigint): boolean {
   const index = block.allocations[ordinal];
   if (index === null || index === undefined) return false;
-  if (cutAtCR(block.attributes[index]?.handle_id) !== cutAtCR(handleID)) return false;
+  const { handle_id: holder, releasedAt } = block.attributes[index] ?? {};
+  if (cutAtCR(holder) !== cutAtCR(handleID) || releasedAt !== undefined) return false;
   return (block.sequenceNumberForAllocation[String(ordinal)] ?? 0n) === sequenceNumber;
 }
 
@@ -183,7 +192,8 @@ function isSameOwner(a: AllocationAttribute, b: AllocationAttribute): boolean {
   return keys.length === Object.keys(y).length && keys.every((key) => Object.hasOwn(y, key) && x[key] === y[key]);
 }
 
-function withDenseAttributes(block: IPAMBlockSpec): IPAMBlockSpec {
+/** Drops records that no ordinal points at, and closes the gaps. */
+export function withDenseAttributes(block: IPAMBlockSpec): IPAMBlockSpec {
   const used = new Set(block.allocations);
   if (block.attributes.every((_, index) => used.has(index))) return block;
   const moved = new Map<number, number>();
@@ -198,5 +208,6 @@ function withDenseAttributes(block: IPAMBlockSpec): IPAMBlockSpec {
 
 /** A historical migration from host-local left handles with a tail behind a carriage return; Calico cuts it off, too. */
 function cutAtCR(handleID: string | undefined): string | undefined {
-  return handleID?.split("\r", 1)[0];
+  const end = handleID?.indexOf("\r") ?? -1;
+  return end < 0 ? handleID : handleID?.slice(0, end);
 }

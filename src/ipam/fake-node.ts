@@ -34,6 +34,7 @@ export interface Setup {
   readonly namespaces?: Readonly<Record<string, Labels>>;
   readonly store?: MemoryStoreOptions;
   readonly isResident?: boolean;
+  readonly cooldownMs?: number;
   readonly node?: string;
   readonly shared?: MemoryStore;
   readonly kube?: IPAMStore;
@@ -59,6 +60,8 @@ export function setUp(setup: Setup = {}): {
     autoAllocateBlocks: true,
     strictAffinity: false,
     maxBlocksPerHost: 0,
+    ipCooldownMs: 0,
+    recordsReleases: false,
     ...setup.settings,
   };
   const reservations = new ReservationIndex((setup.reserved ?? []).map(parseCIDR));
@@ -81,6 +84,7 @@ export function setUp(setup: Setup = {}): {
     random: () => 0.5,
     nodeName: node,
     isResident: setup.isResident ?? false,
+    ...(setup.cooldownMs !== undefined && { cooldownMs: setup.cooldownMs }),
     onBackgroundError: (error) => errors.push(error),
   });
   return { store, allocator, clock, sources, errors };
@@ -104,7 +108,7 @@ export function used(store: MemoryStore): number {
  */
 export function expectSound(store: MemoryStore): void {
   for (const { spec } of store.all("block")) {
-    const findings = checkBlock(spec, 0);
+    const findings = checkBlock(spec, Number.POSITIVE_INFINITY);
     if (findings.length > 0) throw new Error(`${spec.cidr}: ${JSON.stringify(findings)}`);
     for (const { handle_id: handleID = "" } of spec.attributes) {
       const counted = store.peek("handle", handleName(handleID))?.spec.block[spec.cidr] ?? 0;

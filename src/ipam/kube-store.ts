@@ -11,6 +11,7 @@ import { IPAM_HANDLES } from "../crds/ipam-handle.ts";
 import { affinitySelector } from "../crds/labels.ts";
 import type { KubeObject, Resource } from "../crds/object.ts";
 import type { KubeClient } from "../kube/api.ts";
+import { BlockSchema } from "../kube/block-schema.ts";
 import {
   AlreadyExistsError,
   ConflictError,
@@ -124,6 +125,7 @@ export function listedObjects(client: KubeClient, nodeName: string): SourceObjec
       }
     });
   };
+  const schema = new BlockSchema({ client, clock: { nowMs: () => performance.now() }, onMissing: () => {} });
   return {
     clusterInformation: () => one(CLUSTER_INFORMATIONS, CLUSTER_INFORMATION_NAME),
     ipamConfig: () => one(IPAM_CONFIGS, IPAM_CONFIG_NAME),
@@ -141,6 +143,7 @@ export function listedObjects(client: KubeClient, nodeName: string): SourceObjec
     reservations: async () => (await all(IP_RESERVATIONS)).map(reservedCIDRs),
     nodeLabels: async () => labelsOf(await one(NODES, nodeName)),
     namespaceLabels: async (namespace) => labelsOf(await one(NAMESPACES, namespace)),
+    keepsReleasedAt: () => schema.keepsReleasedAt(),
   };
 }
 

@@ -28,9 +28,13 @@ export interface Shortage {
   /** Blocks of these pools that the node owns. */
   readonly owned: number;
   readonly reason: ShortageReason;
+  /** Addresses of them that cool down in the block. */
+  readonly cooling?: number;
   /** What other nodes' blocks in these pools have free; absent when it could not be read. */
   readonly elsewhere?: { readonly addresses: number; readonly blocks: number };
 }
+
+const COOLING = "were released and cool down (ipCooldownSeconds of IPAMConfig default)";
 
 /**
  * Why there is no address, for somebody who has to do something about it: the pools, the node, what it owns, what is
@@ -39,7 +43,8 @@ export interface Shortage {
 export function shortageError(shortage: Shortage): IPAMError {
   const { nodeName, pools, owned, reason } = shortage;
   const names = pools.map((pool) => `${pool.name} (${formatCIDR(pool.cidr)})`).join(", ");
-  const has = `No free address in ${names}: node ${nodeName} owns ${owned} of its blocks, all full`;
+  const cooling = (shortage.cooling ?? 0) > 0 ? `; ${shortage.cooling} of their addresses ${COOLING}` : "";
+  const has = `No free address in ${names}: node ${nodeName} owns ${owned} of its blocks, all full${cooling}`;
   switch (reason.kind) {
     case "forbidden": {
       const why = "autoAllocateBlocks of IPAMConfig default is false, which forbids to claim more";

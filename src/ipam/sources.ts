@@ -6,7 +6,7 @@ import { DEFAULT_IPAM_CONFIG, type IPAMConfig } from "../crds/ipam-config.ts";
 import { type CIDR, parseCIDR } from "../net/cidr.ts";
 import type { Labels } from "../selector/selector.ts";
 import { isHostAffinityOf } from "./affinity.ts";
-import type { Awaitable, IPAMSources, Reservations } from "./ports.ts";
+import type { Awaitable, IPAMSettings, IPAMSources } from "./ports.ts";
 import { NO_RESERVATIONS, ReservationIndex } from "./reservations.ts";
 
 /**
@@ -28,18 +28,35 @@ export interface SourceObjects {
   nodeLabels(): Awaitable<Labels | undefined>;
   /** Undefined when there is no such Namespace. */
   namespaceLabels(namespace: string): Awaitable<Labels | undefined>;
+  /** Whether the installed IPAMBlock CRD keeps `releasedAt`. Asked only when a cooldown is set; absent: it does not. */
+  keepsReleasedAt?(): Awaitable<boolean>;
 }
 
 export function sourcesOf(objects: SourceObjects, nodeName: string): IPAMSources {
-  const reservationsOf = lastReservations();
+  // All of these are asked for with each ADD and change rarely, so the same objects give the same answer again.
+  const reservationsOf = lastOf((networks: readonly (readonly CIDR[])[]) => {
+    return networks.length === 0 ? NO_RESERVATIONS : new ReservationIndex(networks.flat());
+  });
+  const poolsOf = lastOf((pools: readonly IPPool[]) => pools.map(effectiveIPPool));
+  const settingsOf = lastOf(([information, config, keeps]: Configured): IPAMSettings => {
+    const { autoAllocateBlocks, strictAffinity, maxBlocksPerHost, ipCooldownSeconds } =
+      config?.spec ?? DEFAULT_IPAM_CONFIG;
+    const ipCooldownMs = ipCooldownSeconds * 1000;
+    const datastoreReady = information?.spec.datastoreReady ?? true;
+    const recordsReleases = ipCooldownMs > 0 && keeps;
+    return { datastoreReady, autoAllocateBlocks, strictAffinity, maxBlocksPerHost, ipCooldownMs, recordsReleases };
+  });
   return {
-    settings: async () => {
-      const [information, config] = await Promise.all([objects.clusterInformation(), objects.ipamConfig()]);
-      const { autoAllocateBlocks, strictAffinity, maxBlocksPerHost } = config?.spec ?? DEFAULT_IPAM_CONFIG;
-      const datastoreReady = information?.spec.datastoreReady ?? true;
-      return { datastoreReady, autoAllocateBlocks, strictAffinity, maxBlocksPerHost };
+    settings: () => {
+      const [information, config] = [objects.clusterInformation(), objects.ipamConfig()];
+      const isHere = !(information instanceof Promise) && !(config instanceof Promise);
+      return then(isHere ? ([information, config] as const) : Promise.all([information, config]), ([info, set]) => {
+        const isCooling = (set?.spec.ipCooldownSeconds ?? 0) > 0;
+        const keeps = isCooling && objects.keepsReleasedAt?.();
+        return then(keeps ?? false, (isKept) => settingsOf([info, set, isKept]));
+      });
     },
-    pools: async () => (await objects.pools()).map(effectiveIPPool),
+    pools: () => then(objects.pools(), poolsOf),
     ownAffinities: async () => {
       const own = (await objects.affinities()).filter((affinity) => isHostAffinityOf(affinity, nodeName));
       return own.sort((a, b) => (a.metadata.name < b.metadata.name ? -1 : 1));
@@ -47,27 +64,37 @@ export function sourcesOf(objects: SourceObjects, nodeName: string): IPAMSources
     knownBlocks: async () => {
       // The deletion of a tombstone is finished by whoever claims the block next.
       const live = (await objects.affinities()).filter(({ spec }) => spec.deleted !== "true");
-      const claimed = live.map((affinity) => parseCIDR(affinity.spec.cidr));
+      const claimed = live.map(cidrOf);
       return [...claimed, ...((await objects.blocks?.()) ?? [])];
     },
-    reservations: () => {
-      const networks = objects.reservations();
-      return networks instanceof Promise ? networks.then(reservationsOf) : reservationsOf(networks);
-    },
+    reservations: () => then(objects.reservations(), reservationsOf),
     nodeLabels: () => objects.nodeLabels(),
     namespaceLabels: (namespace) => objects.namespaceLabels(namespace),
   };
 }
 
-/** Makes Reservations, and the same ones again while the objects are the same: there may be thousands. */
-function lastReservations(): (networks: readonly (readonly CIDR[])[]) => Reservations {
-  let last: { readonly networks: readonly (readonly CIDR[])[]; readonly reservations: Reservations } = {
-    networks: [],
-    reservations: NO_RESERVATIONS,
-  };
-  return (networks) => {
-    const isSame = networks.length === last.networks.length && networks.every((n, i) => n === last.networks[i]);
-    if (!isSame) last = { networks, reservations: new ReservationIndex(networks.flat()) };
-    return last.reservations;
+/** The cluster may have thousands of affinities, and nearly all of them are the ones of the last time. */
+const cidrs = new WeakMap<BlockAffinity, CIDR>();
+
+function cidrOf(affinity: BlockAffinity): CIDR {
+  const known = cidrs.get(affinity) ?? parseCIDR(affinity.spec.cidr);
+  cidrs.set(affinity, known);
+  return known;
+}
+
+type Configured = readonly [ClusterInformation | undefined, IPAMConfig | undefined, keepsReleasedAt: boolean];
+
+/** Does not wait for what is there. */
+function then<A, B>(value: Awaitable<A>, fn: (value: A) => Awaitable<B>): Awaitable<B> {
+  return value instanceof Promise ? value.then(fn) : fn(value);
+}
+
+/** The same result as the last time while the elements of the list are the same ones: there may be thousands. */
+function lastOf<L extends readonly unknown[], R>(fn: (list: L) => R): (list: L) => R {
+  let last: { readonly list: L; readonly result: R } | undefined;
+  return (list) => {
+    const isSame = last?.list.length === list.length && list.every((element, i) => element === last?.list[i]);
+    if (last === undefined || !isSame) last = { list, result: fn(list) };
+    return last.result;
   };
 }

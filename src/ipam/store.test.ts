@@ -73,6 +73,8 @@ describe("listedObjects()", () => {
       autoAllocateBlocks: true,
       strictAffinity: false,
       maxBlocksPerHost: 0,
+      ipCooldownMs: 0,
+      recordsReleases: false,
     });
     const head = (kind: string, name: string) => ({ apiVersion: "crd.projectcalico.org/v1", kind, metadata: { name } });
     await client.create(CLUSTER_INFORMATIONS, {

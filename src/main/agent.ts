@@ -27,6 +27,7 @@ import { createAllocator } from "../ipam/allocator/allocator.ts";
 import { KubeStore } from "../ipam/kube-store.ts";
 import { releaseHeld } from "../ipam/release-held.ts";
 import { sourcesOf } from "../ipam/sources.ts";
+import { BlockSchema } from "../kube/block-schema.ts";
 import { HTTPKubeClient } from "../kube/client.ts";
 import { ClusterCache } from "../kube/cluster-cache.ts";
 import { GoneError } from "../kube/errors.ts";
@@ -93,14 +94,20 @@ async function main(): Promise<void> {
   });
 
   const ipamLog = logOf("ipam");
+  const schema = new BlockSchema({
+    client,
+    clock,
+    onMissing: (why) => ipamLog.warn({ why }, "ipCooldownSeconds is not kept in blocks: releases free at once"),
+  });
   const store = new KubeStore(client, (err) => ipamLog.warn({ err }, "Object left out of a list"));
   const allocator = createAllocator({
     store,
-    sources: sourcesOf(cache.ipamObjects(), nodeName),
+    sources: sourcesOf({ ...cache.ipamObjects(), keepsReleasedAt: () => schema.keepsReleasedAt() }, nodeName),
     clock,
     random,
     nodeName,
     isResident: true,
+    cooldownMs: config.ipCooldownMs,
     onBackgroundError: (err) => ipamLog.warn({ err }, "Background work failed; it is tried again"),
   });
 

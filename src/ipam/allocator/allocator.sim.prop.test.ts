@@ -3,12 +3,14 @@ import { setImmediate as turn } from "node:timers/promises";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { type EffectiveIPPool, effectiveIPPool, parseIPPool } from "../../crds/ip-pool.ts";
+import type { IPAMBlock, IPAMBlockSpec } from "../../crds/ipam-block.ts";
 import { affinityName, blockName } from "../../crds/names.ts";
 import type { Clock } from "../../lib/clock.ts";
 import { type CIDR, formatCIDR, ipAt, parseCIDR } from "../../net/cidr.ts";
 import { type Family, formatIP } from "../../net/ip.ts";
 import { hostAffinity, isHostAffinityOf, nodeOfAffinity, pendingAffinity, withState } from "../affinity.ts";
 import { assign, isEmptyBlock, newBlock, nextRevision, ordinalsOfHandle, release, withoutAffinity } from "../block.ts";
+import { cool, coolingCount, thaw } from "../cooldown.ts";
 import { IPAMError } from "../errors.ts";
 import { expectSound } from "../fake-node.ts";
 import { addToBlocks, newHandle, withBlocks } from "../handle.ts";
@@ -71,7 +73,17 @@ interface World {
   /** Address to the handle that believes that it holds it. */
   readonly holders: Map<string, string>;
   /** What happened at all, so that a simulation that has become too easy is noticed. */
-  readonly seen: { assigned: number; borrowed: number; unclaimed: number; limited: number };
+  readonly seen: { assigned: number; borrowed: number; unclaimed: number; limited: number; passedOver: number };
+  /** Of agents' memory. */
+  readonly cooldownMs: number;
+  /** The time, without a look at the clock. */
+  readonly peekMs: () => number;
+  /** Handles that asked for their address by name. */
+  readonly named: Set<string>;
+  /** Every block as it was, by name and resourceVersion. */
+  readonly versions: Map<string, IPAMBlockSpec>;
+  /** Addresses that were ever in use: of no other can an agent think that it cools. */
+  readonly used: Set<string>;
   faultRate: number;
   containers: number;
 }
@@ -85,6 +97,8 @@ function makeWorld(seed: number): World {
   ].map(({ name, spec }) =>
     effectiveIPPool(parseIPPool({ apiVersion: "crd.projectcalico.org/v1", kind: "IPPool", metadata: { name }, spec })),
   );
+  const oneOf = (values: readonly number[]): number => values[Math.floor(scheduler.random() * values.length)] ?? 0;
+  const ipCooldownMs = oneOf([0, 0, 20_000, 200_000]);
   let ticks = 0n;
   const clock: Clock = {
     // A minute is a hundred looks at the clock, so that claims grow old enough to be taken over.
@@ -103,10 +117,17 @@ function makeWorld(seed: number): World {
       autoAllocateBlocks: true,
       strictAffinity: scheduler.random() < 0.3,
       maxBlocksPerHost: scheduler.random() < 0.3 ? 2 : 0,
+      ipCooldownMs,
+      recordsReleases: ipCooldownMs > 0 && scheduler.random() < 0.7,
     },
     reservations: new ReservationIndex(["10.0.0.3/32", "10.0.0.16/29", "10.0.1.1/32"].map(parseCIDR)),
     holders: new Map(),
-    seen: { assigned: 0, borrowed: 0, unclaimed: 0, limited: 0 },
+    seen: { assigned: 0, borrowed: 0, unclaimed: 0, limited: 0, passedOver: 0 },
+    cooldownMs: oneOf([0, 5_000, 30_000, 300_000]),
+    peekMs: () => Number(ticks) * 600,
+    named: new Set(),
+    versions: new Map(),
+    used: new Set(),
     faultRate: 0.04,
     containers: 0,
     store: new MemoryStore({
@@ -118,11 +139,56 @@ function makeWorld(seed: number): World {
   };
 }
 
+/** What one process knows for certain to have been released: by its own writes, and when. */
+interface Life {
+  isDead: boolean;
+  readonly releasedMs: Map<string, number>;
+}
+
+function keyOf(block: IPAMBlock, ordinal: number): string {
+  return `${block.spec.cidr} ${ordinal}`;
+}
+
+/** Looks at a write of an agent that was taken: whether it gave an address that cools while there were others. */
+function judgeWrite(world: World, life: Life, written: IPAMBlock): void {
+  const { metadata, spec } = written;
+  const base = world.versions.get(`${metadata.name}@${metadata.resourceVersion}`);
+  if (base === undefined) throw new Error(`nobody has seen ${metadata.name}@${metadata.resourceVersion}`);
+  const holder = (block: IPAMBlockSpec, ordinal: number): string | undefined =>
+    block.attributes[block.allocations[ordinal] ?? -1]?.handle_id;
+  const isCooling = (ordinal: number): boolean =>
+    world.peekMs() - (life.releasedMs.get(keyOf(written, ordinal)) ?? Number.NEGATIVE_INFINITY) < world.cooldownMs;
+  const cidr = parseCIDR(spec.cidr);
+  const isUntouched = (ordinal: number): boolean =>
+    !world.used.has(keyOf(written, ordinal)) && !world.reservations.has(ipAt(cidr, ordinal));
+  for (const ordinal of spec.allocations.keys()) {
+    const [before, after] = [holder(base, ordinal), holder(spec, ordinal)];
+    if (after === undefined || after === before || world.named.has(after)) continue;
+    const isHot = world.cooldownMs > 0 && (before !== undefined || isCooling(ordinal));
+    if (isHot && spec.unallocated.some(isUntouched)) throw new Error(`${keyOf(written, ordinal)} is given too early`);
+    const queue = base.unallocated;
+    if (!isHot && queue.slice(0, Math.max(0, queue.indexOf(ordinal))).some(isCooling)) world.seen.passedOver++;
+  }
+  for (const ordinal of spec.unallocated)
+    if (holder(base, ordinal) !== undefined) life.releasedMs.set(keyOf(written, ordinal), world.peekMs());
+}
+
+/** After each step. */
+function remember({ store, versions, used }: World): void {
+  for (const block of store.all("block")) {
+    const { metadata, spec } = block;
+    const key = `${metadata.name}@${metadata.resourceVersion}`;
+    if (versions.has(key)) continue;
+    versions.set(key, spec);
+    for (const [ordinal, index] of spec.allocations.entries()) if (index !== null) used.add(keyOf(block, ordinal));
+  }
+}
+
 /**
  * What a process sees of the store: some answers are lost, some writes land late or never, and when the process is
  * killed nothing answers any more.
  */
-function faulty(world: World, life: { isDead: boolean }): IPAMStore {
+function faulty(world: World, life: Life): IPAMStore {
   const { scheduler, store } = world;
   const never = new Promise<never>(() => {});
   const answer = async (property: string, call: () => Promise<unknown>): Promise<unknown> => {
@@ -145,12 +211,18 @@ function faulty(world: World, life: { isDead: boolean }): IPAMStore {
           world.seen.unclaimed++;
         const result = await answer(String(property), async () => {
           const found: unknown = await Reflect.apply(method, target, args);
+          const [kind, object] = args as [string, IPAMBlock];
+          if (property === "update" && kind === "block" && isOk(found)) judgeWrite(world, life, object);
           return found;
         });
         return life.isDead ? await never : result;
       };
     },
   });
+}
+
+function isOk(outcome: unknown): boolean {
+  return typeof outcome === "object" && outcome !== null && "kind" in outcome && outcome.kind === "ok";
 }
 
 /** Mostly one address of one family or both, at times several, or a certain one. */
@@ -188,6 +260,7 @@ async function runHost(world: World, node: string, rounds: number): Promise<void
     const abort = new AbortController();
     if (scheduler.random() < 0.1) void scheduler.pause().then(() => abort.abort(new Error("hung up")));
     doubtful.add(handleID);
+    if (more.addresses !== undefined) world.named.add(handleID);
     try {
       const attributes = { node, pod: handleID };
       const got = await allocator.assign({ handleID, attributes, families, ...more }, abort.signal);
@@ -223,7 +296,7 @@ async function runHost(world: World, node: string, rounds: number): Promise<void
   };
 
   for (let life = 0; life < 2; life++) {
-    const state = { isDead: false };
+    const state: Life = { isDead: false, releasedMs: new Map() };
     const killed = Promise.withResolvers<void>();
     const allocator = createAllocator({
       store: faulty(world, state),
@@ -232,6 +305,7 @@ async function runHost(world: World, node: string, rounds: number): Promise<void
       random: scheduler.random,
       nodeName: node,
       isResident: true,
+      cooldownMs: world.cooldownMs,
     });
     const recover = async (): Promise<void> => {
       for (const handleID of [...doubtful]) {
@@ -300,11 +374,12 @@ async function countHandle(store: MemoryStore, handleID: string, cidr: string, c
   }
 }
 
-async function borrow({ store }: World, name: string, handleID: string): Promise<string | undefined> {
+async function borrow({ store, clock, settings }: World, name: string, handleID: string): Promise<string | undefined> {
   for (;;) {
     const block = await store.get("block", name);
     if (block === undefined) return undefined;
-    const taken = assign(block.spec, { handleID, attributes: { node: "calico" }, count: 1 });
+    const thawed = thaw(block.spec, clock.nowMs(), settings.ipCooldownMs);
+    const taken = assign(thawed, { handleID, attributes: { node: "calico" }, count: 1 });
     const [ordinal] = taken.ordinals;
     if (ordinal === undefined) return undefined;
     await countHandle(store, handleID, block.spec.cidr, 1);
@@ -314,11 +389,18 @@ async function borrow({ store }: World, name: string, handleID: string): Promise
   }
 }
 
-async function giveBack({ store }: World, name: string, handleID: string): Promise<void> {
+async function giveBack({ store, clock, settings }: World, name: string, handleID: string): Promise<void> {
   for (;;) {
     const block = await store.get("block", name);
     if (block === undefined) throw new Error("a block with an address in it is gone");
-    const freed = nextRevision(release(block.spec, ordinalsOfHandle(block.spec, handleID)));
+    const nowMs = clock.nowMs();
+    const ordinals = ordinalsOfHandle(block.spec, handleID);
+    // It keeps its own releases in the block wherever that is set: it knows nothing of our look at the schema.
+    const released =
+      settings.ipCooldownMs > 0
+        ? cool(block.spec, ordinals, { nowMs, byAddress: new Set() })
+        : release(block.spec, ordinals);
+    const freed = nextRevision(thaw(released, nowMs, settings.ipCooldownMs));
     const isDead = freed.affinity === undefined && isEmptyBlock(freed);
     const written = { ...block, spec: freed };
     const outcome = isDead ? await store.delete("block", block) : await store.update("block", written);
@@ -355,19 +437,24 @@ async function claim({ store, clock }: World, cidr: CIDR): Promise<void> {
 
 describe("createAllocator()", () => {
   it("gives no address twice and loses none, with many hosts, faults, crashes, thieves and another plugin", async () => {
-    const kept = { blocks: 0, assigned: 0, borrowed: 0, unclaimed: 0, limited: 0 };
+    const kept = { blocks: 0, assigned: 0, borrowed: 0, unclaimed: 0, limited: 0, passedOver: 0, cooling: 0 };
     await fc.assert(
       fc.asyncProperty(fc.integer(), async (seed) => {
         const world = makeWorld(seed);
         const work = [runCalico(world, 15), ...["a", "b", "c"].map((name) => runHost(world, `node-${name}`, 12))];
-        await world.scheduler.run(Promise.all(work), () => expectSound(world.store));
+        await world.scheduler.run(Promise.all(work), () => {
+          remember(world);
+          expectSound(world.store);
+        });
         const blocks = world.store.all("block");
-        const taken = blocks.flatMap(({ spec }) => spec.attributes.map((a) => a.handle_id ?? ""));
+        const taken = blocks.flatMap(({ spec }) => spec.attributes.flatMap((a) => a.handle_id ?? []));
         // What is left is what the other plugin kept.
         expect([...new Set(taken)].sort()).toEqual([...new Set(world.holders.values())].sort());
         expect(new Set(blocks.map((b) => formatCIDR(parseCIDR(b.spec.cidr)))).size).toBe(blocks.length);
         kept.blocks += blocks.length;
-        for (const key of ["assigned", "borrowed", "unclaimed", "limited"] as const) kept[key] += world.seen[key];
+        kept.cooling += blocks.reduce((n, { spec }) => n + coolingCount(spec), 0);
+        for (const key of ["assigned", "borrowed", "unclaimed", "limited", "passedOver"] as const)
+          kept[key] += world.seen[key];
       }),
       { numRuns: Number(process.env["IPAM_SIM_RUNS"] ?? 12) },
     );

@@ -2,21 +2,24 @@
 import { setImmediate as turn } from "node:timers/promises";
 import type { AddressManager } from "../../cni/ports.ts";
 import type { IPAMBlockStatus } from "../../crds/ipam-block.ts";
+import { blockName } from "../../crds/names.ts";
 import type { Clock } from "../../lib/clock.ts";
 import { type CIDR, formatCIDR, ordinalOf, parseCIDR } from "../../net/cidr.ts";
 import type { Family } from "../../net/ip.ts";
 import type { ReleaseOp } from "../batch.ts";
 import { ordinalsOfHandle } from "../block.ts";
+import { checkBlock } from "../check-block.ts";
 import { IPAMError } from "../errors.ts";
 import { type HandleBlocks, settleBlocks } from "../handle.ts";
 import { checkHandleID } from "../handle-id.ts";
-import type { IPAMSources, IPAMStore } from "../ports.ts";
+import type { IPAMSettings, IPAMSources, IPAMStore } from "../ports.ts";
 import type { Allocation, AssignRequest } from "../types.ts";
 import { Assignment } from "./assignment.ts";
 import { allOf } from "./attempts.ts";
 import { checkedStore } from "./checked-store.ts";
 import { loadAffineBlock } from "./claims.ts";
 import { contradictionTo } from "./contradiction.ts";
+import type { BlockCommitter } from "./group-commit.ts";
 import { HandleWriter } from "./handles.ts";
 import { BlockStatusWriter } from "./status.ts";
 import { BlockSupply, type SupplyTools } from "./supply.ts";
@@ -33,6 +36,11 @@ export interface AllocatorOptions {
    * The process lives on: claim blocks before they are needed and fill block statuses. Off where it ends with its request.
    */
   readonly isResident?: boolean;
+  /**
+   * How long a resident process does not give an address again that it has seen being released, while there are others;
+   * 0: it does. Units: milliseconds, 30,000 by default.
+   */
+  readonly cooldownMs?: number;
   /** Failures of background work: claims in advance and statuses. */
   readonly onBackgroundError?: (error: unknown) => void;
 }
@@ -42,7 +50,7 @@ export interface Allocator extends AddressManager {
   warmUp(families: readonly Family[]): Promise<void>;
   /**
    * Reads this node's blocks again every few minutes until the signal aborts: a peer's write shows in no write of ours, and
-   * the status that an auditor reads would stay behind it. Never rejects.
+   * the status that an auditor reads would stay behind it. Frees what has cooled down in them. Never rejects.
    */
   refreshPeriodically(signal: AbortSignal): Promise<void>;
   /** Statuses of blocks as last seen, for metrics and reports. */
@@ -52,6 +60,8 @@ export interface Allocator extends AddressManager {
 }
 
 const REFRESH_MS = 300_000;
+/** Long enough for everybody to have heard of a pod's end, as AWS's plugin has found (its pull request 62). */
+const COOLDOWN_MS = 30_000;
 
 /** Assigns and releases a node's addresses. The agent and the standalone plugin both run this. */
 export function createAllocator(options: AllocatorOptions): Allocator {
@@ -65,6 +75,10 @@ class NodeAllocator implements Allocator {
   readonly #supply: BlockSupply;
   readonly #statuses: BlockStatusWriter;
   readonly #tools: SupplyTools;
+  /** Addresses of own blocks whose records name nobody, as last reported. */
+  readonly #nameless = new Map<string, number>();
+  /** As last heard. Each call asks before it does anything else. */
+  #settings: Pick<IPAMSettings, "ipCooldownMs" | "recordsReleases"> = { ipCooldownMs: 0, recordsReleases: false };
 
   constructor(options: AllocatorOptions) {
     const { clock, random, nodeName, sources } = options;
@@ -83,6 +97,8 @@ class NodeAllocator implements Allocator {
       onOwned: (committer) => this.#statuses.touch(committer),
       onBackgroundError,
       reservations: () => this.#supply.reservations,
+      cooldown: () => this.#settings,
+      cooldownMs: isResident ? (options.cooldownMs ?? COOLDOWN_MS) : 0,
       onBroken: (cidr, error) => this.#supply.noteBroken(cidr, error),
     };
     this.#tools = tools;
@@ -161,7 +177,7 @@ class NodeAllocator implements Allocator {
   }
 
   async warmUp(families: readonly Family[]): Promise<void> {
-    if (!(await this.#sources.settings()).datastoreReady) return;
+    if (!(await this.#readSettings()).datastoreReady) return;
     await labelOwned(this.#tools);
     await allOf(
       families.map(async (family) => {
@@ -184,9 +200,34 @@ class NodeAllocator implements Allocator {
       await clock.sleep(REFRESH_MS * (0.8 + 0.4 * random()), signal).catch(() => {});
       for (const committer of [...this.#supply.committers()]) {
         if (signal.aborted || !committer.isOwn) continue;
-        await committer.refresh().then(() => this.#statuses.touch(committer), onBackgroundError);
+        await this.#refresh(committer).catch(onBackgroundError);
       }
     }
+  }
+
+  async #refresh(committer: BlockCommitter): Promise<void> {
+    const { datastoreReady } = await this.#readSettings();
+    await committer.refresh();
+    this.#reportNameless(committer);
+    if (datastoreReady) await committer.thaw();
+    this.#statuses.touch(committer);
+  }
+
+  /** Once for each block and number of them. */
+  #reportNameless({ block, cidr }: BlockCommitter): void {
+    const findings = block === undefined ? [] : checkBlock(block.spec, this.#tools.clock.nowMs());
+    const lost = findings.reduce(
+      (n, finding) => n + (finding.kind === "namelessAttribute" ? finding.ordinals.length : 0),
+      0,
+    );
+    const key = formatCIDR(cidr);
+    if ((this.#nameless.get(key) ?? 0) === lost) return;
+    this.#nameless.set(key, lost);
+    if (lost === 0) return;
+    const what = `IPAMBlock ${blockName(cidr)} (${key}) has ${lost} ${lost === 1 ? "address" : "addresses"} that nobody holds and nobody will free`;
+    const why = "a Calico up to 3.32 or an old CRD has dropped their releasedAt";
+    const step = "set ipCooldownSeconds of IPAMConfig default to 0 until all are newer, and free them by hand";
+    this.#tools.onBackgroundError(new IPAMError("BrokenObject", `${what}: ${why}; ${step}`));
   }
 
   blockStatuses(): ReadonlyMap<string, IPAMBlockStatus> {
@@ -220,8 +261,15 @@ class NodeAllocator implements Allocator {
     }
   }
 
+  async #readSettings(): Promise<IPAMSettings> {
+    const settings = this.#sources.settings();
+    const read = settings instanceof Promise ? await settings : settings;
+    this.#settings = read;
+    return read;
+  }
+
   async #refuseWhileLocked(what: string): Promise<void> {
-    if ((await this.#sources.settings()).datastoreReady) return;
+    if ((await this.#readSettings()).datastoreReady) return;
     const why = "ClusterInformation default has datastoreReady false: somebody migrates the datastore";
     throw new IPAMError("NotReady", `Cannot ${what} on node ${this.#nodeName}: ${why}; try again when it is unlocked`);
   }

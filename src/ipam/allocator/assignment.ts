@@ -117,10 +117,10 @@ export class Assignment {
 
   async #assignFrom(grant: Grant): Promise<void> {
     const { handleID, attributes } = this.#request;
-    const { committer, count, affinity, ordinal } = grant;
+    const { committer, count, affinity, ordinal, mayCool = false } = grant;
     const where = { ...(affinity !== undefined && { affinity }), ...(ordinal !== undefined && { ordinal }) };
     try {
-      const op = { kind: "assign", handleID, attributes, count, ...where } as const;
+      const op = { kind: "assign", handleID, attributes, count, mayCool, ...where } as const;
       const result = await committer.submit(op, this.#signal);
       if (result.kind === "taken") {
         // What is remembered of a block may be old: only one that was just read says who has an address.
@@ -185,7 +185,9 @@ function takenError(grant: Grant, { owner }: Extract<BlockOpResult, { kind: "tak
   const who = pod === undefined ? "" : `, pod ${namespace}/${pod}`;
   const where = node === undefined ? "" : ` on node ${node}`;
   const holder =
-    owner.handle_id === undefined ? "was released a moment ago" : `is held by handle ${owner.handle_id}${who}${where}`;
+    owner.releasedAt !== undefined
+      ? `was released at ${owner.releasedAt} and cools down (ipCooldownSeconds of IPAMConfig default)`
+      : `is held by handle ${owner.handle_id ?? "(none)"}${who}${where}`;
   const what = `Address ${formatIP(ipAt(cidr, grant.ordinal ?? 0))} of block ${formatCIDR(cidr)} ${holder}`;
   const step = `ask for another one, or see kubectl get ipamblocks ${blockName(cidr)} -o yaml`;
   const held = block && heldAddresses(block.spec).find(({ ordinal }) => ordinal === grant.ordinal);

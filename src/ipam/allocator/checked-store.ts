@@ -1,23 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { IPAMBlock } from "../../crds/ipam-block.ts";
-import { type BlockFinding, checkBlock } from "../check-block.ts";
+import { damageOf } from "../check-block.ts";
 import { IPAMError } from "../errors.ts";
 import type { IPAMStore, StoredKind, StoredKinds } from "../ports.ts";
-
-/** Findings that make it impossible to say which addresses are free. The others are untidy, and no more. */
-const DAMAGE: ReadonlySet<BlockFinding["kind"]> = new Set<BlockFinding["kind"]>([
-  "sizeMismatch",
-  "attributeOutOfRange",
-  "duplicateFree",
-  "freeOutOfRange",
-  "freeButAllocated",
-]);
-
-/** What is wrong with a block that another writer broke; nothing when addresses may be assigned from it. */
-export function damageOf(block: IPAMBlock): readonly BlockFinding[] {
-  // The time matters to findings that are no damage.
-  return checkBlock(block.spec, 0).filter(({ kind }) => DAMAGE.has(kind));
-}
 
 /**
  * The store, but a damaged block is as good as one that cannot be parsed: reading it rejects with `BrokenObject`, so
@@ -43,7 +28,7 @@ function isBlock(object: StoredKinds[StoredKind]): object is IPAMBlock {
 }
 
 function refuseDamaged(block: IPAMBlock): void {
-  const [first, ...more] = damageOf(block);
+  const [first, ...more] = damageOf(block.spec);
   if (first === undefined) return;
   const { kind, ...where } = first;
   const others = more.length === 0 ? "" : ` and ${more.length} more findings`;

@@ -5,9 +5,10 @@ import { type CIDR, parseCIDR } from "../../net/cidr.ts";
 import { hostAffinity, nodeOfAffinity } from "../affinity.ts";
 import { freeCount } from "../block.ts";
 import { fnv1 } from "../candidates.ts";
+import { damageOf } from "../check-block.ts";
+import { thaw } from "../cooldown.ts";
 import { isInPools } from "../pools.ts";
 import type { Shortage } from "../shortage.ts";
-import { damageOf } from "./checked-store.ts";
 import type { BlockCommitter, CommitTools } from "./group-commit.ts";
 
 /** What is free elsewhere, for messages, is counted at most this often. */
@@ -50,7 +51,9 @@ export class Elsewhere {
 
   /** Addresses that can be had out of a block, without the reserved ones. */
   freeOf({ spec }: IPAMBlock): number {
-    return spec.deleted ? 0 : freeCount(spec, this.#tools.reservations().of(parseCIDR(spec.cidr)));
+    const { clock, cooldown, reservations } = this.#tools;
+    const thawed = thaw(spec, clock.nowMs(), cooldown().ipCooldownMs);
+    return spec.deleted ? 0 : freeCount(thawed, reservations().of(parseCIDR(spec.cidr)));
   }
 
   /** In an order that differs by node, so that nodes seldom reach for the same block. */
@@ -92,7 +95,7 @@ export class Elsewhere {
   #canLend(block: IPAMBlock, pools: readonly EffectiveIPPool[]): boolean {
     const isOther = block.spec.affinity !== hostAffinity(this.#tools.nodeName) && isLender(block);
     if (!isOther || !isInPools(parseCIDR(block.spec.cidr), pools)) return false;
-    return this.freeOf(block) > 0 && damageOf(block).length === 0;
+    return this.freeOf(block) > 0 && damageOf(block.spec).length === 0;
   }
 }
 

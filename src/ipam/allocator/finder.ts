@@ -7,11 +7,12 @@ import { blockOf, type CIDR, cidrCovers, formatCIDR, hostCIDR, parseCIDR } from 
 import type { IP } from "../../net/ip.ts";
 import { hostAffinity } from "../affinity.ts";
 import { blockCandidates, coveringPool, KnownBlocks } from "../candidates.ts";
+import { damageOf } from "../check-block.ts";
+import { coolingCount } from "../cooldown.ts";
 import { IPAMError } from "../errors.ts";
 import { isInPools } from "../pools.ts";
 import type { IPAMSettings, IPAMSources } from "../ports.ts";
 import { DEFAULT_BLOCK_LIMIT, type SearchTally, type ShortageReason, shortageError } from "../shortage.ts";
-import { damageOf } from "./checked-store.ts";
 import { type ClaimTools, claimBlock, loadAffineBlock } from "./claims.ts";
 import { Elsewhere } from "./elsewhere.ts";
 import { BlockCommitter, type CommitTools } from "./group-commit.ts";
@@ -42,6 +43,8 @@ const CANDIDATES_A_TURN = 4096;
 export class BlockFinder {
   readonly #tools: FinderTools;
   readonly #committers = new Map<string, BlockCommitter>();
+  /** Answers of `ownIn`, until a block comes or goes. */
+  #own = new WeakMap<readonly EffectiveIPPool[], readonly BlockCommitter[]>();
   /** Blocks being read or claimed right now, so that parallel claims reach for different ones. */
   readonly #busy = new Map<string, { readonly cidr: CIDR; readonly end: Promise<void> }>();
   /** Blocks found to be somebody else's, which the sources may not know yet. */
@@ -57,7 +60,8 @@ export class BlockFinder {
 
   committer(cidr: CIDR): BlockCommitter {
     const key = formatCIDR(cidr);
-    const found = this.#committers.get(key) ?? new BlockCommitter(this.#tools, cidr);
+    const onOwnerChange = (): unknown => (this.#own = new WeakMap());
+    const found = this.#committers.get(key) ?? new BlockCommitter(this.#tools, cidr, onOwnerChange);
     this.#committers.set(key, found);
     return found;
   }
@@ -68,8 +72,14 @@ export class BlockFinder {
 
   /** This node's blocks in these pools, in the order of their networks. */
   ownIn(pools: readonly EffectiveIPPool[]): readonly BlockCommitter[] {
+    const known = this.#own.get(pools);
+    if (known !== undefined) return known;
     const own = [...this.#committers.values()].filter(({ isOwn, cidr }) => isOwn && isInPools(cidr, pools));
-    return own.sort((a, b) => (a.cidr.network < b.cidr.network ? -1 : 1));
+    this.#own.set(
+      pools,
+      own.sort((a, b) => (a.cidr.network < b.cidr.network ? -1 : 1)),
+    );
+    return own;
   }
 
   /** Blocks of others in these pools with something to lend, as last seen. */
@@ -109,7 +119,9 @@ export class BlockFinder {
     if (mayBorrow && this.lendersIn(pools).length > 0) return "lenders";
     const survey = await this.#elsewhere.survey(pools, blocks);
     const { nodeName } = this.#tools;
-    throw shortageError({ nodeName, pools, owned: this.ownIn(pools).length, reason, ...survey });
+    const own = this.ownIn(pools);
+    const cooling = own.reduce((sum, { block }) => sum + (block === undefined ? 0 : coolingCount(block.spec)), 0);
+    throw shortageError({ nodeName, pools, owned: own.length, reason, cooling, ...survey });
   }
 
   /** The same for nobody in particular: takes nothing from anybody, and borrows nothing. */
@@ -267,7 +279,7 @@ export class BlockFinder {
   ): Promise<Found | undefined> {
     const { clock, nodeName, sources } = this.#tools;
     const inPools = blocks.filter(
-      (block) => isInPools(parseCIDR(block.spec.cidr), pools) && damageOf(block).length === 0,
+      (block) => isInPools(parseCIDR(block.spec.cidr), pools) && damageOf(block.spec).length === 0,
     );
     for (const { spec } of inPools) {
       const cidr = parseCIDR(spec.cidr);

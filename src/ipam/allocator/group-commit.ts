@@ -3,11 +3,13 @@ import type { IPAMBlock } from "../../crds/ipam-block.ts";
 import { blockName } from "../../crds/names.ts";
 import { type CIDR, formatCIDR } from "../../net/cidr.ts";
 import { hostAffinity } from "../affinity.ts";
-import { type BatchPlan, type BlockOp, type BlockOpResult, type Places, planBatch } from "../batch.ts";
+import { type BatchPlan, type BatchRules, type BlockOp, type BlockOpResult, type Places, planBatch } from "../batch.ts";
 import { freeCount } from "../block.ts";
+import { nextThawMs, thaw } from "../cooldown.ts";
 import { IPAMError } from "../errors.ts";
-import type { DeleteOutcome, IPAMStore, Refused, Reservations, UpdateOutcome } from "../ports.ts";
+import type { DeleteOutcome, IPAMSettings, IPAMStore, Refused, Reservations, UpdateOutcome } from "../ports.ts";
 import { attempts, type LoopTools, refusedError } from "./attempts.ts";
+import { CoolingAddresses } from "./cooling.ts";
 
 export interface CommitTools extends LoopTools {
   readonly store: IPAMStore;
@@ -18,6 +20,10 @@ export interface CommitTools extends LoopTools {
   readonly turn: () => Promise<void>;
   /** As last heard; the same object while nothing changes. */
   readonly reservations: () => Reservations;
+  /** As last heard. */
+  readonly cooldown: () => Pick<IPAMSettings, "ipCooldownMs" | "recordsReleases">;
+  /** How long this process remembers a release and does not give the address again; 0: not at all. Units: milliseconds. */
+  readonly cooldownMs: number;
   /** Hears of a stored block that is damaged. */
   readonly onBroken: (cidr: CIDR, error: IPAMError) => void;
 }
@@ -53,6 +59,7 @@ interface Waiter {
 export class BlockCommitter {
   readonly cidr: CIDR;
   readonly #tools: CommitTools;
+  readonly #onOwnerChange: () => void;
   readonly #queue: Waiter[] = [];
   #isRunning = false;
   #idleTask: (() => Promise<void>) | undefined;
@@ -61,14 +68,20 @@ export class BlockCommitter {
   #lastFree = 0;
   /** The reservations by which `#lastFree` was counted. */
   #countedBy: Reservations | undefined;
+  /** From when on there are more free ones, since they have cooled down in the block. Units: Unix milliseconds. */
+  #thawMs = Number.POSITIVE_INFINITY;
+  readonly #cooling: CoolingAddresses;
   #isOwn = false;
   #reserved = 0;
   /** Ends the wait for others that are on their way; absent while nothing waits. */
   #allHere: (() => void) | undefined;
 
-  constructor(tools: CommitTools, cidr: CIDR) {
+  /** @param onOwnerChange hears when the block has become this node's, or is so no longer */
+  constructor(tools: CommitTools, cidr: CIDR, onOwnerChange: () => void) {
     this.cidr = cidr;
     this.#tools = tools;
+    this.#onOwnerChange = onOwnerChange;
+    this.#cooling = new CoolingAddresses(tools.cooldownMs);
   }
 
   /** As far as known, this node may assign from the block. */
@@ -78,23 +91,44 @@ export class BlockCommitter {
 
   /** Free addresses that this node may assign as the owner and nobody waits for, by the block as last seen. */
   get free(): number {
-    return this.#isOwn ? this.#room : 0;
+    return this.#isOwn ? this.room : 0;
   }
 
   /** The same of a block of somebody else, which a node may borrow. */
   get lendable(): number {
-    return this.#isOwn ? 0 : this.#room;
+    return this.#isOwn ? 0 : this.room;
   }
 
-  get #room(): number {
+  /** The same, whoever owns it, without those that were released a moment ago. */
+  get rested(): number {
+    const room = this.room;
+    if (this.#cooling.isEmpty) return room;
+    const { clock, reservations } = this.#tools;
+    return room - this.#cooling.count(clock.nowMs(), reservations().of(this.cidr));
+  }
+
+  /** Since when the one rests that was released first; Infinity when all have rested. Units: Unix milliseconds. */
+  get coolingSinceMs(): number {
+    return this.#cooling.oldestMs;
+  }
+
+  /** Free addresses that nobody waits for, whoever owns the block. */
+  get room(): number {
     const reservations = this.#tools.reservations();
-    if (this.#block !== undefined && this.#countedBy !== reservations) this.#countFree(this.#block);
+    const isOld =
+      this.#countedBy !== reservations ||
+      (this.#thawMs !== Number.POSITIVE_INFINITY && this.#tools.clock.nowMs() >= this.#thawMs);
+    if (this.#block !== undefined && isOld) this.#countFree(this.#block);
     return this.#lastFree - this.#reserved;
   }
 
   #countFree({ spec }: IPAMBlock): void {
-    this.#countedBy = this.#tools.reservations();
-    this.#lastFree = spec.deleted ? 0 : freeCount(spec, this.#countedBy.of(this.cidr));
+    const { clock, cooldown, reservations } = this.#tools;
+    const { ipCooldownMs } = cooldown();
+    const thawed = thaw(spec, clock.nowMs(), ipCooldownMs);
+    this.#thawMs = nextThawMs(thawed, ipCooldownMs);
+    this.#countedBy = reservations();
+    this.#lastFree = spec.deleted ? 0 : freeCount(thawed, this.#countedBy.of(this.cidr));
   }
 
   /** The block as last seen, for reports. */
@@ -105,9 +139,14 @@ export class BlockCommitter {
   /** Takes over a block that was just read or written elsewhere, such as by a claim. */
   adopt(block: IPAMBlock | undefined): void {
     this.#block = block;
+    const wasOwn = this.#isOwn;
     this.#isOwn = block?.spec.affinity === hostAffinity(this.#tools.nodeName);
+    if (this.#isOwn !== wasOwn) this.#onOwnerChange();
     if (block === undefined) this.#lastFree = 0;
-    else this.#countFree(block);
+    else {
+      this.#cooling.show(block.spec, this.#tools.clock.nowMs());
+      this.#countFree(block);
+    }
   }
 
   /** Drops what was seen: the next write reads first. */
@@ -121,7 +160,7 @@ export class BlockCommitter {
    * @returns how many, at most `count`
    */
   reserve(count: number): number {
-    const kept = Math.max(0, Math.min(count, this.#room));
+    const kept = Math.max(0, Math.min(count, this.room));
     this.#reserved += kept;
     return kept;
   }
@@ -160,6 +199,14 @@ export class BlockCommitter {
   whenIdle(task: () => Promise<void>): void {
     this.#idleTask = task;
     this.#start();
+  }
+
+  /** Frees in the stored block what has cooled down, if anything has. Rejects as `submit` does. */
+  async thaw(): Promise<void> {
+    if (this.#block === undefined || !this.#isOwn) return;
+    const { spec } = this.#block;
+    const thawed = thaw(spec, this.#tools.clock.nowMs(), this.#tools.cooldown().ipCooldownMs);
+    if (thawed !== spec) await this.submit({ kind: "thaw" });
   }
 
   /** Reads the block again, in case others gave addresses back. */
@@ -218,7 +265,7 @@ export class BlockCommitter {
         waiters = dropAborted(waiters);
         if (waiters.length === 0) return;
         const block = this.#block ?? (await this.#read(waiters));
-        const plan = planBatch(block?.spec, waiters, this.#tools.reservations().of(this.cidr));
+        const plan = planBatch(block?.spec, waiters, this.#rules());
         const outcome = await this.#write(block, plan);
         if (outcome.kind === "ok") return this.#finish(waiters, plan, "object" in outcome ? outcome.object : undefined);
         this.#block = undefined;
@@ -237,6 +284,14 @@ export class BlockCommitter {
         waiter.settle(mayMove ? { kind: "notOurs" } : this.#errorFor(waiter, error));
       }
     }
+  }
+
+  #rules(): BatchRules {
+    const { clock, cooldown, cooldownMs, reservations } = this.#tools;
+    const nowMs = clock.nowMs();
+    const isReserved = reservations().of(this.cidr);
+    const isCooling = (ordinal: number): boolean => this.#cooling.has(ordinal, nowMs);
+    return { nowMs, ...cooldown(), ...(isReserved && { isReserved }), ...(cooldownMs > 0 && { isCooling }) };
   }
 
   async #read(waiters: readonly Waiter[]): Promise<IPAMBlock | undefined> {
@@ -279,7 +334,7 @@ export class BlockCommitter {
 
   #errorFor(waiter: Waiter, error: unknown): Error {
     const cause = error instanceof Error ? error : new Error(String(error));
-    if (waiter.op.kind === "release" || waiter.tried.length === 0) return cause;
+    if (waiter.op.kind !== "assign" || waiter.tried.length === 0) return cause;
     const what = `Cannot tell whether block ${formatCIDR(this.cidr)} took an address for handle ${waiter.op.handleID}`;
     const step = "release the handle when the API server answers again";
     return new IPAMError("Datastore", `${what}; ${step}`, { cause, mayHoldAddresses: true });
@@ -289,7 +344,7 @@ export class BlockCommitter {
 /** Waiters that hung up before anything was written for them leave; the others cannot be let go. */
 function dropAborted(waiters: readonly Waiter[]): readonly Waiter[] {
   return waiters.filter((waiter) => {
-    if (!waiter.signal?.aborted || waiter.tried.length > 0 || waiter.op.kind === "release") return true;
+    if (!waiter.signal?.aborted || waiter.tried.length > 0 || waiter.op.kind !== "assign") return true;
     const reason: unknown = waiter.signal.reason;
     waiter.settle(reason instanceof Error ? reason : new Error(String(reason)));
     return false;

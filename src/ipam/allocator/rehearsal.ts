@@ -3,10 +3,10 @@ import type { EffectiveIPPool } from "../../crds/ip-pool.ts";
 import type { IPAMBlock } from "../../crds/ipam-block.ts";
 import { cidrCovers, parseCIDR } from "../../net/cidr.ts";
 import { hostAffinity } from "../affinity.ts";
+import { damageOf } from "../check-block.ts";
 import { IPAMError } from "../errors.ts";
 import { isInPools } from "../pools.ts";
 import { type ShortageReason, shortageError } from "../shortage.ts";
-import { damageOf } from "./checked-store.ts";
 import { Elsewhere } from "./elsewhere.ts";
 import type { BlockFinder, FinderTools } from "./finder.ts";
 import { mayTakeOver } from "./takeover.ts";
@@ -70,7 +70,7 @@ export class Rehearsal {
   #isUsable(block: IPAMBlock, pools: readonly EffectiveIPPool[], mayTake: boolean): boolean {
     const { clock, nodeName } = this.#tools;
     const cidr = parseCIDR(block.spec.cidr);
-    if (!isInPools(cidr, pools) || this.#elsewhere.freeOf(block) === 0 || damageOf(block).length > 0) return false;
+    if (!isInPools(cidr, pools) || this.#elsewhere.freeOf(block) === 0 || damageOf(block.spec).length > 0) return false;
     if (block.spec.affinity === hostAffinity(nodeName)) return true;
     const fits = pools.some((pool) => pool.blockSize === cidr.prefixLength && cidrCovers(pool.cidr, cidr));
     return mayTake && fits && mayTakeOver(block, clock.nowMs());

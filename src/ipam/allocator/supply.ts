@@ -34,6 +34,8 @@ export interface Grant {
   readonly affinity?: string;
   /** The address was asked for by name. */
   readonly ordinal?: number;
+  /** Nothing else is free: the address may be one that was released a moment ago. */
+  readonly mayCool?: boolean;
 }
 
 /** Claims for one kind of need at once. */
@@ -72,6 +74,8 @@ export class BlockSupply {
   readonly #growths = new Map<string, Growth>();
   readonly #finder: BlockFinder;
   readonly #rehearsal: Rehearsal;
+  /** Pools chosen without a look at labels, by family and names, as long as the sources give the same list of pools. */
+  readonly #choices = new WeakMap<readonly EffectiveIPPool[], Map<string, readonly EffectiveIPPool[]>>();
   /** Findings about pools that were told already. */
   readonly #reported = new Set<string>();
   #reservations: Reservations = NO_RESERVATIONS;
@@ -178,6 +182,8 @@ export class BlockSupply {
     const stored = pools instanceof Promise ? await pools : pools;
     const all = need.isForAnyNamespace ? stored.map((pool) => ({ ...pool, namespaceSelector: "" })) : stored;
     const names = need.pools?.[family] ?? [];
+    const known = this.#choices.get(all)?.get(`${family} ${names.join()}`);
+    if (known !== undefined) return known;
     // Labels are asked for only where a selector asks: nearly everywhere all pools are for all.
     const inUse = selectorsInUse(names.length === 0 ? all : []);
     const nodeLabels = inUse.nodeSelector ? await sources.nodeLabels() : {};
@@ -192,6 +198,10 @@ export class BlockSupply {
       ...(namespaceLabels && { namespaceLabels }),
     });
     for (const finding of choice.findings) this.#report(finding);
+    if (inUse.nodeSelector || inUse.namespaceSelector) return choice.pools;
+    // Nothing but the pools has a say. The same array again lets others remember what they know of it, too.
+    const choices = this.#choices.get(all) ?? new Map<string, readonly EffectiveIPPool[]>();
+    this.#choices.set(all, choices.set(`${family} ${names.join()}`, choice.pools));
     return choice.pools;
   }
 
@@ -207,21 +217,13 @@ export class BlockSupply {
   }
 
   #reserveIn(pools: readonly EffectiveIPPool[], count: number): Grant | undefined {
-    const affinity = hostAffinity(this.#tools.nodeName);
-    for (const committer of this.#finder.ownIn(pools)) {
-      const kept = committer.free > 0 ? committer.reserve(count) : 0;
-      if (kept > 0) return { committer, count: kept, affinity };
-    }
-    return undefined;
+    const grant = reserveIn(this.#finder.ownIn(pools), count);
+    return grant && { ...grant, affinity: hostAffinity(this.#tools.nodeName) };
   }
 
   #borrowIn(pools: readonly EffectiveIPPool[], growth: Growth, count: number): Grant | undefined {
     if (this.#tools.clock.nowMs() >= growth.lendUntilMs) return undefined;
-    for (const committer of this.#finder.lendersIn(pools)) {
-      const kept = committer.reserve(count);
-      if (kept > 0) return { committer, count: kept };
-    }
-    return undefined;
+    return reserveIn(this.#finder.lendersIn(pools), count);
   }
 
   /** One for each choice of pools: what one request waits for helps every other with the same choice. */
@@ -276,6 +278,22 @@ export class BlockSupply {
     });
     track(growth, claim);
   }
+}
+
+/**
+ * Keeps places in the first block with an address that has rested; when no block has one, in the block with the address
+ * that was released first. To cool down is a wish, and no reason to claim another block: how many blocks a node owns
+ * depends on how many pods it has at a time, never on how fast they come and go.
+ */
+function reserveIn(committers: readonly BlockCommitter[], count: number): Grant | undefined {
+  let coolest: BlockCommitter | undefined;
+  for (const committer of committers) {
+    const { rested } = committer;
+    if (rested > 0) return { committer, count: committer.reserve(Math.min(count, rested)) };
+    const isCooler = coolest === undefined || committer.coolingSinceMs < coolest.coolingSinceMs;
+    if (committer.room > 0 && isCooler) coolest = committer;
+  }
+  return coolest && { committer: coolest, count: coolest.reserve(count), mayCool: true };
 }
 
 /** Counts a claim as long as it is under way, and tells those who wait when it ends. */

@@ -4,7 +4,7 @@ import type { IPAMBlock } from "../../crds/ipam-block.ts";
 import type { IPAMHandle } from "../../crds/ipam-handle.ts";
 import { type CIDR, cidrCovers, cidrFamily, parseCIDR } from "../../net/cidr.ts";
 import { nodeOfAffinity } from "../affinity.ts";
-import { checkBlock } from "../check-block.ts";
+import { damageOf } from "../check-block.ts";
 import { assignmentKey, heldAddresses, ownerOf } from "./addresses.ts";
 import { type BlockFacts, blockFacts, NO_POOL, planOwnership } from "./ownership.ts";
 import { SightingLog } from "./sightings.ts";
@@ -77,9 +77,7 @@ export class Census {
       return;
     }
     const facts = blockFacts(block, poolNameOf(parseCIDR(spec.cidr), this.#options.pools));
-    // An unreferenced owner record or a clock that is ahead leave no doubt about who holds what.
-    const harmless = new Set(["unreferencedAttribute", "releasedInFuture"]);
-    if (checkBlock(spec, this.#options.nowMs).some(({ kind }) => !harmless.has(kind))) {
+    if (damageOf(spec).length > 0) {
       this.#damaged.push(metadata.name);
       for (const { handle_id: handleID } of spec.attributes)
         if (handleID !== undefined) this.#spared.add(idOf(handleID));
