@@ -13,12 +13,6 @@ import { readCluster } from "./read-cluster.ts";
 import { isProblem, lookedAt, renderFindings, renderMended, renderPlan, reportOf } from "./report.ts";
 
 const DEFAULT_WAIT_MS = 2000;
-/**
- * A leaked address may still be used by a sandbox whose pod was deleted by force. Its node's agent says so within two of
- * its sweeps of 20 s; an address that looks leaked for less is not freed. Units: milliseconds.
- */
-export const LEAK_WAIT_MS = 60_000;
-
 export const command: Command = defineCommand({
   usage: `gingham ipam check: what is wrong with addresses, blocks, handles and claims
 
@@ -71,14 +65,7 @@ async function lookTwice(
   }
   await context.clock.sleep(waitMs);
   const snapshot = await readCluster(client, context.clock, wanted);
-  return { snapshot, findings: persistent(before, audit(snapshot)).map((finding) => ripe(finding, waitMs)) };
-}
-
-/** Leaks that were not watched for long enough have no fix yet. */
-function ripe(finding: Finding, waitMs: number): Finding {
-  if (finding.fix?.kind !== "freeLeak" || waitMs >= LEAK_WAIT_MS) return finding;
-  const { fix: _fix, ...rest } = finding;
-  return rest;
+  return { snapshot, findings: persistent(before, audit(snapshot, waitMs)) };
 }
 
 async function fix(

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { readFile } from "node:fs/promises";
 import { audit } from "../../ipam/audit/audit.ts";
-import { KEEP_TEXT } from "../../ipam/audit/check-addresses.ts";
+import { KEEP_TEXT, LEAK_REST_MS } from "../../ipam/audit/check-addresses.ts";
 import type { Finding } from "../../ipam/audit/finding.ts";
 import { type RecordedAddress, recordedAddresses, stateOf } from "../../ipam/audit/recorded.ts";
 import { isDamaged, liveBlocks, type Snapshot, viewOfSnapshot } from "../../ipam/audit/snapshot.ts";
@@ -17,7 +17,6 @@ import { formatIP, type IP } from "../../net/ip.ts";
 import { type Command, type CommandContext, defineCommand, EXIT } from "../command.ts";
 import { RefusedError, UsageError } from "../errors.ts";
 import { parseAddress } from "./addresses.ts";
-import { LEAK_WAIT_MS } from "./check.ts";
 import { readCluster } from "./read-cluster.ts";
 import { parseReport } from "./report.ts";
 
@@ -51,13 +50,17 @@ Each address is released with its handle and sequence number: if it was given ag
           `${path} is of cluster ${clusterGUID || "without GUID"}, this is ${guid || "without GUID"}; --force releases all the same`,
         );
       const ageMs = snapshot.takenMs - timeMs;
-      if (!force && ageMs < LEAK_WAIT_MS) {
-        const left = Math.ceil((LEAK_WAIT_MS - ageMs) / 1000);
+      if (!force && ageMs < LEAK_REST_MS) {
+        const left = Math.ceil((LEAK_REST_MS - ageMs) / 1000);
         throw new RefusedError(
           `${path} is ${Math.floor(ageMs / 1000)} s old: a sandbox may still use what looks leaked; try again in ${left} s`,
         );
       }
-      return await carryOut(tools, { held: stillLeaked(report.leaks, audit(snapshot)), unhandled: [] }, context);
+      return await carryOut(
+        tools,
+        { held: stillLeaked(report.leaks, audit(snapshot, LEAK_REST_MS)), unhandled: [] },
+        context,
+      );
     }
     const records = handle === undefined ? recordsOf(addresses, snapshot, context) : recordsOfHandle(handle, snapshot);
     if (handle !== undefined && records.length === 0)

@@ -126,14 +126,21 @@ const STATE_TEXT: Readonly<Record<AddressStory["state"], string>> = {
   windows: "kept for Windows",
   free: "free",
   noBlock: "free: nobody has claimed a block with it",
+  broken: "in use, by an owner record that is not there",
 };
 
 export function renderStory(story: AddressStory, style: Style): string {
   const { block, pool, state, verdict, reportedBy } = story;
-  const paint = state === "held" ? style.good : state === "nameless" ? style.bad : (text: string): string => text;
+  const isUnknown = block === undefined && pool === undefined;
+  const paint =
+    state === "held"
+      ? style.good
+      : state === "nameless" || state === "broken"
+        ? style.bad
+        : (text: string): string => text;
   const facts: (readonly [string, string])[] = [
     ["Address", style.bold(story.address)],
-    ["State", paint(STATE_TEXT[state])],
+    ["State", paint(isUnknown ? "unknown here" : STATE_TEXT[state])],
     [
       "Pool",
       pool === undefined ? "none holds it" : `${pool.name} ${pool.cidr}${pool.isEnabled ? "" : ", not enabled"}`,

@@ -12,15 +12,17 @@ import type { Snapshot } from "./snapshot.ts";
  *
  * Holds what `calicoctl ipam check` finds (calico-interop 7.3) and more. A single look also sees work in progress: keep
  * what a second one still finds, see `persistent`.
+ *
+ * @param watchedMs for how long an earlier look has found the same: what may be somebody's work has a fix only then
  */
-export function audit(snapshot: Snapshot): readonly Finding[] {
+export function audit(snapshot: Snapshot, watchedMs = 0): readonly Finding[] {
   return [
     ...unreadable(snapshot),
     ...checkBlocks(snapshot),
     ...checkPools(snapshot),
-    ...checkClaims(snapshot),
-    ...checkHandles(snapshot),
-    ...checkAddresses(snapshot),
+    ...checkClaims(snapshot, watchedMs),
+    ...checkHandles(snapshot, watchedMs),
+    ...checkAddresses(snapshot, watchedMs),
     ...general(snapshot),
   ].sort(compareFindings);
 }

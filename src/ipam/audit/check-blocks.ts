@@ -3,9 +3,12 @@ import type { IPAMBlock } from "../../crds/ipam-block.ts";
 import { blockName } from "../../crds/names.ts";
 import { ipAt, parseCIDR } from "../../net/cidr.ts";
 import { formatIP } from "../../net/ip.ts";
-import { type BlockFinding, checkBlock } from "../check-block.ts";
+import { type BlockFinding, checkBlock, damageOf } from "../check-block.ts";
 import type { Finding } from "./finding.ts";
 import { liveBlocks, type Snapshot } from "./snapshot.ts";
+
+/** Contradictions of a block that are told one by one. */
+const SHOWN = 5;
 
 /** Each block by itself. */
 export function checkBlocks(snapshot: Snapshot): readonly Finding[] {
@@ -13,34 +16,38 @@ export function checkBlocks(snapshot: Snapshot): readonly Finding[] {
 }
 
 function invariants(block: IPAMBlock, nowMs: number): readonly Finding[] {
-  return checkBlock(block.spec, nowMs).flatMap((finding) => findingsOf(block, finding));
+  const broken = damageOf(block.spec);
+  const others = checkBlock(block.spec, nowMs).flatMap((finding) => untidiness(block, finding));
+  if (broken.length === 0) return others;
+  const texts = broken.flatMap((finding) => damageText(finding, block) ?? []);
+  const more = texts.length > SHOWN ? `; and ${texts.length - SHOWN} more` : "";
+  const { name } = block.metadata;
+  const damaged: Finding = {
+    code: "damagedBlock",
+    severity: "error",
+    object: { kind: "IPAMBlock", name },
+    reason: `nothing is assigned from this block or freed in it: ${texts.slice(0, SHOWN).join("; ")}${more}`,
+    nextStep: `find its writer, move its pods (delete them), then kubectl delete ipamblock ${name}`,
+    identity: "",
+  };
+  return [damaged, ...others];
 }
 
-function findingsOf(block: IPAMBlock, finding: BlockFinding): readonly Finding[] {
+/** What leaves no doubt about who holds what. */
+function untidiness(block: IPAMBlock, finding: BlockFinding): readonly Finding[] {
   const found = { object: { kind: "IPAMBlock", name: block.metadata.name }, identity: JSON.stringify(finding) };
-  switch (finding.kind) {
-    case "unreferencedAttribute": {
-      const reason = `owner record ${finding.index} is there, and no address points at it`;
-      const nextStep = "nothing: the next release from this block drops it";
-      return [{ ...found, code: finding.kind, severity: "warning", reason, nextStep }];
-    }
-    case "releasedInFuture": {
-      const reason = `owner record ${finding.index} was released at ${finding.releasedAt}, which is to come`;
-      const nextStep = "set the clock of the node that wrote it; its addresses stay unused until then";
-      return [{ ...found, code: finding.kind, severity: "warning", reason, nextStep }];
-    }
-    case "namelessAttribute":
-      return finding.ordinals.map((ordinal) => nameless(block, ordinal, found));
-    case "sizeMismatch":
-    case "attributeOutOfRange":
-    case "duplicateFree":
-    case "freeOutOfRange":
-    case "freeButAllocated": {
-      const reason = `${damageText(finding, block)}: nothing is assigned from this block or freed in it`;
-      const nextStep = `find its writer, move its pods (delete them), then kubectl delete ipamblock ${block.metadata.name}`;
-      return [{ ...found, code: "damagedBlock", severity: "error", reason, nextStep }];
-    }
+  if (finding.kind === "unreferencedAttribute") {
+    const reason = `owner record ${finding.index} is there, and no address points at it`;
+    const nextStep = "nothing: the next release from this block drops it";
+    return [{ ...found, code: finding.kind, severity: "warning", reason, nextStep }];
   }
+  if (finding.kind === "releasedInFuture") {
+    const reason = `owner record ${finding.index} was released at ${finding.releasedAt}, which is to come`;
+    const nextStep = "set the clock of the node that wrote it; its addresses stay unused until then";
+    return [{ ...found, code: finding.kind, severity: "warning", reason, nextStep }];
+  }
+  if (finding.kind !== "namelessAttribute") return [];
+  return finding.ordinals.map((ordinal) => nameless(block, ordinal, found));
 }
 
 function nameless({ spec }: IPAMBlock, ordinal: number, found: Pick<Finding, "object" | "identity">): Finding {
@@ -56,12 +63,8 @@ function nameless({ spec }: IPAMBlock, ordinal: number, found: Pick<Finding, "ob
   };
 }
 
-type Damage = Exclude<
-  BlockFinding,
-  { readonly kind: "unreferencedAttribute" | "releasedInFuture" | "namelessAttribute" }
->;
-
-function damageText(finding: Damage, { spec }: IPAMBlock): string {
+/** Undefined for what is no damage. */
+function damageText(finding: BlockFinding, { spec }: IPAMBlock): string | undefined {
   switch (finding.kind) {
     case "sizeMismatch":
       return `${finding.found} addresses are free or in use, ${spec.cidr} has ${finding.expected}`;
@@ -73,6 +76,10 @@ function damageText(finding: Damage, { spec }: IPAMBlock): string {
       return `ordinal ${finding.ordinal} in the list of free addresses is outside ${spec.cidr}`;
     case "freeButAllocated":
       return `${addressText(spec.cidr, finding.ordinal)} is in use, and in the list of free addresses`;
+    case "unreferencedAttribute":
+    case "releasedInFuture":
+    case "namelessAttribute":
+      return undefined;
   }
 }
 

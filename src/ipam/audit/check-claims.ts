@@ -9,45 +9,50 @@ import { isEmptyBlock } from "../block.ts";
 import type { AffinityRelease } from "../gc/types.ts";
 import { isGone } from "../gc/verdict.ts";
 import type { Finding, Fix } from "./finding.ts";
-import { isDamaged, lastWrittenMs, liveBlocks, type Snapshot, viewOfSnapshot } from "./snapshot.ts";
+import { isDamaged, liveBlocks, restMs, type Snapshot, viewOfSnapshot } from "./snapshot.ts";
 
 /** A claim is three writes; what is half done for longer than this is nobody's work. Units: milliseconds. */
 const CLAIM_REST_MS = 60_000;
 
 interface Claims {
   readonly snapshot: Snapshot;
+  readonly watchedMs: number;
   readonly blocks: ReadonlyMap<string, IPAMBlock>;
   readonly isNodeGone: (node: string) => boolean;
 }
 
 /** Claims against blocks, both against nodes, and what is half deleted. */
-export function checkClaims(snapshot: Snapshot): readonly Finding[] {
+export function checkClaims(snapshot: Snapshot, watchedMs: number): readonly Finding[] {
   const view = viewOfSnapshot(snapshot);
   const claims: Claims = {
     snapshot,
+    watchedMs,
     blocks: new Map(liveBlocks(snapshot).map((block) => [block.spec.cidr, block])),
     isNodeGone: (node) => isGone(node, view),
   };
   const live = snapshot.affinities.filter(({ spec }) => spec.deleted !== "true");
   return [
-    ...live.flatMap((affinity) => [...labels(affinity), ...wrongName(affinity), ...judge(affinity, claims)]),
+    ...live.flatMap((affinity) => {
+      const findings = [...wrongName(affinity), ...judge(affinity, claims)];
+      // What is mended otherwise gets its labels with that write, or goes away.
+      return findings.length > 0 ? findings : labels(affinity);
+    }),
     ...unclaimed(claims, live),
     ...tombstones(snapshot),
   ];
 }
 
-function judge(affinity: BlockAffinity, { snapshot, blocks, isNodeGone }: Claims): readonly Finding[] {
+function judge(affinity: BlockAffinity, { snapshot, watchedMs, blocks, isNodeGone }: Claims): readonly Finding[] {
   const { metadata, spec } = affinity;
   const object = { kind: "BlockAffinity", name: metadata.name };
   const identity = metadata.resourceVersion ?? "";
-  const writtenMs = lastWrittenMs(metadata);
-  const isAtRest = writtenMs !== undefined && snapshot.takenMs - writtenMs >= CLAIM_REST_MS;
+  const isAtRest = restMs(metadata, snapshot.takenMs, watchedMs) >= CLAIM_REST_MS;
   const type = spec.type || "host";
   const block = blocks.get(spec.cidr);
   // Load balancers' claims are mended by their controller.
   const mend = (fix: Fix): Pick<Finding, "fix" | "nextStep"> => {
     if (type !== "host") return { nextStep: "see kube-controllers, whose claim this is" };
-    if (!isAtRest) return { nextStep: "wait a minute: a claim may be at work" };
+    if (!isAtRest) return { nextStep: "a claim may be at work: gingham ipam check --fix --wait 1m" };
     return { fix, nextStep: "gingham ipam check --fix" };
   };
   const release = (why: AffinityRelease["why"], own?: IPAMBlock): Fix => ({

@@ -5,7 +5,7 @@ import { WINDOWS_RESERVED_HANDLE } from "../block.ts";
 import type { HandleBlocks } from "../handle.ts";
 import { countsText, type Finding } from "./finding.ts";
 import { recordedAddresses } from "./recorded.ts";
-import { isDamaged, lastWrittenMs, liveBlocks, type Snapshot } from "./snapshot.ts";
+import { isDamaged, liveBlocks, restMs, type Snapshot } from "./snapshot.ts";
 
 /**
  * A handle is written before the block when an address is taken, so a handle that counts too much may be an ADD between
@@ -14,7 +14,7 @@ import { isDamaged, lastWrittenMs, liveBlocks, type Snapshot } from "./snapshot.
 export const HANDLE_REST_MS: number = 10 * 60_000;
 
 /** Handles against the blocks, which are the truth. */
-export function checkHandles(snapshot: Snapshot): readonly Finding[] {
+export function checkHandles(snapshot: Snapshot, watchedMs: number): readonly Finding[] {
   const truth = truthOf(snapshot);
   const findings: Finding[] = [];
   const seen = new Set<string>();
@@ -24,7 +24,7 @@ export function checkHandles(snapshot: Snapshot): readonly Finding[] {
     seen.add(id);
     // A damaged block may hold what the handle counts.
     if (handle.spec.deleted || truth.inDoubt.has(id)) continue;
-    findings.push(...judge(handle, truth.counts.get(id) ?? {}, snapshot.takenMs));
+    findings.push(...judge(handle, truth.counts.get(id) ?? {}, restMs(handle.metadata, snapshot.takenMs, watchedMs)));
   }
   for (const [handleID, counts] of truth.counts) {
     if (!seen.has(handleID) && !truth.inDoubt.has(handleID)) findings.push(missing(handleID, counts, byName));
@@ -53,7 +53,7 @@ function truthOf(snapshot: Snapshot): {
   return { counts, inDoubt };
 }
 
-function judge(handle: IPAMHandle, actual: HandleBlocks, nowMs: number): readonly Finding[] {
+function judge(handle: IPAMHandle, actual: HandleBlocks, restedMs: number): readonly Finding[] {
   const { metadata, spec } = handle;
   const object = { kind: "IPAMHandle", name: metadata.name };
   const identity = metadata.resourceVersion ?? "";
@@ -63,11 +63,10 @@ function judge(handle: IPAMHandle, actual: HandleBlocks, nowMs: number): readonl
     const nextStep = `kubectl delete ipamhandle ${metadata.name}`;
     findings.push({ code: "wrongName", severity: "error", object, reason, nextStep, identity });
   }
-  const writtenMs = lastWrittenMs(metadata);
-  const isAtRest = writtenMs !== undefined && nowMs - writtenMs >= HANDLE_REST_MS;
+  const isAtRest = restedMs >= HANDLE_REST_MS;
   const whenFixed = isAtRest
     ? "gingham ipam check --fix"
-    : `wait: an ADD may be at work; gingham ipam check --fix mends it ${HANDLE_REST_MS / 60_000} minutes after its last write`;
+    : `an ADD may be at work; if it stays: gingham ipam check --fix --wait ${HANDLE_REST_MS / 60_000}m`;
   if (Object.keys(actual).length === 0) {
     const { name, resourceVersion = "" } = metadata;
     const orphan = { name, handleID: spec.handleID, resourceVersion };

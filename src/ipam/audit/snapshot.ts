@@ -71,14 +71,17 @@ export function isDamaged({ spec }: IPAMBlock): boolean {
 }
 
 /**
- * When an object was last written, by its managed fields; undefined when the server keeps none: then nobody can tell.
+ * For how long an object has certainly not been written: since the last of its managed fields, or since its creation when
+ * it is still of the first generation, or as long as somebody has watched it. Units: milliseconds.
  *
- * Units: Unix milliseconds. Source: Kubernetes API reference, ManagedFieldsEntry.
+ * Source: Kubernetes API reference, ObjectMeta and ManagedFieldsEntry.
  */
-export function lastWrittenMs(metadata: ObjectMeta): number | undefined {
-  const { managedFields } = metadata as { readonly managedFields?: readonly { readonly time?: string }[] };
-  const times = (managedFields ?? []).map(({ time }) => Date.parse(time ?? "")).filter((ms) => !Number.isNaN(ms));
-  return times.length === 0 ? undefined : Math.max(...times);
+export function restMs(metadata: ObjectMeta, nowMs: number, watchedMs: number): number {
+  const { managedFields = [] } = metadata as { readonly managedFields?: readonly { readonly time?: string }[] };
+  const times = managedFields.map(({ time }) => Date.parse(time ?? "")).filter((ms) => !Number.isNaN(ms));
+  if (times.length === 0 && metadata.generation === 1) times.push(Date.parse(metadata.creationTimestamp ?? ""));
+  const ageMs = times.length === 0 ? Number.NaN : nowMs - Math.max(...times);
+  return Number.isNaN(ageMs) ? watchedMs : Math.max(ageMs, watchedMs);
 }
 
 /** Networks in the order of their addresses, IPv4 first. */

@@ -15,8 +15,8 @@ import { isDamaged, liveBlocks, poolAround, type Snapshot, viewOfSnapshot } from
 /** Everything that the cluster knows of one address. */
 export interface AddressStory {
   readonly address: string;
-  /** `noBlock`: nobody has claimed the block that it would be in. */
-  readonly state: RecordState | "free" | "noBlock";
+  /** `noBlock`: nobody has claimed the block that it would be in. `broken`: its owner record is not there. */
+  readonly state: RecordState | "free" | "noBlock" | "broken";
   readonly pool?: { readonly name: string; readonly cidr: string; readonly isEnabled: boolean };
   readonly block?: {
     readonly name: string;
@@ -64,7 +64,7 @@ export function storyOf(ip: IP, snapshot: Snapshot): AddressStory {
   const record = block && recordedAddresses(block).find((recorded) => recorded.ip === ip);
   return {
     address,
-    state: record === undefined ? (block === undefined ? "noBlock" : "free") : stateOf(record.attribute),
+    state: record === undefined ? stateWithout(block, ip) : stateOf(record.attribute),
     ...(pool !== undefined && { pool: { name: pool.name, cidr: formatCIDR(pool.cidr), isEnabled: pool.enabled } }),
     ...(block !== undefined && { block: blockStory(block, ip, snapshot) }),
     ...(record !== undefined && recordStory(record, snapshot)),
@@ -86,6 +86,11 @@ export function blockAround(snapshot: Pick<Snapshot, "blocks">, ip: IP): IPAMBlo
   return liveBlocks(snapshot)
     .filter(({ spec }) => cidrContains(parseCIDR(spec.cidr), ip))
     .sort((a, b) => parseCIDR(b.spec.cidr).prefixLength - parseCIDR(a.spec.cidr).prefixLength)[0];
+}
+
+function stateWithout(block: IPAMBlock | undefined, ip: IP): AddressStory["state"] {
+  if (block === undefined) return "noBlock";
+  return block.spec.allocations[ordinalOf(parseCIDR(block.spec.cidr), ip)] === null ? "free" : "broken";
 }
 
 function blockStory(block: IPAMBlock, ip: IP, snapshot: Snapshot): NonNullable<AddressStory["block"]> {

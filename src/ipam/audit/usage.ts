@@ -114,7 +114,7 @@ function blockUsage(block: IPAMBlock, index: ReservationIndex, state: BlockAffin
 function poolUsage(pool: EffectiveIPPool, blocks: readonly BlockUsage[], networks: readonly CIDR[]): PoolUsage {
   const sum = (field: "inUse" | "cooling" | "reserved"): bigint => blocks.reduce((n, block) => n + block[field], 0n);
   // A reserved address that a block does not have yet is free as well.
-  const inBlocks = blocks.map(({ cidr }) => parseCIDR(cidr));
+  const inBlocks = apart(blocks.map(({ cidr }) => parseCIDR(cidr)));
   const reserved =
     sizeOf(clipped(networks, pool.cidr)) - inBlocks.reduce((n, b) => n + sizeOf(clipped(networks, b)), 0n);
   return {
@@ -134,12 +134,18 @@ function sumUp(total: bigint, inUse: number, cooling: number, reserved: bigint):
 
 /** The part of the networks that lies in one, without overlap. */
 function clipped(networks: readonly CIDR[], frame: CIDR): readonly CIDR[] {
-  const inside = networks.flatMap((network) => {
-    if (cidrCovers(network, frame)) return [frame];
-    return cidrCovers(frame, network) ? [network] : [];
-  });
-  const covered = new Set(overlapping(inside.map((cidr) => ({ cidr }))).map(([, inner]) => inner.cidr));
-  return inside.filter((cidr) => !covered.has(cidr));
+  return apart(
+    networks.flatMap((network) => {
+      if (cidrCovers(network, frame)) return [frame];
+      return cidrCovers(frame, network) ? [network] : [];
+    }),
+  );
+}
+
+/** The networks without those that lie in another one of them. */
+function apart(networks: readonly CIDR[]): readonly CIDR[] {
+  const inner = new Set(overlapping(networks.map((cidr) => ({ cidr }))).map(([, { cidr }]) => cidr));
+  return networks.filter((cidr) => !inner.has(cidr));
 }
 
 function sizeOf(networks: readonly CIDR[]): bigint {
