@@ -9,6 +9,8 @@ export interface AgentMetrics {
   cniRequest(command: string, code: number, durationMs: number): void;
   /** Addresses of this node that were freed, since neither a record nor a pod has them. */
   collected(addresses: number): void;
+  /** Blocks of this node that are left alone because they are damaged, by name: all of them, each time. */
+  damaged(blocks: Iterable<string>): void;
   readonly contentType: string;
   /** Everything, in Prometheus' text format. */
   text(): Promise<string>;
@@ -59,6 +61,12 @@ export function createMetrics(nodeName: string): AgentMetrics {
     help: "Leaked addresses of this node that its agent freed",
     registers,
   });
+  const damaged = new Gauge({
+    name: "gingham_ipam_damaged_blocks",
+    help: "Blocks of this node that are left alone because they contradict themselves or cannot be read, each with value 1",
+    labelNames: ["block"],
+    registers,
+  });
   return {
     felix: createFelixMetrics(registry),
     cniRequest: (given, code, durationMs) => {
@@ -68,6 +76,10 @@ export function createMetrics(nodeName: string): AgentMetrics {
       cniDuration.observe({ command }, durationMs / 1000);
     },
     collected: (addresses) => collected.inc(addresses),
+    damaged: (blocks) => {
+      damaged.reset();
+      for (const block of blocks) damaged.set({ block }, 1);
+    },
     contentType: registry.contentType,
     text: async () => await registry.metrics(),
   };

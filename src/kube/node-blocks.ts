@@ -5,6 +5,7 @@ import { NODES } from "../crds/core.ts";
 import { InvalidObjectError } from "../crds/errors.ts";
 import { IPAM_BLOCKS, type IPAMBlock } from "../crds/ipam-block.ts";
 import { blockName } from "../crds/names.ts";
+import { damageOf } from "../ipam/check-block.ts";
 import type { IPAMSources } from "../ipam/ports.ts";
 import { parseCIDR } from "../net/cidr.ts";
 import { formatIP } from "../net/ip.ts";
@@ -14,32 +15,51 @@ import { NotFoundError } from "./errors.ts";
 const PAGE_SIZE = 100;
 const TIMEOUT_MS = 60_000;
 
-/** A node's blocks: its own by name, as its affinities tell, so that a look costs what the node has and no more. */
+/**
+ * A node's blocks: its own by name, as its affinities tell, so that a look costs what the node has and no more.
+ *
+ * @param onDamaged hears after each look which of the node's own blocks are damaged: by name, and why
+ */
 export function nodeBlocks(
   client: KubeClient,
   sources: IPAMSources,
   nodeName: string,
-  onInvalid: (error: unknown) => void,
+  onDamaged: (damaged: ReadonlyMap<string, string>) => void,
 ): NodeBlocks {
-  async function* own(signal: AbortSignal): AsyncGenerator<IPAMBlock> {
-    for (const { spec } of await sources.ownAffinities()) {
+  async function* own(names: ReadonlySet<string>, signal: AbortSignal): AsyncGenerator<IPAMBlock | InvalidObjectError> {
+    for (const name of names) {
       try {
-        yield await client.get(IPAM_BLOCKS, blockName(parseCIDR(spec.cidr)), { signal });
+        yield await client.get(IPAM_BLOCKS, name, { signal });
       } catch (error) {
-        if (error instanceof InvalidObjectError) onInvalid(error);
+        if (error instanceof InvalidObjectError) yield error;
         else if (!(error instanceof NotFoundError)) throw error;
       }
     }
   }
-  async function* all(signal: AbortSignal): AsyncGenerator<IPAMBlock> {
+  async function* all(signal: AbortSignal): AsyncGenerator<IPAMBlock | InvalidObjectError> {
     for await (const page of client.listPages(IPAM_BLOCKS, { limit: PAGE_SIZE, signal, timeoutMs: TIMEOUT_MS })) {
-      for (const error of page.invalid) onInvalid(error);
+      yield* page.invalid;
       yield* page.items;
     }
   }
+  async function* read(which: "own" | "all", signal: AbortSignal): AsyncGenerator<IPAMBlock> {
+    const names = new Set((await sources.ownAffinities()).map(({ spec }) => blockName(parseCIDR(spec.cidr))));
+    const damaged = new Map<string, string>();
+    for await (const block of which === "own" ? own(names, signal) : all(signal)) {
+      if (block instanceof InvalidObjectError) {
+        if (names.has(block.objectName)) damaged.set(block.objectName, block.message);
+        continue;
+      }
+      const { name } = block.metadata;
+      const kinds = new Set(damageOf(block.spec).map(({ kind }) => kind));
+      if (kinds.size > 0 && names.has(name)) damaged.set(name, [...kinds].join(", "));
+      yield block;
+    }
+    onDamaged(damaged);
+  }
   return {
     isReady: async () => (await sources.settings()).datastoreReady,
-    read: (which, signal) => (which === "own" ? own(signal) : all(signal)),
+    read,
     publishInUse: async (ips, signal) => {
       const text = ips.map(formatIP).sort().join();
       try {

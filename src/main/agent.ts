@@ -176,10 +176,13 @@ async function main(): Promise<void> {
     .then(() => sweepPeriodically(cni, SWEEP_INTERVAL_MS, stop.signal));
   if (config.collect !== "off") {
     const sources = sourcesOf(cache.ipamObjects(), nodeName);
-    const onInvalid = (err: unknown): void => ipamLog.warn({ err }, "A damaged block is left alone");
+    const onDamaged = (damaged: ReadonlyMap<string, string>): void => {
+      metrics.damaged(damaged.keys());
+      for (const [block, why] of damaged) ipamLog.warn({ block, why }, "A damaged block is left alone");
+    };
     const collector = new NodeCollector({
       cni: { ...cni, log: ipamLog },
-      blocks: nodeBlocks(client, sources, nodeName, onInvalid),
+      blocks: nodeBlocks(client, sources, nodeName, onDamaged),
       routed: () => routedAddresses(kernel.routes),
       isDryRun: config.collect === "dry-run",
       onFreed: (addresses) => metrics.collected(addresses),
