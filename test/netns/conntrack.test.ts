@@ -8,7 +8,7 @@ import { type ConntrackEntry, deleteConntrack, newConntrack } from "../../src/ne
 import { type ConntrackTuple, decodeConntrack, encodeConntrack } from "../../src/netlink/wire/conntrack.ts";
 import { AF_INET, AF_INET6, IPCTNL_MSG_CT_GET, NETLINK_NETFILTER } from "../../src/netlink/wire/constants.ts";
 import { createKernel } from "../../src/netlink/worker.ts";
-import { enterHost, Netns, planFor, sh } from "./netlink-fixture.ts";
+import { enterHost, ip, Netns, planFor, sh } from "./netlink-fixture.ts";
 
 const [ICMP, TCP, UDP, GRE, ICMPV6, SCTP, UNKNOWN] = [1, 6, 17, 47, 58, 132, 253] as const;
 const POD = "10.65.0.1";
@@ -107,6 +107,21 @@ describe("flush()", () => {
     make(entry([POD6, "2001:db8::7"]), entry(["2001:db8::7", "fd00:96::10"], {}, [POD6, "2001:db8::7"]));
     expect(await kernel.conntrack.flush([parseIP(POD6)])).toEqual({ kind: "flushed", entries: 2 });
     expect(entries()).toEqual(kept);
+  });
+
+  test("leaves the connections of an address alone while a link of the host has it, and only then", async () => {
+    const kept = make(entry([POD, "192.0.2.7"]), entry([POD6, "2001:db8::7"]));
+    const ips = [parseIP(POD), parseIP(POD6)];
+    ip(`route add ${POD}/32 dev up0`);
+    ip(`-6 route add ${POD6}/128 dev up0`);
+    expect(await kernel.conntrack.flush(ips)).toEqual({ kind: "flushed", entries: 0 });
+    expect(entries()).toEqual(kept);
+    // A fixed address that has moved to another node.
+    ip(`route replace ${POD}/32 via 192.0.2.254`);
+    ip(`-6 route replace ${POD6}/128 via 2001:db8::fe`);
+    expect(await kernel.conntrack.flush(ips)).toEqual({ kind: "flushed", entries: 2 });
+    ip(`route del ${POD}/32`);
+    ip(`-6 route del ${POD6}/128`);
   });
 
   test("serves many addresses of both families in one call", async () => {

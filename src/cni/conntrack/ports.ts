@@ -14,8 +14,8 @@ export type FlushOutcome =
 export interface Conntrack {
   /**
    * Deletes every entry that has one of the addresses as source or destination, in either direction: connections of a
-   * pod, to it, and through NAT to it. One pass through the table serves all addresses. An address to which the host has
-   * a route of its own is left out: it is a pod's again.
+   * pod, to it, and through NAT to it. One pass through the table serves all addresses. An address that the host
+   * routes to a link of its own is left out: it is a pod's again.
    *
    * @throws NetlinkError, DecodeError; some entries may be left
    */

@@ -90,7 +90,7 @@ export class KernelConntrack implements Conntrack {
     const count = readSysctl(["netfilter", "nf_conntrack_count"]);
     if (count === undefined) return { kind: "untracked", reason: "the kernel has no connection tracking loaded" };
     if (count === "0") return { kind: "flushed", entries: 0 };
-    const ips = new Set(released.filter((ip) => !this.#isRouted(ip)));
+    const ips = new Set(released.filter((ip) => !this.#isInUse(ip)));
     if (ips.size === 0) return { kind: "flushed", entries: 0 };
     let entries: ConntrackEntry[];
     try {
@@ -103,9 +103,11 @@ export class KernelConntrack implements Conntrack {
     return { kind: "flushed", entries: await this.#delete(this.#open(), entries) };
   }
 
-  /** Whether the host has a route to just this address. */
-  #isRouted(ip: IP): boolean {
-    return findRoute(this.#routes, hostCIDR(ip))?.dst.prefixLength === bitsOf(familyOf(ip));
+  /** Whether a pod of this host has the address. A route through another node says nothing of this node's entries. */
+  #isInUse(ip: IP): boolean {
+    const route = findRoute(this.#routes, hostCIDR(ip));
+    const isViaNode = route?.gateway !== undefined || route?.via !== undefined;
+    return route?.dst.prefixLength === bitsOf(familyOf(ip)) && !isViaNode;
   }
 
   #open(): Conn {
