@@ -24,6 +24,7 @@ export const CNI_CODE = {
   Wiring: 104,
   NotSupportedYet: 105,
   Rejected: 106,
+  CheckFailed: 107,
 } as const;
 
 export type CNICodeName = keyof typeof CNI_CODE;
@@ -111,7 +112,8 @@ export function toErrorObject(error: unknown, cniVersion: string): CNIErrorObjec
   return { cniVersion, code: CNI_CODE[codeNameOf(error)], msg, ...(details === "" ? {} : { details }) };
 }
 
-function codeNameOf(error: unknown): CNICodeName {
+/** Name of the CNI code with which an error is answered. */
+export function codeNameOf(error: unknown): CNICodeName {
   if (error instanceof CNIError) return isCodeName(error.code) ? error.code : "Internal";
   if (error instanceof GinghamError) return FOREIGN[error.code] ?? "Internal";
   if (error instanceof Error) {

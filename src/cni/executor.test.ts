@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { IPAMError } from "../ipam/errors.ts";
 import { FakeMachine, type FakeProcess } from "./fake-cni.ts";
 import { POOL_ANNOTATIONS } from "./pod-pools.ts";
-import type { AddressManager } from "./ports.ts";
+import type { AddressManager, WiringPlan } from "./ports.ts";
 
 // Typed, since Vitest's matchers are any.
 const containing = (words: string): unknown => expect.stringContaining(words);
@@ -211,8 +211,26 @@ describe("ADD", () => {
     expect(machine.addresses.held.map((held) => held.handleID)).toEqual(["k8s-pod-network.c2"]);
   });
 
-  it("refuses a configuration that was rendered for another node", async () => {
+  it("refuses a configuration that was rendered for another node, by name or by file", async () => {
     expect(parsed(await agent.call("ADD", { conf: { nodename: "node-b" } }))).toMatchObject({ code: 7 });
+    machine.nodeNameFiles.set("/var/lib/calico/nodename", "node-b");
+    const conf = { nodename_file: "/var/lib/calico/nodename" };
+    const msg = containing('nodename_file /var/lib/calico/nodename holds "node-b"');
+    expect(parsed(await agent.call("ADD", { conf }))).toMatchObject({ code: 7, msg });
+    expect((await agent.call("ADD", { conf: { ...conf, nodename: "node-a" } })).exitCode).toBe(0);
+    expect((await agent.call("ADD", { conf: { nodename_file: "/none" } })).exitCode).toBe(0);
+  });
+
+  it("makes as many queues as the configuration says", async () => {
+    const plans: WiringPlan[] = [];
+    const { wiring } = agent.cni;
+    const wire = (plan: WiringPlan) => {
+      plans.push(plan);
+      return wiring.wire(plan);
+    };
+    Object.assign(agent.cni, { wiring: { identifyNetns: (path: string) => wiring.identifyNetns(path), wire } });
+    await agent.call("ADD", { conf: { num_queues: 4 } });
+    expect(plans).toMatchObject([{ queues: 4 }]);
   });
 });
 
@@ -306,11 +324,6 @@ describe("DEL", () => {
 });
 
 describe("other commands", () => {
-  it.each(["CHECK", "GC", "STATUS"])("%s says that it is not supported yet", async (command) => {
-    const reply = parsed(await agent.call(command, { conf: { cniVersion: "1.1.0", prevResult: {} } }));
-    expect(reply).toMatchObject({ cniVersion: "1.1.0", code: 105, msg: containing("not supported yet") });
-  });
-
   it.each([
     ["CHECK", "0.3.1"],
     ["GC", "1.0.0"],

@@ -4,12 +4,16 @@ import { stringifyJSON } from "../lib/json.ts";
 import { formatIP } from "../net/ip.ts";
 import { keyOf } from "./attachment.ts";
 import { add } from "./commands/add.ts";
+import { check } from "./commands/check.ts";
 import type { CNI } from "./commands/cni.ts";
-import { del } from "./commands/del.ts";
-import { CancelledError, CNIError, toErrorObject } from "./errors.ts";
+import { type DelRequest, del } from "./commands/del.ts";
+import { gc } from "./commands/gc.ts";
+import { status } from "./commands/status.ts";
+import { CancelledError, toErrorObject } from "./errors.ts";
 import type { VerbEvent } from "./journal/types.ts";
-import { decodeNetConf, type NetConf, parseNetConf, parseNetwork } from "./netconf.ts";
+import { decodeNetConf, type NetConf, parseNetConf, parseNetwork, parseValidAttachments } from "./netconf.ts";
 import type { Logger } from "./ports.ts";
+import { type PrevResult, parsePrevResult } from "./prev-result.ts";
 import { type Call, type Env, parseCall, requireCommandIn } from "./protocol.ts";
 import { renderResult } from "./result.ts";
 import type { AttachmentID } from "./types.ts";
@@ -28,14 +32,22 @@ export interface Reply {
 export interface Task {
   readonly cniVersion: CNIVersion;
   readonly call: Call;
+  /** Container and interface are empty where a command has none. */
   readonly id: AttachmentID;
   /** What the configuration says of the node. */
   readonly nodeName?: string;
   /** Credentials that the configuration names, for a machine without an agent. */
   readonly kubeconfig?: string;
-  /** The whole configuration for ADD, which alone reads it. */
-  readonly conf?: NetConf;
+  readonly work: Work;
 }
+
+/** What a command needs besides the attachment. DEL needs no more, so that it goes through whatever is broken. */
+export type Work =
+  | { readonly verb: "ADD"; readonly conf: NetConf }
+  | { readonly verb: "DEL" }
+  | { readonly verb: "CHECK"; readonly conf: NetConf; readonly prevResult: PrevResult }
+  | { readonly verb: "GC"; readonly valid: readonly AttachmentID[] }
+  | { readonly verb: "STATUS"; readonly conf: NetConf };
 
 /** Checks a call. A reply comes back when there is nothing more to do: VERSION, and everything that is refused. */
 export function prepare(env: Env, stdin: string): { readonly reply: Reply } | { readonly task: Task } {
@@ -46,14 +58,27 @@ export function prepare(env: Env, stdin: string): { readonly reply: Reply } | { 
     requireCommandIn(call.command, parseVersion(raw["cniVersion"]));
     const { name: network, ...shared } = parseNetwork(raw);
     const id = { network, containerID: call.containerID, ifName: call.ifName };
-    const task = { ...shared, call, id };
-    if (call.command === "DEL") return { task };
-    if (call.command === "ADD") return { task: { ...task, conf: parseNetConf(raw) } };
-    throw new CNIError("NotSupportedYet", `${call.command} is not supported yet by gingham; use ADD, DEL and VERSION`);
+    return { task: { ...shared, call, id, work: parseWork(call.command, raw) } };
   } catch (error) {
     return { reply: fail(error, versionOf(stdin)) };
   }
 }
+
+function parseWork(verb: Work["verb"], raw: Readonly<Record<string, unknown>>): Work {
+  switch (verb) {
+    case "ADD":
+    case "STATUS":
+      return { verb, conf: parseNetConf(raw) };
+    case "CHECK":
+      return { verb, conf: parseNetConf(raw), prevResult: parsePrevResult(raw) };
+    case "GC":
+      return { verb, valid: parseValidAttachments(raw) };
+    case "DEL":
+      return { verb };
+  }
+}
+
+const NOTHING: Reply = { stdout: "", exitCode: 0, errorCode: 0 };
 
 /** A call that has ended, with what the journal tells of it. */
 type Ended = Reply & Pick<VerbEvent, "ips" | "stepsMs" | "message">;
@@ -64,6 +89,8 @@ export async function perform(cni: CNI, task: Task, signal?: AbortSignal): Promi
   const pod = call.args.pod;
   const start = cni.clock.nowNs();
   const { stdout, exitCode, errorCode, ...told } = await run(cni, task, signal);
+  // Asked every few seconds, it would push everything else out.
+  if (task.work.verb === "STATUS") return { stdout, exitCode, errorCode };
   cni.journal?.verb({
     atMs: Number(start / 1_000_000n),
     verb: call.command,
@@ -77,38 +104,57 @@ export async function perform(cni: CNI, task: Task, signal?: AbortSignal): Promi
 }
 
 async function run(cni: CNI, task: Task, signal?: AbortSignal): Promise<Ended> {
-  const { id, call, conf } = task;
+  const { id, call, work } = task;
+  const { verb } = work;
   const pod = call.args.pod;
-  const log = bind(cni.log, { op: call.command, ...id, ...(pod && { namespace: pod.namespace, pod: pod.name }) });
+  const log = bind(cni.log, { op: verb, ...id, ...(pod && { namespace: pod.namespace, pod: pod.name }) });
   const start = cni.clock.nowMs();
+  const durationMs = (): number => cni.clock.nowMs() - start;
+  const request = { id, netns: call.netns, ...(pod && { pod }) };
   try {
-    const request = { id, netns: call.netns, ...(pod && { pod }) };
-    if (conf === undefined) {
-      const outcome = await del(cni, request);
-      const fields = { durationMs: cni.clock.nowMs() - start, found: outcome.found };
-      const reply = { stdout: "", exitCode: 0, errorCode: 0 } as const;
-      if (outcome.kind === "deferred") {
-        const message = "DEL done, but the release waits for the datastore";
-        log.warn({ ...fields, err: outcome.error }, message);
-        return { ...reply, message: `${message}: ${describeError(outcome.error)}` };
+    switch (work.verb) {
+      case "ADD": {
+        const asked = call.asked === undefined ? {} : { asked: call.asked };
+        const { record, existed, stepsMs } = await add(cni, { ...request, ...asked, conf: work.conf }, signal);
+        const ips = record.result.ips.map(formatIP);
+        log.info({ ips, hostIface: record.hostIface, existed, stepsMs }, "ADD done");
+        return { ...succeed(renderResult(record.result, task.cniVersion)), ips: record.result.ips, stepsMs };
       }
-      log.info(fields, "DEL done");
-      return reply;
+      case "DEL":
+        return await runDel(cni, request, log, durationMs);
+      case "CHECK":
+        await check(cni, { ...request, ...work }, signal);
+        log.info({ durationMs: durationMs() }, "CHECK done");
+        return NOTHING;
+      case "GC": {
+        const summary = await gc(cni, { network: id.network, valid: work.valid }, signal);
+        log.info({ durationMs: durationMs(), ...summary }, "GC done");
+        return NOTHING;
+      }
+      case "STATUS":
+        await status(cni, work.conf);
+        return NOTHING;
     }
-    const { record, existed, stepsMs } = await add(
-      cni,
-      { ...request, conf, ...(call.asked !== undefined && { asked: call.asked }) },
-      signal,
-    );
-    const ips = record.result.ips.map(formatIP);
-    log.info({ ips, hostIface: record.hostIface, existed, stepsMs }, "ADD done");
-    return { ...succeed(renderResult(record.result, task.cniVersion)), ips: record.result.ips, stepsMs };
   } catch (error) {
-    const durationMs = cni.clock.nowMs() - start;
-    if (error instanceof CancelledError) log.warn({ durationMs, err: error }, `${call.command} cancelled`);
-    else log.error({ durationMs, err: error }, `${call.command} of ${keyOf(id)} failed`);
+    const fields = { durationMs: durationMs(), err: error };
+    if (error instanceof CancelledError) log.warn(fields, `${verb} cancelled`);
+    // Runtimes ask every few seconds, and tell people themselves.
+    else if (verb === "STATUS") log.debug(fields, "STATUS is bad");
+    else log.error(fields, verb === "GC" ? `GC of ${id.network} failed` : `${verb} of ${keyOf(id)} failed`);
     return { ...fail(error, task.cniVersion), message: describeError(error) };
   }
+}
+
+async function runDel(cni: CNI, request: DelRequest, log: Logger, durationMs: () => number): Promise<Ended> {
+  const outcome = await del(cni, request);
+  const fields = { durationMs: durationMs(), found: outcome.found };
+  if (outcome.kind === "deferred") {
+    const message = "DEL done, but the release waits for the datastore";
+    log.warn({ ...fields, err: outcome.error }, message);
+    return { ...NOTHING, message: `${message}: ${describeError(outcome.error)}` };
+  }
+  log.info(fields, "DEL done");
+  return NOTHING;
 }
 
 /** Checks and runs a call. Never rejects. */

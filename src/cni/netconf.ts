@@ -6,7 +6,7 @@ import type { Family } from "../net/ip.ts";
 import { type MAC, parseMAC } from "../net/mac.ts";
 import { checkCalicoKeys, unsupported } from "./calico-keys.ts";
 import { CNIError } from "./errors.ts";
-import type { DNS } from "./types.ts";
+import type { AttachmentID, DNS } from "./types.ts";
 import { type CNIVersion, parseVersion } from "./versions.ts";
 
 /** The plugin's part of a network configuration, checked. Source: calico-interop 3.2; CNI SPEC 1.1.0, Section 1. */
@@ -35,6 +35,7 @@ export interface NetConf {
 
 /** Source: linux drivers/net/veth.c, veth_get_num_queues. */
 const MAX_QUEUES = 4096;
+const VALID_ATTACHMENTS = "cni.dev/valid-attachments";
 const OUR_TYPES = ["gingham", "calico"];
 const OUR_IPAM_TYPES = ["gingham-ipam", "calico-ipam"];
 
@@ -87,6 +88,24 @@ function textOrNothing(value: unknown): string | undefined {
 export function parseNetConf(raw: Readonly<Record<string, unknown>>): NetConf {
   const cniVersion = parseVersion(raw["cniVersion"]);
   return checked(raw, (conf) => read(conf, cniVersion));
+}
+
+/**
+ * The attachments that the runtime knows of a network, for GC. A list that is missing, or null, is an error: it would
+ * mean to free everything.
+ *
+ * @throws CNIError InvalidNetworkConfig. Source: CNI SPEC 1.1.0, Section 2, GC.
+ */
+export function parseValidAttachments(raw: Readonly<Record<string, unknown>>): readonly AttachmentID[] {
+  return checked(raw, (conf) => {
+    const network = readName(conf);
+    if (conf.value(VALID_ATTACHMENTS) === undefined)
+      throw conf.fail(VALID_ATTACHMENTS, undefined, "the list of attachments that are to stay, [] for none");
+    return conf.list(VALID_ATTACHMENTS, (value, element) => {
+      const attachment = conf.nested(element, value);
+      return { network, containerID: attachment.string("containerID"), ifName: attachment.string("ifname") };
+    });
+  });
 }
 
 function checked<T>(raw: Readonly<Record<string, unknown>>, reading: (conf: FieldReader) => T): T {

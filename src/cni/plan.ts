@@ -11,7 +11,7 @@ import type { AddResult, PodRef } from "./types.ts";
 /** The host's end of every pod, and so the next hop's address on the link layer. Source: calico-interop 3.8. */
 export const HOST_MAC = "ee:ee:ee:ee:ee:ee";
 /** Next hop inside pods. The IPv6 one is the link-local address that follows from HOST_MAC (RFC 4291, appendix A). */
-const GATEWAY = { 4: "169.254.1.1", 6: "fe80::ecee:eeff:feee:eeee" } as const;
+export const GATEWAY = { 4: "169.254.1.1", 6: "fe80::ecee:eeff:feee:eeee" } as const;
 const DEFAULT_ROUTE = { 4: parseCIDR("0.0.0.0/0"), 6: parseCIDR("::/0") } as const;
 
 /** Everything about an attachment that is known before addresses are. */

@@ -172,6 +172,50 @@ describe("errors", () => {
   });
 });
 
+describe("awaySinceMs()", () => {
+  test("tells since when nothing has had an answer, and asks once more before it does", async () => {
+    const clock = new FakeClock();
+    await using server = await FakeServer.start(cut);
+    const client = new HTTPKubeClient({ credentials: server.credentials(), clock });
+    expect(await client.awaySinceMs()).toBeUndefined();
+    const startMs = clock.nowMs();
+    await failure(client.get(NODES, "a"));
+    await clock.advance(5_000);
+    await failure(client.update(NODES, NODE));
+    expect(await client.awaySinceMs()).toBe(startMs);
+    expect(server.requests.at(-1)?.url).toBe("/version");
+    const asked = server.requests.length;
+    server.script(json({ major: "1" }));
+    expect(await client.awaySinceMs()).toBeUndefined();
+    expect(server.requests).toHaveLength(asked + 1);
+    expect(await client.awaySinceMs()).toBeUndefined();
+    expect(server.requests).toHaveLength(asked + 1);
+    client.close();
+  });
+
+  test.each([
+    [500, true],
+    [503, true],
+    [403, false],
+    [404, false],
+    [409, false],
+  ])("takes the answer %i for none: %s", async (code, isAway) => {
+    await using fake = await start(status(code, "Reason"));
+    await failure(fake.client.get(NODES, "a"));
+    expect((await fake.client.awaySinceMs()) !== undefined).toBe(isAway);
+  });
+
+  test("knows it of a watch that breaks, and of one that begins", async () => {
+    await using fake = await start(cut);
+    await failure(Array.fromAsync(fake.client.watch(NODES, { resourceVersion: "1" })));
+    expect(await fake.client.awaySinceMs()).toBeDefined();
+    fake.server.script(chunks([], "end"));
+    await Array.fromAsync(fake.client.watch(NODES, { resourceVersion: "1" }));
+    fake.server.script(cut);
+    expect(await fake.client.awaySinceMs()).toBeUndefined();
+  });
+});
+
 describe("retries", () => {
   test("401 reads the credentials again, once", async () => {
     await using fake = await start(status(401, "Unauthorized"), json(NODE));

@@ -17,6 +17,8 @@ const CALL_TIMEOUT_MS = 10_000;
 /** A server answers a watch at once, and sends events later. */
 const WATCH_HEAD_TIMEOUT_MS = 30_000;
 
+const PROBE_TIMEOUT_MS = 2_000;
+
 const PATCH_CONTENT_TYPES: Readonly<Record<PatchType, string>> = {
   json: "application/json-patch+json",
   merge: "application/merge-patch+json",
@@ -40,12 +42,24 @@ export class HTTPKubeClient implements KubeClient {
   readonly #transport: Transport;
   readonly #userAgent: string;
   readonly #clock: Clock;
+  #awaySinceMs: number | undefined;
 
   constructor(options: HTTPKubeClientOptions) {
     this.#credentials = options.credentials;
     this.#transport = new Transport(options.credentials);
     this.#userAgent = options.userAgent ?? "gingham";
     this.#clock = options.clock ?? systemClock;
+  }
+
+  /**
+   * Since when no call has had a usable answer; undefined when the last one had. It asks once more before it says so: a
+   * call that failed alone may have been the last for a long time. Units: Unix milliseconds. Never rejects.
+   */
+  async awaySinceMs(): Promise<number | undefined> {
+    const target = { verb: "get", resource: "version" };
+    const options = { timeoutMs: PROBE_TIMEOUT_MS };
+    if (this.#awaySinceMs !== undefined) await this.#call(target, "GET", "/version", options).catch(() => {});
+    return this.#awaySinceMs;
   }
 
   async get<T extends KubeObject>(
@@ -201,6 +215,7 @@ export class HTTPKubeClient implements KubeClient {
           ...(content === undefined ? {} : { body: content.body }),
           ...(options.signal === undefined ? {} : { signal: options.signal }),
         });
+        this.#noteStatus(answer.status);
         if (answer.status >= 200 && answer.status < 300) return answer.text;
         if (await this.#mayRetry(answer, retried, deadlineMs, options.signal)) continue;
         throw kubeErrorOf(target, failureOf(answer));
@@ -248,6 +263,7 @@ export class HTTPKubeClient implements KubeClient {
         ...(options.signal === undefined ? {} : { signal: options.signal }),
       };
       const stream = await this.#transport.stream(exchange);
+      this.#noteStatus(stream.status);
       if (stream.status === 200) return stream;
       let text = "";
       for await (const chunk of stream.chunks) text += chunk;
@@ -283,8 +299,15 @@ export class HTTPKubeClient implements KubeClient {
     }
   }
 
+  /** A server that answers 5xx is there, but of no more use than one that is not. */
+  #noteStatus(status: number): void {
+    this.#awaySinceMs = status < 500 ? undefined : (this.#awaySinceMs ?? this.#clock.nowMs());
+  }
+
   #translated(target: CallTarget, error: unknown): unknown {
-    return error instanceof TransportError ? new UnreachableError(target, error.message, { cause: error }) : error;
+    if (!(error instanceof TransportError)) return error;
+    this.#awaySinceMs ??= this.#clock.nowMs();
+    return new UnreachableError(target, error.message, { cause: error });
   }
 }
 

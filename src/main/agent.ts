@@ -100,9 +100,10 @@ async function main(): Promise<void> {
     onMissing: (why) => ipamLog.warn({ why }, "ipCooldownSeconds is not kept in blocks: releases free at once"),
   });
   const store = new KubeStore(client, (err) => ipamLog.warn({ err }, "Object left out of a list"));
+  const sources = sourcesOf({ ...cache.ipamObjects(), keepsReleasedAt: () => schema.keepsReleasedAt() }, nodeName);
   const allocator = createAllocator({
     store,
-    sources: sourcesOf({ ...cache.ipamObjects(), keepsReleasedAt: () => schema.keepsReleasedAt() }, nodeName),
+    sources,
     clock,
     random,
     nodeName,
@@ -111,6 +112,7 @@ async function main(): Promise<void> {
     onBackgroundError: (err) => ipamLog.warn({ err }, "Background work failed; it is tried again"),
   });
 
+  const routed = () => routedAddresses(kernel.routes);
   const cniLog = logOf("cni");
   const journal = openJournal({
     stateDir: config.stateDir,
@@ -130,7 +132,7 @@ async function main(): Promise<void> {
     reservations: cache.reservationSource(),
     holders: {
       ...liveHolders(client),
-      routed: () => routedAddresses(kernel.routes),
+      routed,
       takeAway: (held) => releaseHeld({ store, clock, random }, held),
     },
     endpoints: new EndpointBook(felix),
@@ -138,6 +140,9 @@ async function main(): Promise<void> {
     clock,
     log: cniLog,
     ...(config.journalFileBytes > 0 && { journal }),
+    datastoreAwaySinceMs: () => client.awaySinceMs(),
+    // The collector tells of damaged ones.
+    nodeBlocks: nodeBlocks(client, sources, nodeName, () => {}),
     releaseWaitMs: RELEASE_WAIT_MS,
     defersReleases: true,
   };
@@ -175,7 +180,6 @@ async function main(): Promise<void> {
     .catch((err: unknown) => cniLog.error({ err }, "The first sweep of attachments failed; it is tried again"))
     .then(() => sweepPeriodically(cni, SWEEP_INTERVAL_MS, stop.signal));
   if (config.collect !== "off") {
-    const sources = sourcesOf(cache.ipamObjects(), nodeName);
     const onDamaged = (damaged: ReadonlyMap<string, string>): void => {
       metrics.damaged(damaged.keys());
       for (const [block, why] of damaged) ipamLog.warn({ block, why }, "A damaged block is left alone");
@@ -183,7 +187,7 @@ async function main(): Promise<void> {
     const collector = new NodeCollector({
       cni: { ...cni, log: ipamLog },
       blocks: nodeBlocks(client, sources, nodeName, onDamaged),
-      routed: () => routedAddresses(kernel.routes),
+      routed,
       isDryRun: config.collect === "dry-run",
       onFreed: (addresses) => metrics.collected(addresses),
     });

@@ -11,6 +11,7 @@ import { releaseRecorded, removeFromKernel } from "../release.ts";
 import type { AttachmentID, AttachmentRecord, IntentRecord, PodRef, WholeRecord } from "../types.ts";
 import { assign, lookUpOwner } from "./assign.ts";
 import type { CNI } from "./cni.ts";
+import { refuseOtherNode } from "./own-node.ts";
 import { workOffPending } from "./pending.ts";
 import { type Stopwatch, startStopwatch } from "./stopwatch.ts";
 import { type Undo, undoOf } from "./undo.ts";
@@ -181,14 +182,4 @@ function planIntent(cni: CNI, { plan, netns }: Attaching): IntentRecord {
     hostIface: plan.hostIface,
     executor: cni.host.executor,
   };
-}
-
-/** A configuration rendered for one node must not be used on another: its addresses would be routed there. */
-function refuseOtherNode(cni: CNI, conf: NetConf): void {
-  if (conf.nodeName === undefined || conf.nodeName === cni.host.nodeName) return;
-  throw new CNIError(
-    "InvalidNetworkConfig",
-    `Network configuration ${conf.name}: nodename is ${JSON.stringify(conf.nodeName)}, but this is node ` +
-      `${JSON.stringify(cni.host.nodeName)}; render the configuration for this node`,
-  );
 }

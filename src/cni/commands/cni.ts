@@ -6,6 +6,7 @@ import { CancelledError } from "../errors.ts";
 import type { Holders, ReservationSource } from "../fixed/ports.ts";
 import type { Journal } from "../journal/types.ts";
 import type { KeyedLocks } from "../locks.ts";
+import type { NodeBlocks } from "../node-blocks.ts";
 import type {
   AddressManager,
   AttachmentStore,
@@ -37,6 +38,13 @@ export interface CNI {
   readonly locks: KeyedLocks;
   readonly clock: Clock;
   readonly log: Logger;
+  /**
+   * Since when the API server has not answered; undefined while it does. Never rejects. Units: Unix milliseconds. Absent
+   * where nobody keeps count.
+   */
+  readonly datastoreAwaySinceMs?: () => Promise<number | undefined>;
+  /** Where GC looks for addresses that no record tells of. Absent, or without `holders`: it does not look. */
+  readonly nodeBlocks?: NodeBlocks;
   /** Absent where nobody keeps one. */
   readonly journal?: Journal;
   /** How long a DEL, or the undo of an ADD, waits for the datastore. Units: milliseconds. */
