@@ -46,6 +46,7 @@ const record: fc.Arbitrary<AttachmentRecord> = fc.oneof(
       hostIfIndex: count,
       allocations: fc.array(allocation),
       result,
+      allowedSourcePrefixes: fc.array(fc.constant("10.20.0.0/16"), { minLength: 1 }),
     },
     {
       requiredKeys: [

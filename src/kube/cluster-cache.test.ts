@@ -11,6 +11,7 @@ import { parseIP } from "../net/ip.ts";
 import { ClusterCache } from "./cluster-cache.ts";
 import { MemoryClient } from "./memory-client.ts";
 
+const head = (kind: string, name: string) => ({ apiVersion: "crd.projectcalico.org/v1", kind, metadata: { name } });
 const stops: (() => Promise<void>)[] = [];
 afterEach(async () => {
   for (const stop of stops.splice(0)) await stop();
@@ -28,11 +29,16 @@ describe("ClusterCache.ipamObjects()", () => {
     await client.create(NODES, core("Node", "node-b", { zone: "east" }));
     await client.create(NAMESPACES, core("Namespace", "default", { team: "x" }));
     await client.create(IP_RESERVATIONS, {
-      apiVersion: "crd.projectcalico.org/v1",
-      kind: "IPReservation",
-      metadata: { name: "r" },
+      ...head("IPReservation", "r"),
       spec: { reservedCIDRs: ["10.0.0.0/30"] },
     });
+    const labels = {
+      "gingham.dev/owner-kind": "Pod",
+      "gingham.dev/owner-namespace": "x",
+      "gingham.dev/owner-name": "db",
+    };
+    const owned = { ...head("IPReservation", "owned"), spec: { reservedCIDRs: ["10.0.0.9", "typo"] } };
+    await client.create(IP_RESERVATIONS, { ...owned, metadata: { ...owned.metadata, labels } });
     const own = await client.create(BLOCK_AFFINITIES, pendingAffinity("node-a", parseCIDR("10.0.0.0/26")));
     await client.create(BLOCK_AFFINITIES, pendingAffinity("node-b", parseCIDR("10.0.0.64/26")));
     const cache = new ClusterCache({
@@ -50,7 +56,15 @@ describe("ClusterCache.ipamObjects()", () => {
     expect(await sources.namespaceLabels("default")).toEqual({ team: "x" });
     expect(cache.namespaces.get("default")?.annotations).toEqual({ "cni.projectcalico.org/ipv4pools": '["a"]' });
     expect((await sources.reservations()).has(parseIP("10.0.0.3"))).toBe(true);
+    expect((await sources.reservations()).has(parseIP("10.0.0.9"))).toBe(true);
     expect(await sources.reservations()).toBe(await sources.reservations());
+    expect(await cache.reservationSource().owned()).toEqual([
+      {
+        name: "owned",
+        networks: [parseCIDR("10.0.0.9/32")],
+        owner: { kind: "Pod", namespace: "x", name: "db", firstOrdinal: "", unreadable: ["typo"] },
+      },
+    ]);
     expect([...cache.affinities.list()].map(({ metadata }) => metadata.labels)).toEqual([
       own.metadata.labels,
       undefined,

@@ -70,10 +70,12 @@ export interface PodObjectRequest {
   readonly node: string;
   readonly hostPort?: { readonly hostPort: number; readonly containerPort: number };
   readonly annotations?: Readonly<Record<string, string>>;
+  readonly statefulSet?: string;
 }
 
 export function renderPod(request: PodObjectRequest): Pod {
-  const { name, node, hostPort, annotations } = request;
+  const { name, node, hostPort, annotations, statefulSet = "" } = request;
+  const owner = { apiVersion: "apps/v1", kind: "StatefulSet", name: statefulSet, uid: statefulSet, controller: true };
   const container = {
     name: "main",
     image: "gingham.example/lab",
@@ -88,6 +90,7 @@ export function renderPod(request: PodObjectRequest): Pod {
       namespace: POD_NAMESPACE,
       labels: { app: "lab" },
       ...(annotations === undefined ? {} : { annotations }),
+      ...(statefulSet === "" ? {} : { ownerReferences: [owner] }),
     },
     spec,
   };

@@ -10,6 +10,8 @@ export interface PodRequest {
   /** Both directions. Units: bits a second, and bits. */
   readonly bandwidth?: { readonly rateBits: number; readonly burstBits: number };
   readonly annotations?: Readonly<Record<string, string>>;
+  /** Name of the StatefulSet that is its controller; nobody needs to have one. */
+  readonly statefulSet?: string;
 }
 
 /** A pod that has its network. */

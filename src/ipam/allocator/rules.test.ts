@@ -472,8 +472,8 @@ describe("the block of an address that is asked for by name", () => {
     expectSound(store);
   });
 
-  it("stays with whoever holds it, and the error has the holder", async () => {
-    const { store, allocator } = setUp(single);
+  it.each([true, false])("stays with its holder, whom the error has (strictAffinity %s)", async (strictAffinity) => {
+    const { store, allocator } = setUp({ ...single, settings: { strictAffinity } });
     await foreignBlock(store, "10.0.0.5/32", 1);
     const error = await allocator.assign(named).catch((caught: unknown) => caught);
     expect(error).toMatchObject({

@@ -4,6 +4,7 @@ import { blockOf, type CIDR, cidrSize, formatCIDR, ordinalOf } from "../../net/c
 import { type Family, formatIP, type IP } from "../../net/ip.ts";
 import { hostAffinity } from "../affinity.ts";
 import { IPAMError } from "../errors.ts";
+import { heldAddresses } from "../gc/addresses.ts";
 import { type PoolFinding, poolOfAddress, selectorsInUse, selectPools } from "../pools.ts";
 import type { Reservations } from "../ports.ts";
 import { NO_RESERVATIONS } from "../reservations.ts";
@@ -151,7 +152,10 @@ export class BlockSupply {
       if (!committer.isOwn && strictAffinity) {
         const what = `Address ${formatIP(ip)} is in block ${formatCIDR(committer.cidr)} of ${owner ?? "nobody"}`;
         const why = `and strictAffinity of IPAMConfig default keeps node ${nodeName} from borrowing it`;
-        throw new IPAMError("AddressTaken", `${what}, ${why}; ask for another address, or set it to false`);
+        // A block of one address would come along if that were free. From a larger one there is nothing to be had.
+        const [holder] = cidrSize(committer.cidr) === 1 && committer.block ? heldAddresses(committer.block.spec) : [];
+        const step = "ask for another address, or set it to false";
+        throw new IPAMError("AddressTaken", `${what}, ${why}; ${step}`, { ...(holder && { holder }) });
       }
       committer.reserveNamed();
       const grant = { committer, count: 1, ordinal: ordinalOf(committer.cidr, ip) };
