@@ -37,13 +37,16 @@ export async function runCLI(
     // Loaded here, since only failures need it.
     const { explainError } = await import("./explain.ts");
     world.stderr.write(`gingham: ${explainError(error)}\n`);
-    if (error instanceof UsageError) world.stderr.write("Try: gingham --help\n");
+    if (error instanceof UsageError) {
+      const name = find(argv, commands)?.name;
+      world.stderr.write(`Try: gingham ${name === undefined ? "" : `${name} `}--help\n`);
+    }
     return error instanceof RefusedError ? EXIT.problem : EXIT.error;
   }
 }
 
 async function dispatch(argv: readonly string[], commands: readonly CommandEntry[], world: World): Promise<number> {
-  const found = commands.find(({ name }) => name.split(" ").every((word, i) => argv[i] === word));
+  const found = find(argv, commands);
   if (found === undefined) {
     const isHelp = argv.length === 0 || argv.some((arg) => arg === "--help" || arg === "-h" || arg === "help");
     const isGroup = argv.length === 1 && commands.some(({ name }) => name.startsWith(`${argv[0]} `));
@@ -59,6 +62,10 @@ async function dispatch(argv: readonly string[], commands: readonly CommandEntry
     return EXIT.ok;
   }
   return await command.run(rest, contextOf(values, world));
+}
+
+function find(argv: readonly string[], commands: readonly CommandEntry[]): CommandEntry | undefined {
+  return commands.find(({ name }) => name.split(" ").every((word, i) => argv[i] === word));
 }
 
 function contextOf(values: Readonly<Record<string, unknown>>, world: World): CommandContext {

@@ -127,7 +127,7 @@ function refuse(records: readonly RecordedAddress[], snapshot: Snapshot, force: 
   });
   if (reasons.length === 0) return;
   throw new RefusedError(
-    `Nothing was released. ${reasons.join("; ")}. With --force it is released, and another pod can get it at once`,
+    `Nothing was released. ${reasons.join(". ")}. With --force it is released, and another pod can get it at once`,
   );
 }
 
@@ -139,7 +139,7 @@ function whyKept({ ip, block, attribute }: RecordedAddress, snapshot: Snapshot):
   if (verdict.kind === "leak") return undefined;
   const { namespace, pod } = attribute.secondary ?? {};
   const who = namespace === undefined || pod === undefined ? `handle ${held.handleID}` : `pod ${namespace}/${pod}`;
-  return `held for ${who}, and ${KEEP_TEXT[verdict.why]}`;
+  return `held for ${who}; ${KEEP_TEXT[verdict.why]}`;
 }
 
 interface ToRelease {

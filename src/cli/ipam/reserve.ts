@@ -53,7 +53,7 @@ export const command: Command = defineCommand({
     const snapshot = await readCluster(client, context.clock, { handles: false, owners: false });
     const reasons = force ? [] : objections(networks, owner, snapshot);
     if (reasons.length > 0)
-      throw new RefusedError(`Nothing was reserved. ${reasons.join("; ")}. --force reserves all the same`);
+      throw new RefusedError(`Nothing was reserved. ${reasons.join(". ")}. --force reserves all the same`);
     return await create(client, reservationOf(name, networks, owner), context);
   },
 });
@@ -169,7 +169,6 @@ async function create(client: KubeClient, reservation: IPReservation, context: C
     const { name } = reservation.metadata;
     throw new RefusedError(
       `IPReservation ${name} exists already; take another name, or first: gingham ipam reserve --remove ${name}`,
-      { cause: error },
     );
   }
 }
@@ -221,7 +220,7 @@ async function removeReservation(client: KubeClient, name: string, { stdout }: C
     await client.delete(IP_RESERVATIONS, name);
   } catch (error) {
     if (!(error instanceof NotFoundError)) throw error;
-    throw new RefusedError(`There is no IPReservation ${name}; see gingham ipam reserve --list`, { cause: error });
+    throw new RefusedError(`There is no IPReservation ${name}; see gingham ipam reserve --list`);
   }
   stdout.write(`IPReservation ${name} is gone: its addresses can be assigned again\n`);
   return EXIT.ok;

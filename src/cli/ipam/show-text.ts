@@ -24,7 +24,7 @@ export function renderPools({ pools, outside }: ClusterUsage, isWide: boolean, s
     { title: "USED", text: (pool) => usedText(pool, style) },
   ];
   if (pools.length === 0) return "There is no IPPool: create one, and pods get addresses.\n";
-  const note = outside.length === 0 ? "" : `\n${outside.length} blocks lie in no pool: gingham ipam show --blocks\n`;
+  const note = outside.length === 0 ? "" : `\nBlocks in no pool: ${outside.length}, see gingham ipam show --blocks\n`;
   return renderTable(columns, pools) + note;
 }
 

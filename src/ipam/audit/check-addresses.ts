@@ -28,7 +28,7 @@ export const LEAK_TEXT: Readonly<Record<LeakReason, string>> = {
 export const KEEP_TEXT: Readonly<Record<KeepReason, string>> = {
   windows: "it is kept for Windows",
   unknownOwner: "nobody can tell whether its owner still needs it",
-  podHoldsIt: "the pod holds it",
+  podHoldsIt: "the pod runs and has it",
   podWithoutAddress: "the pod has not reported an address yet",
   nodeSaysInUse: "the node's agent says that a sandbox still uses it",
   nodeUnreachable: "the node cannot be reached, and its sandboxes may run on",
