@@ -218,6 +218,13 @@ describe("roles", () => {
     );
   });
 
+  it("lets a node see what the installed definitions keep, and change none", async () => {
+    const api = await startFake();
+    const path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    expect((await api.call("GET", path, undefined, as)).status).toBe(200);
+    expect((await api.call("POST", path, { metadata: { name: "x.y" } }, as)).status).toBe(403);
+  });
+
   it("lets a node write its own Node and Lease and no other", async () => {
     const api = await startFake();
     const create = (name: string): Promise<number> =>

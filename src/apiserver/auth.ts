@@ -34,7 +34,7 @@ const IPAM_GROUP = "crd.projectcalico.org";
 const READ: ReadonlySet<Verb> = new Set<Verb>(["get", "list", "watch"]);
 /** What a node allocates from: it writes these, all nodes' alike, as the allocation protocol wants. */
 const IPAM_KINDS = new Set(["ipamblocks", "ipamhandles", "blockaffinities"]);
-/** What a node reads of Kubernetes' own, to wire pods and to apply policy. */
+/** What a node reads of Kubernetes' own: to wire pods, to apply policy, and to see what the installed CRDs keep. */
 const READABLE = new Set([
   "nodes",
   "pods",
@@ -42,6 +42,7 @@ const READABLE = new Set([
   "services",
   "endpointslices.discovery.k8s.io",
   "networkpolicies.networking.k8s.io",
+  "customresourcedefinitions.apiextensions.k8s.io",
 ]);
 const LEASE_NAMESPACE = "kube-node-lease";
 

@@ -13,6 +13,8 @@ import type { PodRef } from "./types.ts";
 const BLOCK = "10.244.0.64/26";
 const LEAKED = { handleID: "k8s-pod-network.lost", attributes: podAttributes("node-a", "lost") };
 
+const CONTAINER = { handleID: "net.0123", attributes: { node: "node-a" } };
+
 /** A node with an agent, and what the world around says. */
 class Fixture {
   readonly machine: FakeMachine = new FakeMachine();
@@ -162,6 +164,15 @@ describe("NodeCollector.look()", () => {
     world.blocks = [asBlock({ ...spec, unallocated: [0, ...spec.unallocated] })];
     await world.lookTwice();
     expect(world.released).toEqual([]);
+  });
+
+  it("frees leaks beside addresses that cool down, by a clock that is ahead, or by a record that was lost", async () => {
+    const { spec } = blockOf(BLOCK, "node-a", [CONTAINER, CONTAINER, LEAKED]);
+    const attributes = [{ releasedAt: "2999-01-01T00:00:00Z" }, {}, ...spec.attributes.slice(1)];
+    const allocations = spec.allocations.map((index, ordinal) => (index === null ? null : ordinal));
+    world.blocks = [asBlock({ ...spec, attributes, allocations })];
+    await world.lookTwice();
+    expect(world.released).toEqual(["10.244.0.66 k8s-pod-network.lost"]);
   });
 });
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { IPAMBlock } from "../crds/ipam-block.ts";
-import { checkBlock } from "../ipam/check-block.ts";
+import { damageOf } from "../ipam/check-block.ts";
 import { heldAddresses, ownerOf } from "../ipam/gc/addresses.ts";
 import { sightingKey } from "../ipam/gc/census.ts";
 import { SightingLog } from "../ipam/gc/sightings.ts";
@@ -107,7 +107,7 @@ export class NodeCollector {
   #ownAddresses({ spec, metadata }: IPAMBlock): readonly HeldAddress[] {
     const { cni } = this.#options;
     // Whatever contradicts itself is for people to judge.
-    if (checkBlock(spec, cni.clock.nowMs()).some(({ kind }) => kind !== "unreferencedAttribute")) {
+    if (damageOf(spec).length > 0) {
       cni.log.warn({ op: "collect", block: metadata.name }, "Block contradicts itself and is left alone");
       return [];
     }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import { describe, expect, it } from "vitest";
 import { InvalidObjectError } from "../crds/errors.ts";
-import { nodeFacts, viewOf } from "../ipam/gc/fake-cluster.ts";
+import { cool } from "../ipam/cooldown.ts";
+import { affinityOf, asBlock, blockOf, nodeFacts, viewOf } from "../ipam/gc/fake-cluster.ts";
 import type { CollectionPlan } from "../ipam/gc/types.ts";
 import { MemoryStore } from "../ipam/memory-store.ts";
 import { FakeClock } from "../lib/fake-clock.ts";
@@ -15,7 +16,11 @@ async function* oneDamaged(): AsyncGenerator<InvalidObjectError> {
 }
 
 /** A collector of an empty cluster; `plans` has one for each look. */
-function collectorOf(clock: FakeClock): { readonly collector: Collector; readonly plans: CollectionPlan[] } {
+function collectorOf(
+  clock: FakeClock,
+  store: MemoryStore = new MemoryStore(),
+  lists: Partial<ClusterSource> = {},
+): { readonly collector: Collector; readonly plans: CollectionPlan[] } {
   const view = viewOf({ "node-a": nodeFacts() });
   const source: ClusterSource = {
     synced: Promise.resolve(),
@@ -25,11 +30,12 @@ function collectorOf(clock: FakeClock): { readonly collector: Collector; readonl
     handles: none,
     affinities: none,
     look: async () => view,
+    ...lists,
   };
   const plans: CollectionPlan[] = [];
   const collector = new Collector({
     source,
-    store: new MemoryStore(),
+    store,
     reporter: { census: (plan) => void plans.push(plan), freed: async () => {}, failed: () => {}, skipped: () => {} },
     clock,
     random: () => 0,
@@ -64,5 +70,37 @@ describe("Collector.run()", () => {
     const settings = { datastoreReady: true, leakGraceMs: 0, pools: [] };
     await collector.pass(settings, new AbortController().signal);
     expect(plans[0]?.damaged).toEqual(["10-0-0-0-26"]);
+  });
+});
+
+describe("Collector.pass()", () => {
+  it("frees what has long cooled down, so that a deleted node's block becomes empty and goes", async () => {
+    const clock = new FakeClock();
+    const store = new MemoryStore();
+    const taken = blockOf("10.0.0.0/30", "node-gone", [{ handleID: "net.x", attributes: {} }]);
+    const records = cool(taken.spec, [0], { nowMs: clock.nowMs(), byAddress: new Set() });
+    await store.create("block", asBlock(records));
+    await store.create("affinity", affinityOf("node-gone", "10.0.0.0/30"));
+    const listed = <T>(read: () => readonly T[]): (() => AsyncGenerator<T>) =>
+      async function* () {
+        yield* read();
+      };
+    const lists = {
+      blocks: listed(() => store.all("block")),
+      affinities: listed(() => store.all("affinity")),
+    };
+    const { collector } = collectorOf(clock, store, lists);
+    const settings = { datastoreReady: true, leakGraceMs: 60_000, pools: [] };
+    const { signal } = new AbortController();
+    for (let minute = 0; minute < 20; minute++) {
+      await collector.pass(settings, signal);
+      await clock.advance(60_000);
+    }
+    expect(store.all("block").map(({ spec }) => spec.unallocated)).toEqual([[1, 2, 3]]);
+    await clock.advance(1);
+    expect(await collector.pass(settings, signal)).toBe(1);
+    expect(store.all("block").map(({ spec }) => spec.unallocated)).toEqual([[1, 2, 3, 0]]);
+    expect(await collector.pass(settings, signal)).toBe(1);
+    expect([store.all("block"), store.all("affinity")]).toEqual([[], []]);
   });
 });

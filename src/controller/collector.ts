@@ -6,7 +6,7 @@ import { Census, poolNameOf, sightingKey } from "../ipam/gc/census.ts";
 import type { CollectionPlan, HandleRelease, HeldAddress, Leak, Sightings } from "../ipam/gc/types.ts";
 import { isGone, verdictOf } from "../ipam/gc/verdict.ts";
 import type { IPAMStore } from "../ipam/ports.ts";
-import { deleteOrphanHandle, type ReleaseTools, releaseAddresses } from "../ipam/release.ts";
+import { deleteOrphanHandle, type ReleaseTools, releaseAddresses, thawBlock } from "../ipam/release.ts";
 import { finishTombstone, releaseAffinity, removeBlock, repairAffinity } from "../ipam/release-affinity.ts";
 import { aborted } from "../lib/aborted.ts";
 import type { Clock } from "../lib/clock.ts";
@@ -213,6 +213,9 @@ class Freeing {
       const thing = things[i];
       if (thing !== undefined && (await this.#try(`free ${thing.kind} ${thing.what}`, task))) freed.push(thing);
     }
+    for (const name of plan.cold)
+      if (await this.#try(`free cooled down addresses of block ${name}`, () => thawBlock(this.#tools, name)))
+        this.count++;
     for (const repair of plan.repairs)
       await this.#try(`confirm affinity ${repair.name}`, () => repairAffinity(store, repair));
     await this.#tell(freed);

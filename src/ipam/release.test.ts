@@ -4,13 +4,14 @@ import type { IPAMBlock } from "../crds/ipam-block.ts";
 import { FakeClock } from "../lib/fake-clock.ts";
 import { formatIP } from "../net/ip.ts";
 import { assign, nextRevision, release } from "./block.ts";
+import { cool } from "./cooldown.ts";
 import { IPAMError } from "./errors.ts";
 import { expectSound } from "./fake-node.ts";
 import { heldAddresses } from "./gc/addresses.ts";
 import { affinityOf, blockOf, handleOf, podAttributes } from "./gc/fake-cluster.ts";
 import type { HeldAddress } from "./gc/types.ts";
 import { MemoryStore, type StoreFault, type StoreRequest } from "./memory-store.ts";
-import { deleteOrphanHandle, type ReleaseTools, releaseAddresses } from "./release.ts";
+import { deleteOrphanHandle, type ReleaseTools, releaseAddresses, thawBlock } from "./release.ts";
 import { finishTombstone, releaseAffinity, removeBlock, repairAffinity } from "./release-affinity.ts";
 
 const BLOCK = "10.0.0.0/30";
@@ -231,6 +232,55 @@ describe("releaseAffinity()", () => {
     expect(await repairAffinity(setup.store, planned(setup))).toBe(true);
     expect(setup.store.all("affinity").map(({ spec }) => spec.state)).toEqual(["confirmed"]);
     expect(setup.block()?.spec.sequenceNumber).toBe(before + 1n);
+  });
+});
+
+describe("thawBlock()", () => {
+  const LONG_AGO = { nowMs: 0, byAddress: new Set<number>() };
+  async function coolDown({ store, block }: Setup, ordinals: readonly number[], cooling = LONG_AGO): Promise<void> {
+    const stored = block();
+    if (stored === undefined) throw new Error("no block");
+    await store.update("block", { ...stored, spec: nextRevision(cool(stored.spec, ordinals, cooling)) });
+  }
+
+  it("frees what no cooldown keeps any more, and the block with it when nobody owns it", async () => {
+    const owned = await setUp("node-a", [one, two]);
+    await coolDown(owned, [0]);
+    const before = owned.block()?.spec.sequenceNumber ?? 0n;
+    expect(await thawBlock(owned.tools, NAME)).toBe(true);
+    expect(owned.block()?.spec).toMatchObject({ unallocated: [2, 3, 0], sequenceNumber: before + 1n });
+    expect(await thawBlock(owned.tools, NAME)).toBe(false);
+    const unowned = await setUp(undefined, [one]);
+    await coolDown(unowned, [0]);
+    expect(await thawBlock(unowned.tools, NAME)).toBe(true);
+    expect(unowned.store.all("block")).toEqual([]);
+    expect(await thawBlock(unowned.tools, NAME)).toBe(false);
+  });
+
+  it("leaves what may still cool, damaged blocks, and what another writer was faster with", async () => {
+    const setup = await setUp("node-a", [one, two]);
+    const { clock } = setup.tools;
+    await coolDown(setup, [0], { ...LONG_AGO, nowMs: clock.nowMs() - 1_200_000 });
+    expect(await thawBlock(setup.tools, NAME)).toBe(false);
+    await coolDown(setup, [1]);
+    setup.fault = ({ verb }) => (verb === "update" ? "conflict" : undefined);
+    expect(await thawBlock(setup.tools, NAME)).toBe(false);
+    setup.fault = ({ verb }) => (verb === "update" ? "refuse" : undefined);
+    await expect(thawBlock(setup.tools, NAME)).rejects.toMatchObject({ code: "Datastore" });
+    setup.fault = () => undefined;
+    const stored = setup.block();
+    if (stored === undefined) throw new Error("no block");
+    await setup.store.update("block", { ...stored, spec: { ...stored.spec, unallocated: [2, 2] } });
+    expect(await thawBlock(setup.tools, NAME)).toBe(false);
+  });
+
+  it("happens with a collector's release, too, and a second release of what cools does nothing", async () => {
+    const setup = await setUp("node-a", [one, two]);
+    const held = setup.held();
+    await coolDown(setup, [0]);
+    const { freed, errors } = await releaseAddresses(setup.tools, held);
+    expect([ips(freed), errors]).toEqual([["10.0.0.1"], []]);
+    expect(setup.block()?.spec.unallocated).toEqual([2, 3, 0, 1]);
   });
 });
 

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { IPAMBlock } from "../crds/ipam-block.ts";
+import type { IPAMBlock, IPAMBlockSpec } from "../crds/ipam-block.ts";
 import type { IPAMHandle } from "../crds/ipam-handle.ts";
 import { blockName, handleName } from "../crds/names.ts";
 import { formatCIDR, parseCIDR } from "../net/cidr.ts";
 import { attempts, type LoopTools, refusedError, unreachable } from "./allocator/attempts.ts";
 import { isEmptyBlock, isHeld, nextRevision, ordinalsOfHandle, release } from "./block.ts";
+import { damageOf } from "./check-block.ts";
+import { MAX_IP_COOLDOWN_MS, thaw } from "./cooldown.ts";
 import type { HeldAddress, OrphanHandle } from "./gc/types.ts";
 import { addToBlocks, type HandleBlocks, isSameBlocks, withBlocks } from "./handle.ts";
 import { createLimiter } from "./limiter.ts";
@@ -78,15 +80,42 @@ async function freeInBlock(
   return unreachable();
 }
 
+/** What was held for nobody all the while has rested, so it is free at once, whatever cooldown is set. */
 async function writeFreed(
-  { store }: ReleaseTools,
+  { store, clock }: ReleaseTools,
   stored: IPAMBlock,
   held: readonly HeldAddress[],
 ): Promise<UpdateOutcome<IPAMBlock> | DeleteOutcome> {
   const ordinals = held.map(({ ordinal }) => ordinal);
-  const spec = nextRevision(release(stored.spec, ordinals));
+  const thawed = thaw(stored.spec, clock.nowMs(), MAX_IP_COOLDOWN_MS);
+  return await writeBlock(store, stored, release(thawed, ordinals));
+}
+
+/** As the block's next version, or as its end when it is empty and without an owner. */
+async function writeBlock(
+  store: IPAMStore,
+  stored: IPAMBlock,
+  changed: IPAMBlockSpec,
+): Promise<UpdateOutcome<IPAMBlock> | DeleteOutcome> {
+  const spec = nextRevision(changed);
   if (spec.affinity === undefined && isEmptyBlock(spec)) return await store.delete("block", stored);
   return await store.update("block", { ...stored, spec });
+}
+
+/**
+ * Frees what has cooled down, by any setting, in a block whose owner does not: it is gone, or there is none. Without that
+ * the block would never be empty.
+ *
+ * @returns whether anything came free
+ */
+export async function thawBlock({ store, clock }: ReleaseTools, name: string): Promise<boolean> {
+  const stored = await store.get("block", name);
+  if (stored === undefined || damageOf(stored.spec).length > 0) return false;
+  const thawed = thaw(stored.spec, clock.nowMs(), MAX_IP_COOLDOWN_MS);
+  if (thawed === stored.spec) return false;
+  const outcome = await writeBlock(store, stored, thawed);
+  if (outcome.kind === "refused") throw refusedError(`free cooled down addresses of block ${name}`, outcome);
+  return outcome.kind === "ok";
 }
 
 async function countDown(tools: ReleaseTools, handleID: string, freed: readonly HeldAddress[]): Promise<void> {

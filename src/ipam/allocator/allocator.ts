@@ -226,7 +226,7 @@ class NodeAllocator implements Allocator {
     if (lost === 0) return;
     const what = `IPAMBlock ${blockName(cidr)} (${key}) has ${lost} ${lost === 1 ? "address" : "addresses"} that nobody holds and nobody will free`;
     const why = "a Calico up to 3.32 or an old CRD has dropped their releasedAt";
-    const step = "set ipCooldownSeconds of IPAMConfig default to 0 until all are newer, and free them by hand";
+    const step = "set ipCooldownSeconds of IPAMConfig default to 0 until all are newer; gingham ipam check names them";
     this.#tools.onBackgroundError(new IPAMError("BrokenObject", `${what}: ${why}; ${step}`));
   }
 

@@ -2,6 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { formatIP } from "../../net/ip.ts";
 import { assign, release } from "../block.ts";
+import { cool } from "../cooldown.ts";
 import {
   affinityOf,
   asBlock,
@@ -186,5 +187,31 @@ describe("Census: affinities and blocks", () => {
     const plan = takeTwice({ blocks: [block], handles, affinities }, nodes);
     expect(plan.tombstones.map(({ kind }) => kind)).toEqual(["block", "handle", "affinity"]);
     expect(plan.releases).toEqual([]);
+  });
+});
+
+describe("Census: addresses that cool down", () => {
+  const MINUTE_MS = 60_000;
+  const cooling = asBlock(
+    cool(blockOf(BLOCK, "node-a", [gone, live]).spec, [0], { nowMs: 0, byAddress: new Set([0]) }),
+  );
+  const pruned = asBlock({ ...cooling.spec, attributes: cooling.spec.attributes.map((a) => (a.releasedAt ? {} : a)) });
+
+  it("are no leaks and no damage, nor is what an old peer leaves of their record, and the block is in use", () => {
+    const affinities = [affinityOf("node-a", BLOCK)];
+    for (const block of [cooling, pruned]) {
+      const plan = takeTwice({ blocks: [block], affinities }, deleted);
+      expect(plan.addresses.flatMap(({ leaks }) => leaks.map(({ address }) => formatIP(address.ip)))).toEqual([
+        "10.0.0.1",
+      ]);
+      expect([plan.damaged, plan.releases, plan.removals]).toEqual([[], [], []]);
+    }
+  });
+
+  it("are left to the node until every cooldown that can be set is over", () => {
+    const nowMs = 20 * MINUTE_MS;
+    expect(take({ blocks: [cooling] }, nodes, { nowMs }).cold).toEqual([]);
+    expect(take({ blocks: [cooling] }, nodes, { nowMs: nowMs + 1 }).cold).toEqual(["10-0-0-0-30"]);
+    expect(take({ blocks: [pruned] }, nodes, { nowMs: nowMs + 1 }).cold).toEqual([]);
   });
 });

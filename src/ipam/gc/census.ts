@@ -5,6 +5,7 @@ import type { IPAMHandle } from "../../crds/ipam-handle.ts";
 import { type CIDR, cidrCovers, cidrFamily, parseCIDR } from "../../net/cidr.ts";
 import { nodeOfAffinity } from "../affinity.ts";
 import { damageOf } from "../check-block.ts";
+import { MAX_IP_COOLDOWN_MS, thaw } from "../cooldown.ts";
 import { assignmentKey, heldAddresses, ownerOf } from "./addresses.ts";
 import { type BlockFacts, blockFacts, NO_POOL, planOwnership } from "./ownership.ts";
 import { SightingLog } from "./sightings.ts";
@@ -52,6 +53,7 @@ export class Census {
   readonly #affinities: BlockAffinity[] = [];
   readonly #orphans: OrphanHandle[] = [];
   readonly #tombstones: LeftTombstone[] = [];
+  readonly #cold: string[] = [];
   readonly #damaged: string[] = [];
   /** Handles that some block names. */
   readonly #named = new Set<string>();
@@ -85,6 +87,7 @@ export class Census {
       this.#blocks.set(spec.cidr, { ...facts, isEmpty: false, free: 0 });
       return;
     }
+    if (thaw(spec, this.#options.nowMs, MAX_IP_COOLDOWN_MS) !== spec) this.#cold.push(metadata.name);
     this.#blocks.set(spec.cidr, facts);
     const blockNode = nodeOfAffinity(spec.affinity);
     if (blockNode !== undefined) this.#tally(facts.pool, blockNode).blocks++;
@@ -123,6 +126,7 @@ export class Census {
       handles: this.#orphans,
       ...ownership,
       tombstones: this.#tombstones,
+      cold: this.#cold,
       damaged: this.#damaged,
       tallies: [...this.#tallies.values()],
       sightings: this.#log.sightings,

@@ -149,6 +149,8 @@ export interface CollectionPlan extends OwnershipPlan {
   readonly addresses: readonly HandleRelease[];
   readonly handles: readonly OrphanHandle[];
   readonly tombstones: readonly LeftTombstone[];
+  /** Names of blocks in which addresses have long cooled down, and which nobody writes. */
+  readonly cold: readonly string[];
   /** Blocks that contradict themselves, by name: left alone. */
   readonly damaged: readonly string[];
   readonly tallies: readonly PoolTally[];
