@@ -8,6 +8,7 @@ import { execute } from "../../src/cni/executor.ts";
 import { CONF, FakeMachine, type FakeProcess, K8S_ARGS } from "../../src/cni/fake-cni.ts";
 import { recover } from "../../src/cni/reconcile.ts";
 import { type CNIServer, listenCNI, SocketInUseError } from "../../src/cni/server.ts";
+import { IPAMError } from "../../src/ipam/errors.ts";
 import { LauncherBench } from "./support/launcher.ts";
 
 const containing = (words: string): unknown => expect.stringContaining(words);
@@ -68,11 +69,12 @@ describe("golden exchanges", () => {
     const added = await call("ADD", { cniVersion });
     expect(added).toMatchObject({ exitCode: 0, stderr: "" });
     expect(JSON.parse(added.stdout)).toEqual({ cniVersion, ...result });
-    expect(await call("DEL", { cniVersion, prevResult: JSON.parse(added.stdout) as object })).toMatchObject({
-      exitCode: 0,
-      stdout: "",
-      stderr: "",
-    });
+    const prevResult = JSON.parse(added.stdout) as object;
+    const done = { exitCode: 0, stdout: "", stderr: "" };
+    const checked = await call("CHECK", { cniVersion, prevResult });
+    if (["1.1.0", "1.0.0", "0.4.0"].includes(cniVersion)) expect(checked).toMatchObject(done);
+    else expect(JSON.parse(checked.stdout)).toMatchObject({ cniVersion, code: 1, msg: containing("since CNI 0.4.0") });
+    expect(await call("DEL", { cniVersion, prevResult })).toMatchObject(done);
     expect(machine.kernel.links).toEqual([]);
     expect(machine.addresses.held).toEqual([]);
   });
@@ -94,7 +96,9 @@ describe("golden exchanges", () => {
     ["ADD", { mtu: "1500" }, {}, 7, "mtu"],
     ["ADD", { ipam: { type: "host-local" } }, {}, 2, "host-local"],
     ["FOO", {}, {}, 4, "CNI_COMMAND"],
-    ["CHECK", {}, {}, 105, "CHECK"],
+    ["CHECK", {}, {}, 7, "prevResult"],
+    ["CHECK", { prevResult: {} }, {}, 107, "record of the attachment"],
+    ["GC", { cniVersion: "1.1.0" }, {}, 7, "cni.dev/valid-attachments"],
     ["GC", {}, {}, 1, "1.1.0"],
   ])("%s %j %j is error %i", async (command, conf, env, code, words) => {
     const { exitCode, stdout } = await call(command, conf, env);
@@ -105,6 +109,23 @@ describe("golden exchanges", () => {
     expect(machine.kernel.links).toEqual([]);
     expect(machine.addresses.held).toEqual([]);
     expect(await agent.cni.records.list()).toEqual([]);
+  });
+
+  it("GC and STATUS, with no variable but the command", async () => {
+    await call("ADD", { cniVersion: "1.1.0" });
+    const env = { CNI_CONTAINERID: "", CNI_NETNS: "", CNI_IFNAME: "", CNI_ARGS: "" };
+    const done = { exitCode: 0, stdout: "", stderr: "" };
+    const listed = { "cni.dev/valid-attachments": [{ containerID: "c1", ifname: "eth0" }] };
+    expect(await call("GC", { cniVersion: "1.1.0", ...listed }, env)).toMatchObject(done);
+    expect(machine.kernel.links).toHaveLength(1);
+    expect(await call("STATUS", { cniVersion: "1.1.0" }, env)).toMatchObject(done);
+    expect(await call("GC", { cniVersion: "1.1.0", "cni.dev/valid-attachments": [] }, env)).toMatchObject(done);
+    expect(machine.kernel.links).toEqual([]);
+    expect(machine.addresses.held).toEqual([]);
+    machine.addresses.away = new IPAMError("NoAddress", "No free address");
+    const { exitCode, stdout } = await call("STATUS", { cniVersion: "1.1.0" }, env);
+    expect(exitCode).toBe(1);
+    expect(JSON.parse(stdout)).toEqual({ cniVersion: "1.1.0", code: 51, msg: containing(": No free address") });
   });
 
   it("stdin that is no JSON is error 6", async () => {
