@@ -147,14 +147,16 @@ async function run(cni: CNI, task: Task, signal?: AbortSignal): Promise<Ended> {
 
 async function runDel(cni: CNI, request: DelRequest, log: Logger, durationMs: () => number): Promise<Ended> {
   const outcome = await del(cni, request);
-  const fields = { durationMs: durationMs(), found: outcome.found };
+  const { found, ips, stepsMs } = outcome;
+  const fields = { durationMs: durationMs(), found, ips: ips.map(formatIP), stepsMs };
+  const told = { ...(ips.length > 0 && { ips }), stepsMs };
   if (outcome.kind === "deferred") {
     const message = "DEL done, but the release waits for the datastore";
     log.warn({ ...fields, err: outcome.error }, message);
-    return { ...NOTHING, message: `${message}: ${describeError(outcome.error)}` };
+    return { ...NOTHING, ...told, message: `${message}: ${describeError(outcome.error)}` };
   }
   log.info(fields, "DEL done");
-  return NOTHING;
+  return { ...NOTHING, ...told };
 }
 
 /** Checks and runs a call. Never rejects. */

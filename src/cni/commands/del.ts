@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import type { IP } from "../../net/ip.ts";
 import { keyOf } from "../attachment.ts";
 import { CancelledError, isNetnsGone } from "../errors.ts";
 import { handleIDOf, hostIfaceOf } from "../iface-name.ts";
@@ -7,6 +8,7 @@ import type { StoredRecord } from "../ports.ts";
 import { giveBack, type Held, heldBy, refuseForeign, removeFromKernel, unwireFromNetns } from "../release.ts";
 import type { AttachmentID, PodRef, WholeRecord } from "../types.ts";
 import type { CNI } from "./cni.ts";
+import { type Stopwatch, startStopwatch } from "./stopwatch.ts";
 
 /** A checked DEL. */
 export interface DelRequest {
@@ -19,10 +21,17 @@ export interface DelRequest {
 }
 
 /** What became of a DEL. Both are a success for the caller. */
-export type DelOutcome =
-  | { readonly kind: "released"; readonly found: StoredRecord["kind"] }
+export type DelOutcome = {
+  readonly found: StoredRecord["kind"];
+  /** Empty where no record tells which addresses the attachment had. */
+  readonly ips: readonly IP[];
+  /** How long each step took. */
+  readonly stepsMs: Readonly<Record<string, number>>;
+} & (
+  | { readonly kind: "released" }
   /** The datastore was away: the record says `releasing`, and the sweep goes on. */
-  | { readonly kind: "deferred"; readonly found: StoredRecord["kind"]; readonly error: unknown };
+  | { readonly kind: "deferred"; readonly error: unknown }
+);
 
 /**
  * Removes an attachment: kernel first, so that no address in use is given back, then the addresses, then the record.
@@ -32,17 +41,24 @@ export type DelOutcome =
  * @throws WiringError when the kernel refuses, CNIError TryAgainLater while another process adds this attachment
  */
 export async function del(cni: CNI, request: DelRequest): Promise<DelOutcome> {
-  const cancel = (): Error =>
-    new CancelledError(`ADD of ${keyOf(request.id)}`, "a DEL of the same attachment arrived");
+  const cancel = (): Error => new CancelledError(`ADD of ${keyOf(request.id)}`, "a DEL of the same attachment arrived");
+  const watch = startStopwatch(cni.clock);
   using _turn = await cni.locks.acquire(keyOf(request.id), { cancel });
-  return delLocked(cni, request);
+  watch.lap("lock");
+  return delLocked(cni, request, watch);
 }
 
 /** The same for somebody who holds the attachment's lock. */
-export async function delLocked(cni: CNI, request: DelRequest): Promise<DelOutcome> {
+export async function delLocked(
+  cni: CNI,
+  request: DelRequest,
+  watch: Stopwatch = startStopwatch(cni.clock),
+): Promise<DelOutcome> {
   const { id, why = "DEL" } = request;
   const stored = await cni.records.read(id);
   const held = await remove(cni, request, stored);
+  watch.lap("kernel");
+  const told = { found: stored.kind, ips: (held.allocations ?? []).map(({ ip }) => ip) };
   const pod = (stored.kind === "record" ? stored.record.pod : undefined) ?? request.pod;
   try {
     await giveBack(cni, held, { why, id, ...(pod && { pod }) });
@@ -51,10 +67,12 @@ export async function delLocked(cni: CNI, request: DelRequest): Promise<DelOutco
     if (stored.kind !== "record")
       await cni.records.create(id, { state: "releasing", ...held, atMs: cni.clock.nowMs() });
     if (!cni.defersReleases) throw error;
-    return { kind: "deferred", found: stored.kind, error };
+    watch.lap("release");
+    return { kind: "deferred", ...told, stepsMs: watch.stepsMs(), error };
   }
   await cni.records.remove(id);
-  return { kind: "released", found: stored.kind };
+  watch.lap("release");
+  return { kind: "released", ...told, stepsMs: watch.stepsMs() };
 }
 
 async function remove(cni: CNI, request: DelRequest, stored: StoredRecord): Promise<Held> {
