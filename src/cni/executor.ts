@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { describeError } from "../lib/errors.ts";
-import { stringifyJSON } from "../lib/json.ts";
+import { parseJSON, stringifyJSON } from "../lib/json.ts";
 import { formatIP } from "../net/ip.ts";
 import { keyOf } from "./attachment.ts";
 import { add } from "./commands/add.ts";
@@ -165,8 +165,24 @@ export async function execute(cni: CNI, env: Env, stdin: string, signal?: AbortS
   if ("task" in prepared) return perform(cni, prepared.task, signal);
   if (prepared.reply.exitCode !== 0) {
     cni.log.warn({ op: env["CNI_COMMAND"], answer: prepared.reply.stdout }, "Call refused");
+    noteRefused(cni, env, prepared.reply);
   }
   return prepared.reply;
+}
+
+/** What was asked for is known from the environment alone, as far as it is there. */
+function noteRefused(cni: CNI, env: Env, { stdout, errorCode }: Reply): void {
+  const { msg } = parseJSON(stdout) as ReturnType<typeof toErrorObject>; // written by `fail`
+  const verb = env["CNI_COMMAND"] ?? "";
+  if (verb === "STATUS") return;
+  cni.journal?.verb({
+    atMs: cni.clock.nowMs(),
+    verb,
+    attachment: { network: "", containerID: env["CNI_CONTAINERID"] ?? "", ifName: env["CNI_IFNAME"] ?? "" },
+    durationMs: 0,
+    code: errorCode,
+    message: `refused: ${msg}`,
+  });
 }
 
 /** The answer of a call that failed. */

@@ -122,6 +122,17 @@ describe("the journal of calls", () => {
     expect(Object.keys(verbs[0]?.stepsMs ?? {})).toEqual(expect.arrayContaining(["assign", "wire", "total"]));
   });
 
+  it("tells of a call that was refused, as far as it could be read", async () => {
+    await journaled(async (cni) => {
+      await execute(cni, { CNI_COMMAND: "ADD", CNI_CONTAINERID: "c3" }, JSON.stringify(CONF));
+      await execute(cni, { CNI_COMMAND: "VERSION" }, "{}");
+      await execute(cni, { CNI_COMMAND: "STATUS" }, "{");
+    });
+    expect(await readVerbs(folder, { last: 10 })).toMatchObject([
+      { verb: "ADD", attachment: { containerID: "c3" }, code: 4, message: containing("refused: ") },
+    ]);
+  });
+
   it("gives the last ones of those that are wanted", async () => {
     await journaled(async (cni) => {
       for (let i = 0; i < 7; i++) await call(cni, i % 2 ? "DEL" : "ADD");
