@@ -93,9 +93,12 @@ export interface IPAMSettings {
   readonly strictAffinity: boolean;
   /** How many blocks of a family a node may own; 0 leaves the built-in limit. */
   readonly maxBlocksPerHost: number;
-  /** `ipCooldownSeconds`: how old a block's record of a release must be before the address is free. Units: milliseconds. */
+  /**
+   * `ipCooldownSeconds`: how old a block's record of a release must be before the address is free; 0 as well where the
+   * installed IPAMBlock CRD is known to drop such records. Units: milliseconds.
+   */
   readonly ipCooldownMs: number;
-  /** Releases leave such a record: the cooldown is not 0, and the installed IPAMBlock CRD keeps it (interop 0, danger). */
+  /** Releases leave such a record: a cooldown is set, and the CRD keeps it. Source: calico-interop 0, danger. */
   readonly recordsReleases: boolean;
 }
 

@@ -28,8 +28,11 @@ export interface SourceObjects {
   nodeLabels(): Awaitable<Labels | undefined>;
   /** Undefined when there is no such Namespace. */
   namespaceLabels(namespace: string): Awaitable<Labels | undefined>;
-  /** Whether the installed IPAMBlock CRD keeps `releasedAt`. Asked only when a cooldown is set; absent: it does not. */
-  keepsReleasedAt?(): Awaitable<boolean>;
+  /**
+   * Whether the installed IPAMBlock CRD keeps `releasedAt`; undefined when nobody can say, as without this. Asked only when
+   * a cooldown is set.
+   */
+  keepsReleasedAt?(): Awaitable<boolean | undefined>;
 }
 
 export function sourcesOf(objects: SourceObjects, nodeName: string): IPAMSources {
@@ -41,9 +44,10 @@ export function sourcesOf(objects: SourceObjects, nodeName: string): IPAMSources
   const settingsOf = lastOf(([information, config, keeps]: Configured): IPAMSettings => {
     const { autoAllocateBlocks, strictAffinity, maxBlocksPerHost, ipCooldownSeconds } =
       config?.spec ?? DEFAULT_IPAM_CONFIG;
-    const ipCooldownMs = ipCooldownSeconds * 1000;
+    // A write would drop the records that are left of a better CRD, and their addresses would be lost: over at once.
+    const ipCooldownMs = keeps === false ? 0 : ipCooldownSeconds * 1000;
     const datastoreReady = information?.spec.datastoreReady ?? true;
-    const recordsReleases = ipCooldownMs > 0 && keeps;
+    const recordsReleases = ipCooldownMs > 0 && keeps === true;
     return { datastoreReady, autoAllocateBlocks, strictAffinity, maxBlocksPerHost, ipCooldownMs, recordsReleases };
   });
   return {
@@ -52,8 +56,8 @@ export function sourcesOf(objects: SourceObjects, nodeName: string): IPAMSources
       const isHere = !(information instanceof Promise) && !(config instanceof Promise);
       return then(isHere ? ([information, config] as const) : Promise.all([information, config]), ([info, set]) => {
         const isCooling = (set?.spec.ipCooldownSeconds ?? 0) > 0;
-        const keeps = isCooling && objects.keepsReleasedAt?.();
-        return then(keeps ?? false, (isKept) => settingsOf([info, set, isKept]));
+        const keeps = isCooling ? objects.keepsReleasedAt?.() : undefined;
+        return then(keeps, (isKept) => settingsOf([info, set, isKept]));
       });
     },
     pools: () => then(objects.pools(), poolsOf),
@@ -82,7 +86,11 @@ function cidrOf(affinity: BlockAffinity): CIDR {
   return known;
 }
 
-type Configured = readonly [ClusterInformation | undefined, IPAMConfig | undefined, keepsReleasedAt: boolean];
+type Configured = readonly [
+  ClusterInformation | undefined,
+  IPAMConfig | undefined,
+  keepsReleasedAt: boolean | undefined,
+];
 
 /** Does not wait for what is there. */
 function then<A, B>(value: Awaitable<A>, fn: (value: A) => Awaitable<B>): Awaitable<B> {

@@ -4,6 +4,7 @@ import { CLUSTER_INFORMATIONS } from "../crds/cluster-information.ts";
 import { NAMESPACES, NODES } from "../crds/core.ts";
 import { IP_POOLS } from "../crds/ip-pool.ts";
 import { IP_RESERVATIONS } from "../crds/ip-reservation.ts";
+import { DEFAULT_IPAM_CONFIG, type IPAMConfig } from "../crds/ipam-config.ts";
 import { kubeErrorOf, UnreachableError } from "../kube/errors.ts";
 import { MemoryClient } from "../kube/memory-client.ts";
 import { parseCIDR } from "../net/cidr.ts";
@@ -114,6 +115,24 @@ describe("listedObjects()", () => {
     const reservations = await sources.reservations();
     const reserved = ["10.0.0.3", "10.0.0.4", "10.0.0.9"].map((ip) => reservations.has(parseIP(ip)));
     expect(reserved).toEqual([true, false, true]);
+  });
+
+  it("records releases where a cooldown is set and the CRD keeps them; where it does not, what is recorded is over", async () => {
+    const config = (ipCooldownSeconds: number): IPAMConfig => ({
+      ...{ apiVersion: "crd.projectcalico.org/v1", kind: "IPAMConfig", metadata: { name: "default" } },
+      spec: { ...DEFAULT_IPAM_CONFIG, ipCooldownSeconds },
+    });
+    const cases: readonly (readonly [number, boolean | undefined, number, boolean])[] = [
+      [0, true, 0, false],
+      [60, true, 60_000, true],
+      [60, false, 0, false],
+      [60, undefined, 60_000, false],
+    ];
+    for (const [seconds, keeps, ipCooldownMs, recordsReleases] of cases) {
+      const objects = listedObjects(new MemoryClient(), "node-a");
+      const told = { ...objects, ipamConfig: () => config(seconds), keepsReleasedAt: () => keeps };
+      expect(await sourcesOf(told, "node-a").settings()).toMatchObject({ ipCooldownMs, recordsReleases });
+    }
   });
 
   it("keeps one Reservations while the objects are the same", async () => {

@@ -18,36 +18,37 @@ export interface BlockSchemaOptions {
 /** What the installed IPAMBlock CRD keeps of what is written. Read when asked, at most every few minutes. */
 export class BlockSchema {
   readonly #options: BlockSchemaOptions;
-  #last: { readonly atMs: number; readonly keeps: Promise<boolean> } | undefined;
+  #last: { readonly atMs: number; readonly keeps: Promise<boolean | undefined> } | undefined;
   #isReported = false;
 
   constructor(options: BlockSchemaOptions) {
     this.#options = options;
   }
 
-  /** Whether it has `releasedAt`. What cannot be read has not. Never rejects. */
-  async keepsReleasedAt(): Promise<boolean> {
+  /** Whether it has `releasedAt`; undefined when it cannot be read. Never rejects. */
+  async keepsReleasedAt(): Promise<boolean | undefined> {
     const nowMs = this.#options.clock.nowMs();
     if (this.#last === undefined || nowMs - this.#last.atMs >= FRESH_MS)
       this.#last = { atMs: nowMs, keeps: this.#read() };
     return await this.#last.keeps;
   }
 
-  async #read(): Promise<boolean> {
-    const { client, onMissing } = this.#options;
-    let why: unknown = `CustomResourceDefinition ${IPAM_BLOCK_CRD_NAME} has no releasedAt in spec.attributes`;
+  async #read(): Promise<boolean | undefined> {
+    const { client } = this.#options;
     try {
       const options = { timeoutMs: TIMEOUT_MS };
-      const crd = await client.get(CUSTOM_RESOURCE_DEFINITIONS, IPAM_BLOCK_CRD_NAME, options);
-      if (declaresReleasedAt(crd)) {
-        this.#isReported = false;
-        return true;
-      }
+      const keeps = declaresReleasedAt(await client.get(CUSTOM_RESOURCE_DEFINITIONS, IPAM_BLOCK_CRD_NAME, options));
+      if (keeps) this.#isReported = false;
+      else this.#report(`CustomResourceDefinition ${IPAM_BLOCK_CRD_NAME} has no releasedAt in spec.attributes`);
+      return keeps;
     } catch (error) {
-      why = error;
+      this.#report(error);
+      return undefined;
     }
-    if (!this.#isReported) onMissing(why);
+  }
+
+  #report(why: unknown): void {
+    if (!this.#isReported) this.#options.onMissing(why);
     this.#isReported = true;
-    return false;
   }
 }
