@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { FakeClock } from "./fake-clock.ts";
 import { systemClock } from "./system-clock.ts";
 
@@ -37,4 +37,29 @@ test("systemClock counts from 1970, in nanoseconds beyond 2^53", async () => {
   const ns = systemClock.nowNs();
   expect(ns / 1_000_000n - BigInt(systemClock.nowMs())).toBeLessThanOrEqual(0n);
   expect(ns).toBeGreaterThan(2n ** 53n);
+});
+
+describe("systemClock.nowNs()", () => {
+  test("never goes back while nobody sets the machine's clock, and stays beside nowMs()", () => {
+    const end = process.hrtime.bigint() + 30_000_000n;
+    let last = systemClock.nowNs();
+    let steps = 0;
+    while (process.hrtime.bigint() < end) {
+      const now = systemClock.nowNs();
+      if (now < last) steps++;
+      last = now;
+    }
+    expect(steps).toBe(0);
+    expect(Math.abs(Number(systemClock.nowNs() / 1_000_000n) - systemClock.nowMs())).toBeLessThan(20);
+  });
+
+  test("follows a clock that somebody set", () => {
+    const real = Date.now();
+    const spy = vi.spyOn(Date, "now").mockReturnValue(real + 3_600_000);
+    try {
+      expect(Number(systemClock.nowNs() / 1_000_000n)).toBe(real + 3_600_000);
+    } finally {
+      spy.mockRestore();
+    }
+  });
 });
