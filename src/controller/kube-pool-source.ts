@@ -85,7 +85,9 @@ export class KubePoolSource implements PoolSource {
     for await (const block of listAll(client, IPAM_BLOCKS, { signal })) {
       if (block instanceof InvalidObjectError) onError(block, IPAM_BLOCKS.plural);
       else if (!block.spec.deleted) {
-        const inUse = block.spec.allocations.filter((index) => index !== null).length;
+        const { allocations, attributes } = block.spec;
+        // Addresses that cool down are given back, whatever becomes of their pool.
+        const inUse = allocations.filter((i) => i !== null && attributes[i]?.releasedAt === undefined).length;
         uses.push({ cidr: parseCIDR(block.spec.cidr), inUse });
       }
     }

@@ -162,9 +162,13 @@ describe("PoolKeeper", () => {
   it("tells of blocks whose pool nobody has seen, as an Event of IPAMConfig", async () => {
     const block = blockOf("10.0.0.0/26", "node-a", [{ handleID: "net.c1", attributes: { node: "node-a" } }]);
     await client.create(IPAM_BLOCKS, { ...block, metadata: { name: block.metadata.name } });
+    // An address that only cools down is nobody's.
+    const cooling = blockOf("10.0.0.64/26", "node-a", [{ handleID: "net.c2", attributes: { node: "node-a" } }]);
+    const spec = { ...cooling.spec, attributes: [{ releasedAt: "2026-08-22T10:39:50Z" }] };
+    await client.create(IPAM_BLOCKS, { ...cooling, metadata: { name: cooling.metadata.name }, spec });
     await keeperOf().pass(signal);
     expect(events.map(({ involvedObject, message }) => [involvedObject.kind, message])).toEqual([
-      ["IPAMConfig", expect.stringContaining("No IPPool has the blocks 10.0.0.0/26")],
+      ["IPAMConfig", expect.stringContaining("No IPPool has the blocks 10.0.0.0/26 (1 addr")],
     ]);
   });
 
