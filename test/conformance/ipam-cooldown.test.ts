@@ -92,7 +92,7 @@ describe("ipCooldownSeconds", () => {
       await allocator.releaseByHandle("net.a");
     });
     const { spec } = await stored();
-    expect(spec.attributes.at(-1)).toEqual({ releasedAt: expect.stringMatching(/^\d{4}-.*Z$/) });
+    expect(Object.keys(spec.attributes.at(-1) ?? {})).toEqual(["releasedAt"]);
     expect([spec.allocations[0], spec.unallocated]).toEqual([spec.attributes.length - 1, [3]]);
     expect(checkBlock(spec, clock.nowMs())).toEqual([]);
     await inProcess(async ({ add }) => {
