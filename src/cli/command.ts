@@ -19,8 +19,9 @@ export interface Sink {
 export interface CommandContext {
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly stdout: Sink;
-  /** For people only: what a program reads goes to stdout. */
   readonly stderr: Sink;
+  /** Where words for people go: stdout, or stderr when stdout is for a program. */
+  readonly people: Sink;
   readonly clock: Clock;
   readonly format: Format;
   /** True on a terminal, unless NO_COLOR is set. Source: no-color.org */

@@ -78,6 +78,7 @@ function contextOf(values: Readonly<Record<string, unknown>>, world: World): Com
     env,
     stdout,
     stderr,
+    people: isForPeople(format) ? stdout : stderr,
     clock,
     format,
     hasColor: isForPeople(format) && stdout.isTTY === true && !env["NO_COLOR"],

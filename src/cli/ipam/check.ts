@@ -75,8 +75,7 @@ async function fix(
   isSure: boolean,
 ): Promise<readonly Mended[]> {
   const plan = planFixes(findings);
-  // For programs stdout has the report alone.
-  const people = context.format === "table" || context.format === "wide" ? context.stdout : context.stderr;
+  const { people } = context;
   if (plan.length === 0) {
     people.write("\nThere is nothing that --fix can mend safely.\n");
     return [];

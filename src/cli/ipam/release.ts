@@ -94,14 +94,14 @@ export function stillLeaked(
 function recordsOf(
   addresses: readonly IP[],
   snapshot: Snapshot,
-  { stdout }: CommandContext,
+  { people }: CommandContext,
 ): readonly RecordedAddress[] {
   return addresses.flatMap((ip) => {
     const block = blockAround(snapshot, ip);
     const record = block && recordedAddresses(block).find((recorded) => recorded.ip === ip);
-    if (record === undefined) stdout.write(`${formatIP(ip)} is free already\n`);
+    if (record === undefined) people.write(`${formatIP(ip)} is free already\n`);
     else if (stateOf(record.attribute) === "cooling")
-      stdout.write(`${formatIP(ip)} was given back at ${record.attribute.releasedAt}, and is cooling\n`);
+      people.write(`${formatIP(ip)} was given back at ${record.attribute.releasedAt}, and is cooling\n`);
     else return [record];
     return [];
   });

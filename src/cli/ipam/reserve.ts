@@ -215,13 +215,13 @@ function listedOf(snapshot: Snapshot): readonly Listed[] {
     });
 }
 
-async function removeReservation(client: KubeClient, name: string, { stdout }: CommandContext): Promise<number> {
+async function removeReservation(client: KubeClient, name: string, { people }: CommandContext): Promise<number> {
   try {
     await client.delete(IP_RESERVATIONS, name);
   } catch (error) {
     if (!(error instanceof NotFoundError)) throw error;
     throw new RefusedError(`There is no IPReservation ${name}; see gingham ipam reserve --list`);
   }
-  stdout.write(`IPReservation ${name} is gone: its addresses can be assigned again\n`);
+  people.write(`IPReservation ${name} is gone: its addresses can be assigned again\n`);
   return EXIT.ok;
 }
