@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { IPAMBlock } from "../crds/ipam-block.ts";
-import { damageOf } from "../ipam/check-block.ts";
-import { heldAddresses, ownerOf } from "../ipam/gc/addresses.ts";
+import { ownerOf } from "../ipam/gc/addresses.ts";
 import { sightingKey } from "../ipam/gc/census.ts";
 import { SightingLog } from "../ipam/gc/sightings.ts";
 import type { HeldAddress, Owner, Sightings } from "../ipam/gc/types.ts";
 import { formatIP, type IP } from "../net/ip.ts";
+import { knownHandles, ownAddresses } from "./collect-own.ts";
 import type { CNI } from "./commands/cni.ts";
-import { handleIDOf } from "./iface-name.ts";
 import type { NodeBlocks } from "./node-blocks.ts";
-import type { AttachmentID, PodRef } from "./types.ts";
+import type { PodRef } from "./types.ts";
 
 export interface NodeCollectorOptions {
   readonly cni: CNI;
@@ -70,7 +68,7 @@ export class NodeCollector {
       return 0;
     }
     const held: HeldAddress[] = [];
-    for await (const block of blocks.read(which, signal)) held.push(...this.#ownAddresses(block));
+    for await (const block of blocks.read(which, signal)) held.push(...ownAddresses(cni, block));
     // After the blocks, see above.
     const known = await knownHandles(cni);
     const suspects = held.filter(({ handleID }) => !known.has(handleID));
@@ -102,19 +100,6 @@ export class NodeCollector {
     if (text === this.#published) return;
     await blocks.publishInUse(inUse, signal);
     this.#published = text;
-  }
-
-  #ownAddresses({ spec, metadata }: IPAMBlock): readonly HeldAddress[] {
-    const { cni } = this.#options;
-    // Whatever contradicts itself is for people to judge.
-    if (damageOf(spec).length > 0) {
-      cni.log.warn({ op: "collect", block: metadata.name }, "Block contradicts itself and is left alone");
-      return [];
-    }
-    return heldAddresses(spec).filter((address) => {
-      const owner = ownerOf(address);
-      return (owner.kind === "pod" || owner.kind === "attachment") && owner.node === cni.host.nodeName;
-    });
   }
 
   async #hasPod(addresses: readonly HeldAddress[], signal: AbortSignal): Promise<boolean> {
@@ -169,28 +154,6 @@ function noteLeak(cni: CNI, { ip, block, handleID, sequenceNumber, attributes }:
   });
 }
 
-/** Handles of all attachments that have a record, in whatever state, or are being worked on. */
-async function knownHandles(cni: CNI): Promise<ReadonlySet<string>> {
-  const handles = new Set<string>();
-  const addDerived = (id: AttachmentID): void => {
-    const owner = { ...id, nodeName: cni.host.nodeName };
-    handles.add(handleIDOf(owner));
-    // Only whether there is a pod matters to the handle.
-    handles.add(handleIDOf({ ...owner, pod: { namespace: "", name: "" } }));
-  };
-  for (const key of cni.locks.keys()) {
-    const id = parseKey(key);
-    if (id !== undefined) addDerived(id);
-  }
-  for (const id of await cni.records.list()) {
-    const stored = await cni.records.read(id);
-    if (stored.kind === "record") handles.add(stored.record.handleID);
-    // What cannot be read, or has just gone, may be anybody's of that name.
-    else addDerived(id);
-  }
-  return handles;
-}
-
 async function liveOfPods(cni: CNI): Promise<readonly { readonly pod: PodRef; readonly ips: readonly IP[] }[]> {
   const live: { readonly pod: PodRef; readonly ips: readonly IP[] }[] = [];
   for (const id of await cni.records.list()) {
@@ -201,13 +164,6 @@ async function liveOfPods(cni: CNI): Promise<readonly { readonly pod: PodRef; re
     live.push({ pod: stored.record.pod, ips: stored.record.result.ips });
   }
   return live;
-}
-
-/** The reverse of `keyOf`; undefined for a lock that is no attachment's. */
-function parseKey(key: string): AttachmentID | undefined {
-  const [, network, containerID, ifName] = /^([^/]+)\/(.+):([^:]+)$/.exec(key) ?? [];
-  if (network === undefined || containerID === undefined || ifName === undefined) return undefined;
-  return { network, containerID, ifName };
 }
 
 function podOf(owner: Owner & { readonly kind: "pod" }): PodRef {
