@@ -97,6 +97,16 @@ describe("Ring", () => {
     );
   });
 
+  it("takes entries of several processes at once, each in its order", async () => {
+    const path = newPath();
+    const names = ["a", "b", "c"];
+    const batches = (name: string) => Array.from({ length: 20 }, (_, i) => [`${name}${i}x`, `${name}${i}y`]);
+    await Promise.all(names.map((name) => write(path, 100_000, batches(name))));
+    const kept = await read(path);
+    expect(kept).toHaveLength(names.length * 40);
+    for (const name of names) expect(kept.filter((entry) => entry.startsWith(name))).toEqual(batches(name).flat());
+  });
+
   it("goes on after a crash between the two steps of a turn", async () => {
     const path = newPath();
     await write(path, 1000, [["a", "b"]]);

@@ -104,10 +104,11 @@ async function openRing(path: string, roomBytes: number): Promise<FileHandle> {
     await mkdir(dirname(path), { recursive: true, mode: 0o700 });
     return await open(path, "a+", 0o600);
   });
-  const { size } = await file.stat();
+  const { size, ino } = await file.stat();
   if (size === 0 || size <= roomBytes) return file;
   await file.close();
-  await rename(path, olderOf(path));
+  // Another process may have turned the ring meanwhile: to turn it again would lose its older half.
+  if ((await inodeOf(path)) === ino) await rename(path, olderOf(path));
   return await open(path, "a+", 0o600);
 }
 
