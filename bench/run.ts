@@ -15,7 +15,8 @@ import { benchThroughput } from "./throughput.ts";
 
 const script = fileURLToPath(import.meta.url);
 const root = dirname(dirname(script));
-const SANDBOXED = ["lone", "burst", "requests", "routes", "addresses", "cluster-size"];
+const IPAM = ["requesters", "nearly-full", "fill", "known-blocks", "collection"];
+const SANDBOXED = ["lone", "burst", "requests", "routes", "addresses", "cluster-size", ...IPAM];
 const NAMES = ["launcher", ...SANDBOXED, "throughput"];
 
 const chosen = process.argv.slice(2);

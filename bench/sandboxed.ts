@@ -6,8 +6,13 @@ import { fileURLToPath } from "node:url";
 import { runScript } from "../src/lab/run.ts";
 import { setUpSandbox } from "../src/lab/topology.ts";
 import { benchAddresses } from "./addresses.ts";
+import { type BenchServer, startServer } from "./api-server.ts";
 import { benchClusterSize } from "./cluster-size.ts";
 import { benchBurst, benchLone } from "./cni-bench.ts";
+import { benchCollection } from "./ipam-collection.ts";
+import { benchKnownBlocks } from "./ipam-memory.ts";
+import { benchFill, benchNearlyFull } from "./ipam-pools.ts";
+import { benchRequesters } from "./ipam-rates.ts";
 import type { BenchResult } from "./report.ts";
 import { benchRequests } from "./requests.ts";
 import { benchRoutes } from "./routes.ts";
@@ -49,6 +54,18 @@ async function withStack(purpose: string, data: string, work: (stack: Stack) => 
   await stack.stop();
 }
 
+/** An API server that only this bench writes to, its data on the disk by default. */
+async function benchAlone(
+  name: string,
+  work: (server: BenchServer) => Promise<BenchResult>,
+  data: string = join(dir, `${name}.db`),
+): Promise<void> {
+  if (!names.includes(name)) return;
+  const server = await startServer({ root, dir: join(dir, name), data });
+  await bench(name, () => work(server));
+  await server.stop();
+}
+
 const results: BenchResult[] = [];
 try {
   const netns = await setUp();
@@ -64,6 +81,11 @@ try {
   if (names.includes("cluster-size")) {
     await withStack("large", ":memory:", (stack) => bench("cluster-size", () => benchClusterSize(stack)));
   }
+  await benchAlone("requesters", benchRequesters);
+  await benchAlone("nearly-full", benchNearlyFull);
+  await benchAlone("fill", benchFill, ":memory:");
+  await benchAlone("known-blocks", (server) => benchKnownBlocks(server, root), ":memory:");
+  await benchAlone("collection", benchCollection);
   writeFileSync(join(dir, "results.json"), JSON.stringify(results));
   process.exit(0);
 } catch (error) {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { randomBytes } from "node:crypto";
-import { existsSync, mkdirSync, writeFileSync } from "node:fs";
-import { createConnection } from "node:net";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { CLUSTER_INFORMATIONS } from "../src/crds/cluster-information.ts";
 import { NODES, PODS } from "../src/crds/core.ts";
@@ -16,15 +15,14 @@ import {
   renderNode,
   renderPod,
 } from "../src/lab/cluster-objects.ts";
-import { connectKube } from "../src/lab/connect-kube.ts";
 import { parseKubeconfig, renderKubeconfig } from "../src/lab/kubeconfig.ts";
 import { ManagedProcess } from "../src/lab/managed-process.ts";
 import { run, runOk } from "../src/lab/run.ts";
+import { startServer } from "./api-server.ts";
 import { podName } from "./contenders.ts";
 
 export const NODE_NAME = "bench-node";
 const NODE_IP = "172.30.0.1";
-const PORT = 6443;
 
 /** API server and agent on the one node of the bench, where they are in production. */
 export interface Stack {
@@ -53,19 +51,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
   const token = randomBytes(24).toString("base64url");
   const tokenFile = join(dir, "tokens.csv");
   writeFileSync(tokenFile, renderNodeToken(NODE_NAME, token), { mode: 0o600 });
-  const adminKubeconfig = join(dir, "admin.kubeconfig");
-  const apiServer = new ManagedProcess({
-    what: "the API server",
-    argv: [
-      ...[...node, join(root, "dist/apiserver.mjs"), "--listen", `127.0.0.1:${PORT}`, "--data", data],
-      ...["--kubeconfig", adminKubeconfig, "--token-file", tokenFile, "--cert-dir", join(dir, "pki")],
-      ...["--crds", join(root, "manifests/crds")],
-    ],
-    env: process.env,
-    logPath: join(dir, "apiserver.log"),
-  });
-  await apiServer.waitUntil(async () => existsSync(adminKubeconfig) && (await answers(PORT)), 20_000);
-  const client = await connectKube(adminKubeconfig);
+  const { client, adminKubeconfig, process: apiServer } = await startServer({ root, dir, data, tokenFile });
   await createObjects(client, poolCIDR);
 
   const view = ["config", "view", "--raw", "--flatten", "--minify", "-o", "json"];
@@ -131,15 +117,4 @@ export async function isAgentReady(): Promise<boolean> {
   const ask = "exec 3<>/dev/tcp/127.0.0.1/9099; printf 'GET /readiness HTTP/1.0\\r\\n\\r\\n' >&3; head -1 <&3";
   const { exitCode, stdout } = await run(["bash", "-c", ask]);
   return exitCode === 0 && stdout.includes(" 200 ");
-}
-
-function answers(port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = createConnection(port, "127.0.0.1");
-    socket.once("connect", () => {
-      socket.destroy();
-      resolve(true);
-    });
-    socket.once("error", () => resolve(false));
-  });
 }
