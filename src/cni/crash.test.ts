@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { describe, expect, it } from "vitest";
-import { FakeMachine, Faults } from "./fake-cni.ts";
+import type { Reply } from "./executor.ts";
+import { FakeMachine, type FakeProcess, Faults } from "./fake-cni.ts";
 import { recover, sweep } from "./reconcile.ts";
 
 /*
@@ -8,19 +9,29 @@ import { recover, sweep } from "./reconcile.ts";
  * happens, not even an undo. A new process then meets the same kernel, datastore and disk. A throw fails one call.
  */
 
+const COMMANDS = ["ADD", "DEL", "GC"] as const;
+type Command = (typeof COMMANDS)[number];
+
+/** GC is of everything. */
+const GC = { conf: { cniVersion: "1.1.0", "cni.dev/valid-attachments": [] } };
+
+function callOn(agent: FakeProcess, command: Command): Promise<Reply> {
+  return agent.call(command, command === "GC" ? GC : {});
+}
+
 /** How many points a command passes when nothing happens. */
-async function countPoints(command: "ADD" | "DEL"): Promise<readonly string[]> {
+async function countPoints(command: Command): Promise<readonly string[]> {
   using machine = new FakeMachine();
   machine.kernel.addNetns("/run/netns/c1");
-  if (command === "DEL") await machine.start().call("ADD");
+  if (command !== "ADD") await machine.start().call("ADD");
   const faults = new Faults();
-  await machine.start(faults).call(command);
+  await callOn(machine.start(faults), command);
   return faults.points;
 }
 
-async function runUntilFault(machine: FakeMachine, command: "ADD" | "DEL", faults: Faults): Promise<void> {
+async function runUntilFault(machine: FakeMachine, command: Command, faults: Faults): Promise<void> {
   const victim = machine.start(faults);
-  await Promise.race([victim.call(command), faults.crashed]);
+  await Promise.race([callOn(victim, command), faults.crashed]);
   machine.kill(victim.executor);
 }
 
@@ -62,6 +73,10 @@ const AFTERMATHS: Readonly<Record<string, (machine: FakeMachine) => Promise<void
     expect((await agent.call("DEL", { netns: "" })).exitCode).toBe(0);
     await expectNothing(machine);
   },
+  "GC of everything before any sweep": async (machine) => {
+    expect((await callOn(machine.start(), "GC")).exitCode).toBe(0);
+    await expectNothing(machine);
+  },
   "ADD again before any sweep": async (machine) => {
     expect((await machine.start().call("ADD")).exitCode).toBe(0);
     await expectOne(machine, "c1");
@@ -81,14 +96,14 @@ const AFTERMATHS: Readonly<Record<string, (machine: FakeMachine) => Promise<void
   },
 };
 
-for (const command of ["ADD", "DEL"] as const) {
+for (const command of COMMANDS) {
   const points = await countPoints(command);
   describe.each(["crash", "throw"] as const)(`${command} with a %s`, (kind) => {
     describe.each(points.map((point, index) => ({ point, index })))("at $index $point", ({ index }) => {
       it.each(Object.keys(AFTERMATHS))("then %s", async (aftermath) => {
         using machine = new FakeMachine();
         machine.kernel.addNetns("/run/netns/c1");
-        if (command === "DEL") await machine.start().call("ADD");
+        if (command !== "ADD") await machine.start().call("ADD");
         await runUntilFault(machine, command, new Faults(index, kind));
         await AFTERMATHS[aftermath]?.(machine);
       });

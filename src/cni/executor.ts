@@ -127,7 +127,9 @@ async function run(cni: CNI, task: Task, signal?: AbortSignal): Promise<Ended> {
         log.info({ durationMs: durationMs() }, "CHECK done");
         return NOTHING;
       case "GC": {
-        const summary = await gc(cni, { network: id.network, valid: work.valid }, signal);
+        const { nodeName } = task;
+        const of = { network: id.network, valid: work.valid, ...(nodeName !== undefined && { nodeName }) };
+        const summary = await gc(cni, of, signal);
         log.info({ durationMs: durationMs(), ...summary }, "GC done");
         return NOTHING;
       }

@@ -32,7 +32,7 @@ async function shell(script: string): Promise<RunResult> {
   return await lab.exec(NODE, ["bash", "-ec", script]);
 }
 
-function call(command: "ADD" | "DEL", conf: object = CONF): Promise<RunResult> {
+function call(command: "ADD" | "DEL" | "CHECK" | "GC" | "STATUS", conf: object = CONF): Promise<RunResult> {
   const args = "K8S_POD_NAMESPACE=default;K8S_POD_NAME=solo";
   const env = `CNI_COMMAND=${command} CNI_CONTAINERID=c0ffee CNI_NETNS=/run/netns/solo CNI_IFNAME=eth0 CNI_PATH=/opt/cni/bin`;
   return shell(`echo '${JSON.stringify(conf)}' | env ${env} CNI_ARGS='${args}' /opt/cni/bin/gingham`);
@@ -74,6 +74,25 @@ describe("gingham-standalone", () => {
   test("a second ADD answers the recorded result", async () => {
     const { stdout } = await call("ADD");
     expect(JSON.parse(stdout)).toMatchObject({ ips: [{ address: `${ip}/32` }] });
+  });
+
+  test("CHECK finds it well, STATUS too, and GC leaves what is listed", async () => {
+    const conf = { ...CONF, cniVersion: "1.1.0" };
+    const prevResult = JSON.parse((await call("ADD", conf)).stdout) as object;
+    // The laboratory's own pod among them.
+    const names = (await shell("ls /var/lib/gingham/attachments/k8s-pod-network")).stdout.trim().split("\n");
+    const containerIDs = names.map((name) => name.replace(":eth0.json", ""));
+    expect(containerIDs).toContain("c0ffee");
+    const entries = containerIDs.map((containerID) => ({ containerID, ifname: "eth0" }));
+    const listed = { "cni.dev/valid-attachments": entries };
+    const good = { exitCode: 0, stdout: "" };
+    expect(await call("CHECK", { ...conf, prevResult })).toMatchObject(good);
+    expect(await call("STATUS", conf)).toMatchObject(good);
+    expect(await call("GC", { ...conf, ...listed })).toMatchObject(good);
+    expect(await call("CHECK", { ...conf, prevResult })).toMatchObject(good);
+    await shell("ip netns exec solo ip route del default");
+    expect(JSON.parse((await call("CHECK", { ...conf, prevResult })).stdout)).toMatchObject({ code: 107 });
+    await shell("ip netns exec solo ip route add default via 169.254.1.1 dev eth0");
   });
 
   test("DEL takes it all back, twice, and the pod's tracked connections with it", async () => {

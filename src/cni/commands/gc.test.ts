@@ -94,6 +94,13 @@ describe("GC", () => {
     expect(await recorded()).toEqual([`${NETWORK}/a:eth0`]);
   });
 
+  it("refuses a configuration of another node, and frees nothing", async () => {
+    await attach("a");
+    const conf = { cniVersion: "1.1.0", nodename: "node-b", [VALID]: [] };
+    expect(JSON.parse((await agent.call("GC", { conf })).stdout)).toMatchObject({ code: 7 });
+    expect(await recorded()).toEqual([`${NETWORK}/a:eth0`]);
+  });
+
   it("leaves what another call works on, in this process or another", async () => {
     await attach("a");
     await attach("b");

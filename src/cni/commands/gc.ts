@@ -8,10 +8,13 @@ import { giveBack, isUnderWayElsewhere } from "../release.ts";
 import type { AttachmentID } from "../types.ts";
 import type { CNI } from "./cni.ts";
 import { delLocked } from "./del.ts";
+import { refuseOtherNode } from "./own-node.ts";
 
 /** A checked GC. */
 export interface GCRequest {
   readonly network: string;
+  /** What the configuration says of the node. */
+  readonly nodeName?: string;
   /** Attachments of the network that the runtime knows; all others are nobody's. */
   readonly valid: readonly AttachmentID[];
 }
@@ -42,12 +45,14 @@ const CONCURRENCY = 32;
  *
  * What another call works on is left, and so is what was attached after the list was made. A failure stops nothing else.
  *
- * @throws CNIError which sums up the failures
+ * @throws CNIError which sums up the failures, or `InvalidNetworkConfig`
  */
 export async function gc(cni: CNI, request: GCRequest, signal?: AbortSignal): Promise<GCSummary> {
+  const { network, nodeName } = request;
+  refuseOtherNode(cni, { name: network, ...(nodeName !== undefined && { nodeName }) });
   const startMs = cni.clock.nowMs();
   const valid = new Set(request.valid.map(keyOf));
-  const ids = (await cni.records.list()).filter((id) => id.network === request.network && !valid.has(keyOf(id)));
+  const ids = (await cni.records.list()).filter((id) => id.network === network && !valid.has(keyOf(id)));
   const total = ids.length;
   const counts = { released: 0, deferred: 0, addresses: 0, busy: 0 };
   const failures: Failure[] = [];

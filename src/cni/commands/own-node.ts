@@ -9,7 +9,7 @@ import type { CNI } from "./cni.ts";
  *
  * @throws CNIError `InvalidNetworkConfig`
  */
-export function refuseOtherNode({ host }: CNI, conf: NetConf): void {
+export function refuseOtherNode({ host }: CNI, conf: Pick<NetConf, "name" | "nodeName" | "nodeNameFile">): void {
   const { name, nodeName, nodeNameFile } = conf;
   const named = nodeName ?? (nodeNameFile === undefined ? undefined : host.nodeNameIn(nodeNameFile));
   if (named === undefined || named === host.nodeName) return;
