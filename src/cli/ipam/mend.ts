@@ -3,6 +3,7 @@ import type { BlockAffinity } from "../../crds/block-affinity.ts";
 import { affinityLabels } from "../../crds/labels.ts";
 import { loadAffineBlock } from "../../ipam/allocator/claims.ts";
 import type { Finding, Fix } from "../../ipam/audit/finding.ts";
+import type { HeldAddress } from "../../ipam/gc/types.ts";
 import { newHandle, withBlocks } from "../../ipam/handle.ts";
 import type { CreateOutcome, UpdateOutcome } from "../../ipam/ports.ts";
 import { deleteOrphanHandle, type ReleaseTools, releaseAddresses } from "../../ipam/release.ts";
@@ -47,12 +48,12 @@ export function planFixes(findings: readonly Finding[]): readonly { readonly fin
 export async function mend(tools: ReleaseTools, plan: ReturnType<typeof planFixes>): Promise<readonly Mended[]> {
   const leaks = plan.flatMap(({ fix }) => (fix.kind === "freeLeak" ? [fix.address] : []));
   const results: Mended[] = [];
-  let released: Awaited<ReturnType<typeof releaseAddresses>> | undefined;
+  let released: { readonly freed: ReadonlySet<HeldAddress>; readonly errors: readonly unknown[] } | undefined;
   for (const { finding, fix } of plan) {
     if (fix.kind === "freeLeak") {
-      released ??= await releaseAddresses(tools, leaks);
+      released ??= await releaseAll(tools, leaks);
       const [failure] = released.errors;
-      if (released.freed.includes(fix.address)) results.push({ finding, fix, outcome: "done" });
+      if (released.freed.has(fix.address)) results.push({ finding, fix, outcome: "done" });
       else if (failure === undefined) results.push({ finding, fix, outcome: "changed" });
       else results.push({ finding, fix, outcome: "failed", error: describeError(failure) });
       continue;
@@ -64,6 +65,14 @@ export async function mend(tools: ReleaseTools, plan: ReturnType<typeof planFixe
     }
   }
   return results;
+}
+
+async function releaseAll(
+  tools: ReleaseTools,
+  leaks: readonly HeldAddress[],
+): Promise<{ readonly freed: ReadonlySet<HeldAddress>; readonly errors: readonly unknown[] }> {
+  const { freed, errors } = await releaseAddresses(tools, leaks);
+  return { freed: new Set(freed), errors };
 }
 
 async function apply(tools: ReleaseTools, fix: Exclude<Fix, { readonly kind: "freeLeak" }>): Promise<boolean> {

@@ -112,12 +112,14 @@ function judge(handle: IPAMHandle, actual: HandleBlocks, restedMs: number): read
 
 function missing(handleID: string, counts: HandleBlocks, byName: ReadonlyMap<string, IPAMHandle>): Finding {
   const other = byName.get(handleName(handleID));
+  const name = handleName(handleID);
+  const whose = name === handleID ? "it" : `handle ID ${handleID}`;
   const taken = other === undefined ? "" : ` (IPAMHandle ${other.metadata.name} is of ${other.spec.handleID})`;
   return {
     code: "missingHandle",
     severity: "error",
-    object: { kind: "IPAMHandle", name: handleName(handleID) },
-    reason: `blocks have ${countsText(counts)} of handle ${handleID}, and there is no such handle${taken}: a release by handle would free nothing`,
+    object: { kind: "IPAMHandle", name },
+    reason: `blocks have ${countsText(counts)} of ${whose}, and there is no such handle${taken}: a release by handle would free nothing`,
     nextStep: other === undefined ? "gingham ipam check --fix creates it" : "rename the network of one of the two",
     ...(other === undefined && { fix: { kind: "createHandle", handleID, counts } as const }),
     identity: countsText(counts),
