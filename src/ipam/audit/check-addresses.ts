@@ -10,8 +10,8 @@ import { type RecordedAddress, recordedAddresses, stateOf } from "./recorded.ts"
 import { type AuditPod, isDamaged, liveBlocks, poolAround, type Snapshot, viewOfSnapshot } from "./snapshot.ts";
 
 /**
- * A leaked address may still be used by a sandbox whose pod was deleted by force. Its node's agent says so within two of
- * its sweeps of 20 s; an address that looks leaked for less is not freed. Units: milliseconds.
+ * A leaked address may still be used by a sandbox whose pod was deleted by force. Its node's agent says so within 30 s
+ * (`cni/collect.ts`); an address that looks leaked for less than twice that is not freed. Units: milliseconds.
  */
 export const LEAK_REST_MS = 60_000;
 
