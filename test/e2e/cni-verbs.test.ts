@@ -86,6 +86,34 @@ describe("with an agent", () => {
     expect(await leftovers()).toEqual(NOTHING);
   });
 
+  test("a Calico configuration works when its type is changed", async () => {
+    const conf = {
+      cniVersion: "0.3.1",
+      type: "gingham",
+      log_level: "info",
+      log_file_path: "/var/log/calico/cni/cni.log",
+      datastore_type: "kubernetes",
+      nodename: NODE,
+      mtu: 1400,
+      num_queues: 2,
+      ipam: { type: "calico-ipam", assign_ipv4: "true", assign_ipv6: "false" },
+      policy: { type: "k8s" },
+      kubernetes: { kubeconfig: "/etc/cni/net.d/calico-kubeconfig" },
+      container_settings: { allow_ip_forwarding: true },
+      feature_control: { floating_ips: true },
+    };
+    await onNode("ip", "netns", "add", "calico");
+    expect(await call("ADD", "calico", { ...conf, nodename: "node-9" })).toMatchObject({ answer: { code: 7 } });
+    expect(await call("ADD", "calico", { ...conf, datastore_type: "etcdv3" })).toMatchObject({ answer: { code: 2 } });
+    expect(await call("ADD", "calico", conf)).toMatchObject({ exitCode: 0, answer: { cniVersion: "0.3.1" } });
+    const [link] = JSON.parse(await onNode("ip", "-n", "calico", "-d", "-j", "link", "show", "eth0")) as object[];
+    expect(link).toMatchObject({ mtu: 1400, num_tx_queues: 2, num_rx_queues: 2 });
+    const forward = await onNode("ip", "netns", "exec", "calico", "cat", "/proc/sys/net/ipv4/ip_forward");
+    expect(forward.trim()).toBe("1");
+    expect(await call("DEL", "calico", conf)).toEqual(DONE);
+    await onNode("ip", "netns", "delete", "calico");
+  });
+
   test("CHECK names what is broken, in kernel and datastore", async () => {
     const prevResult = await attach("broken");
     await onNode("ip", "-n", "broken", "route", "del", "default");
