@@ -65,6 +65,8 @@ export class BlockCommitter {
   #idleTask: (() => Promise<void>) | undefined;
   /** As last seen, with its resourceVersion; undefined: must be read. */
   #block: IPAMBlock | undefined;
+  /** The newest version that was ever seen. */
+  #newest: IPAMBlock | undefined;
   #lastFree = 0;
   /** The reservations by which `#lastFree` was counted. */
   #countedBy: Reservations | undefined;
@@ -136,8 +138,14 @@ export class BlockCommitter {
     return this.#block;
   }
 
-  /** Takes over a block that was just read or written elsewhere, such as by a claim. */
+  /**
+   * Takes over a block that was just read or written elsewhere, such as by a claim. One that is older than what was seen is
+   * left: an answer may come late. What is planned on it would bear the sequence number of an earlier write, and be taken
+   * for that when the answer to its own write is lost.
+   */
   adopt(block: IPAMBlock | undefined): void {
+    if (block !== undefined && this.#newest !== undefined && isOlder(block, this.#newest)) return;
+    this.#newest = block ?? this.#newest;
     this.#block = block;
     const wasOwn = this.#isOwn;
     this.#isOwn = block?.spec.affinity === hostAffinity(this.#tools.nodeName);
@@ -339,6 +347,11 @@ export class BlockCommitter {
     const step = "release the handle when the API server answers again";
     return new IPAMError("Datastore", `${what}; ${step}`, { cause, mayHoldAddresses: true });
   }
+}
+
+/** Every write of a block moves its sequence number on, but those of its status. */
+function isOlder(block: IPAMBlock, known: IPAMBlock): boolean {
+  return block.metadata.uid === known.metadata.uid && block.spec.sequenceNumber < known.spec.sequenceNumber;
 }
 
 /** Waiters that hung up before anything was written for them leave; the others cannot be let go. */
