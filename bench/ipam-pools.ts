@@ -21,7 +21,7 @@ const FILL_NODES = 200;
 const FILL_ADDRESSES = 65_536;
 /** Addresses of one request, so that a /16 takes 4,096 handles and not 65,536. */
 const FILL_COUNT = 16;
-const FILL_LIMIT_MS = 35_000;
+const FILL_LIMIT_MS = 25_000;
 
 /** 50 nodes at once on one pool with 400 addresses left, in blocks of ten of them; then the same when it is full. */
 export async function benchNearlyFull(server: BenchServer): Promise<BenchResult> {
