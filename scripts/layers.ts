@@ -40,6 +40,7 @@ const RULES: readonly (readonly [string | RegExp, Layer])[] = [
   [/^cni\/(server|record-store|pending-store|host|http|journal\/(ring|node-journal))/, "adapter"],
   ["cni/commands/", "shell"],
   ["cni/conntrack/flusher", "shell"],
+  [/^cni\/pod-status\/(queue|repair|write)/, "shell"],
   [/^cni\/(reconcile|collect|standalone|executor|locks|endpoint-book|release)/, "shell"],
   ["cni/", "core"],
   [/^controller\/(kube-source|kube-pool-source|metrics)/, "adapter"],

@@ -28,8 +28,10 @@ export async function removeFromKernel(cni: CNI, id: AttachmentID, record: Attac
   await cni.endpoints.down(keyOf(id));
   if (record.state !== "intent") {
     const link = record.state === "whole" ? record : record.link;
-    if (link === undefined || link.bootID !== cni.host.bootID) return;
-    await cni.wiring.unwire({ hostIface: link.hostIface, hostIfIndex: link.hostIfIndex });
+    if (link !== undefined && link.bootID === cni.host.bootID) {
+      await cni.wiring.unwire({ hostIface: link.hostIface, hostIfIndex: link.hostIfIndex });
+    }
+    cni.podStatus?.detached(id, record.pod);
     return;
   }
   if (record.bootID !== cni.host.bootID) return;

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 import { Counter, Gauge, Histogram, Registry, Summary } from "prom-client";
+import type { PodStatusMetrics } from "../cni/pod-status/ports.ts";
 import type { FelixMetrics } from "./ports.ts";
 
 /** All of the agent's metrics. Felix gets `felix`; the CNI server and the allocator call the other methods. */
-export interface AgentMetrics {
+export interface AgentMetrics extends PodStatusMetrics {
   readonly felix: FelixMetrics;
   /** One CNI request. `code` is the CNI error's number, 0 for success. Units: milliseconds. */
   cniRequest(command: string, code: number, durationMs: number): void;
@@ -67,6 +68,17 @@ export function createMetrics(nodeName: string): AgentMetrics {
     labelNames: ["block"],
     registers,
   });
+  const podStatus = new Counter({
+    name: "gingham_pod_status_writes_total",
+    help: "Writes of pods' annotations by result: written, unneeded, failed, forbidden, dropped",
+    labelNames: ["result"],
+    registers,
+  });
+  const podStatusWaiting = new Gauge({
+    name: "gingham_pod_status_waiting",
+    help: "Pods of this node whose annotations are still to be written",
+    registers,
+  });
   return {
     felix: createFelixMetrics(registry),
     cniRequest: (given, code, durationMs) => {
@@ -80,6 +92,8 @@ export function createMetrics(nodeName: string): AgentMetrics {
       damaged.reset();
       for (const block of blocks) damaged.set({ block }, 1);
     },
+    podStatus: (result) => podStatus.inc({ result }),
+    podStatusWaiting: (pods) => podStatusWaiting.set(pods),
     contentType: registry.contentType,
     text: async () => await registry.metrics(),
   };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { LEASES, type Lease } from "../crds/core.ts";
+import { LEASES, type Lease, PODS, type Pod } from "../crds/core.ts";
 import { IP_POOLS, type IPPool } from "../crds/ip-pool.ts";
 import { IPAM_BLOCKS, type IPAMBlock, parseIPAMBlock } from "../crds/ipam-block.ts";
 import { IPAM_HANDLES, type IPAMHandle } from "../crds/ipam-handle.ts";
@@ -104,6 +104,28 @@ function describeObjects({ client }: Context): void {
     });
     expect(written.status).toEqual(status);
     expect(written.spec.sequenceNumber).toBe(9n);
+  });
+
+  test("a status of Kubernetes' own kinds comes with annotations, if UID and resourceVersion are the object's", async () => {
+    // Nobody starts it: it has a scheduler that does not exist.
+    const spec = { schedulerName: "nobody", containers: [{ name: "main", image: "none" }] } as Pod["spec"];
+    const name = `${TEST_PREFIX}-annotated`;
+    const metadata = { name, namespace: "default", annotations: { kept: "yes" } };
+    const created = await client().create(PODS, { apiVersion: "v1", kind: "Pod", metadata, ...(spec && { spec }) });
+    const { uid, resourceVersion } = created.metadata;
+    const patch = async (given: object): Promise<Pod> =>
+      await client().patch(
+        PODS,
+        name,
+        { type: "strategic", body: { metadata: { ...given, annotations: { "example.com/a": "" } } } },
+        { namespace: "default", subresource: "status" },
+      );
+    await expect(patch({ uid: "another" })).rejects.toSatisfy(isPreconditionFailed);
+    await expect(patch({ uid, resourceVersion: "1" })).rejects.toSatisfy(isPreconditionFailed);
+    const patched = await patch({ uid, resourceVersion });
+    expect(patched.metadata.annotations).toEqual({ kept: "yes", "example.com/a": "" });
+    expect(patched.spec).toEqual(created.spec);
+    await client().delete(PODS, name, { namespace: "default" });
   });
 
   test("an object in two namespaces is two objects", async () => {
@@ -406,4 +428,9 @@ function lease(namespace: string, suffix: string): Lease {
 
 function labelled<T extends KubeObject>(object: T, labels: Record<string, string>): T {
   return { ...object, metadata: { ...object.metadata, labels } };
+}
+
+/** Kubernetes answers another UID by 409 or by 422, which names the field. */
+function isPreconditionFailed(error: unknown): boolean {
+  return error instanceof ConflictError || error instanceof InvalidError;
 }

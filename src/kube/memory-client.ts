@@ -8,7 +8,7 @@ import { parseJSON, stringifyJSON } from "../lib/json.ts";
 import type { CallOptions, KubeClient, ListOptions, ListResult, PatchType, WatchEvent, WatchOptions } from "./api.ts";
 import { type CallTarget, kubeErrorOf, RequestError, resourceName } from "./errors.ts";
 import { applyJSONPatch, applyMergePatch, applyStrategicPatch } from "./memory-patch.ts";
-import { MemoryStore, type StoredChange } from "./memory-store.ts";
+import { MemoryStore, type StoredChange, type WrittenPart } from "./memory-store.ts";
 
 /** One call of the client under test, as `calls` records it and `onCall` sees it. */
 export interface MemoryCall {
@@ -257,11 +257,11 @@ function parseOrError<T extends KubeObject>(resource: Resource<T>, text: string)
   }
 }
 
-function partOf(resource: Resource<KubeObject>, target: CallTarget, options: ByName): "all" | "status" | "notStatus" {
+function partOf(resource: Resource<KubeObject>, target: CallTarget, options: ByName): WrittenPart {
   const hasStatus = HAS_STATUS.has(resourceName(resource));
   if (options.subresource === undefined) return hasStatus ? "notStatus" : "all";
   if (!hasStatus) throw kubeErrorOf(target, { status: 404, message: "the kind has no status subresource" });
-  return "status";
+  return resource.group === "" ? "statusAndMetadata" : "status";
 }
 
 function patched(target: CallTarget, old: unknown, patch: { type: PatchType; body: unknown }): unknown {

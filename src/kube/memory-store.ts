@@ -35,6 +35,9 @@ interface Meta {
 }
 type Stored = { metadata: Meta; [field: string]: unknown };
 
+/** What a write may change. A status of Kubernetes' own kinds comes with labels and annotations, a custom resource's alone. */
+export type WrittenPart = "all" | "notStatus" | "status" | "statusAndMetadata";
+
 const NAME = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/;
 
 interface Watcher {
@@ -102,7 +105,7 @@ export class MemoryStore {
     target: CallTarget,
     key: string,
     raw: unknown,
-    options: { readonly part: "all" | "status" | "notStatus"; readonly needsVersion: boolean },
+    options: { readonly part: WrittenPart; readonly needsVersion: boolean },
   ): StoredObject {
     const given = raw as Stored; // as in create
     const old = parseJSON(this.read(target, key).text) as Stored; // written by create or update
@@ -236,19 +239,19 @@ export class MemoryStore {
   }
 }
 
-/** What is stored after a write: a status write changes nothing but the status, and other writes leave it alone. */
-function merged(old: Stored, given: Stored, part: "all" | "status" | "notStatus"): { object: Stored; spec: unknown } {
+/** What is stored after a write: a status write changes nothing of the spec, and other writes leave the status alone. */
+function merged(old: Stored, given: Stored, part: WrittenPart): { object: Stored; spec: unknown } {
   const { uid, creationTimestamp, resourceVersion, generation, deletionTimestamp } = old.metadata;
   const kept = { uid, creationTimestamp, resourceVersion, generation, deletionTimestamp };
-  if (part === "status") {
-    const object = { ...old, metadata: { ...old.metadata }, status: given["status"] };
-    return { object, spec: old["spec"] };
-  }
-  const { status, ...rest } = given;
-  const keep = part === "all" ? status : old["status"];
   const metadata = Object.fromEntries(
     Object.entries({ ...given.metadata, ...kept }).filter(([, value]) => value !== undefined),
   ) as Meta; // the name is in given.metadata
+  const { status, ...rest } = given;
+  if (part === "status" || part === "statusAndMetadata") {
+    const object = { ...old, metadata: part === "status" ? { ...old.metadata } : metadata, status };
+    return { object, spec: old["spec"] };
+  }
+  const keep = part === "all" ? status : old["status"];
   return { object: { ...rest, ...(keep === undefined ? {} : { status: keep }), metadata }, spec: given["spec"] };
 }
 

@@ -14,6 +14,8 @@ import { renderHistory } from "../cni/journal/events.ts";
 import { openJournal, readAddressHistory } from "../cni/journal/node-journal.ts";
 import { KeyedLocks } from "../cni/locks.ts";
 import { filePendingStore } from "../cni/pending-store.ts";
+import { PodStatusQueue } from "../cni/pod-status/queue.ts";
+import { repairPeriodically } from "../cni/pod-status/repair.ts";
 import { announce, sweep, sweepPeriodically } from "../cni/reconcile.ts";
 import { fileRecordStore } from "../cni/record-store.ts";
 import { listenCNI } from "../cni/server.ts";
@@ -35,6 +37,7 @@ import { liveHolders } from "../kube/holder-source.ts";
 import { loadKubeConfig } from "../kube/kube-config.ts";
 import { nodeBlocks } from "../kube/node-blocks.ts";
 import { namespaceSource, podSource } from "../kube/pod-source.ts";
+import { knownPods, kubePodStatus } from "../kube/pod-status.ts";
 import { describeError } from "../lib/errors.ts";
 import { systemClock as clock } from "../lib/system-clock.ts";
 import { enableForwarding } from "../netlink/sysctl.ts";
@@ -46,6 +49,7 @@ setFlagsFromString("--semi-space-growth-factor=1");
 
 const SWEEP_INTERVAL_MS = 20_000;
 const RELEASE_WAIT_MS = 5000;
+const POD_STATUS_WAIT_MS = 2000;
 
 if (process.argv.includes("--help")) {
   process.stdout.write(agentUsage());
@@ -120,6 +124,7 @@ async function main(): Promise<void> {
     clock,
     onError: (err) => cniLog.warn({ err }, "The journal cannot be written; what happens now will not be in it"),
   });
+  const podStatus = new PodStatusQueue({ store: kubePodStatus(client), clock, random, log: cniLog, metrics });
   const cni: CNI = {
     addresses: allocator,
     wiring: kernel.wiring,
@@ -139,6 +144,7 @@ async function main(): Promise<void> {
     locks: new KeyedLocks(),
     clock,
     log: cniLog,
+    podStatus,
     ...(config.journalFileBytes > 0 && { journal }),
     datastoreAwaySinceMs: () => client.awaySinceMs(),
     // The collector tells of damaged ones.
@@ -168,6 +174,7 @@ async function main(): Promise<void> {
     socketPath: config.socketPath,
     log: cniLog,
     execute: async (env, stdin, signal) => {
+      using _call = podStatus.standAside();
       const startMs = clock.nowMs();
       const reply = await execute(cni, env, stdin, signal);
       metrics.cniRequest(env["CNI_COMMAND"] ?? "", reply.errorCode, clock.nowMs() - startMs);
@@ -179,6 +186,7 @@ async function main(): Promise<void> {
   void sweep(cni)
     .catch((err: unknown) => cniLog.error({ err }, "The first sweep of attachments failed; it is tried again"))
     .then(() => sweepPeriodically(cni, SWEEP_INTERVAL_MS, stop.signal));
+  void repairPeriodically({ cni, pods: knownPods(cache.pods), queue: podStatus, routed, random }, stop.signal);
   if (config.collect !== "off") {
     const onDamaged = (damaged: ReadonlyMap<string, string>): void => {
       metrics.damaged(damaged.keys());
@@ -203,7 +211,7 @@ async function main(): Promise<void> {
     stop.abort();
     await server.close();
     // The next agent knows nothing of what this one owes. A failure has been logged.
-    await cni.conntrack.drain().catch(() => {});
+    await Promise.all([cni.conntrack.drain().catch(() => {}), podStatus.drain(POD_STATUS_WAIT_MS)]);
     await Promise.all([felix.stop(), cache.stop(), ...listeners.map((listener) => listener.close())]);
     allocator.close();
     await Promise.all([kernel.close(), journal.close()]);

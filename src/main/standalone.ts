@@ -12,6 +12,7 @@ import { linuxHost } from "../cni/host.ts";
 import { openJournal } from "../cni/journal/node-journal.ts";
 import { KeyedLocks } from "../cni/locks.ts";
 import { filePendingStore } from "../cni/pending-store.ts";
+import { PodStatusQueue } from "../cni/pod-status/queue.ts";
 import type { Logger } from "../cni/ports.ts";
 import { fileRecordStore } from "../cni/record-store.ts";
 import { runOnce, type Standalone } from "../cni/standalone.ts";
@@ -24,11 +25,14 @@ import { HTTPKubeClient } from "../kube/client.ts";
 import { liveHolders, reservationSource } from "../kube/holder-source.ts";
 import { loadKubeConfig } from "../kube/kube-config.ts";
 import { namespaceSource, podSource } from "../kube/pod-source.ts";
+import { kubePodStatus } from "../kube/pod-status.ts";
 import { describeError } from "../lib/errors.ts";
 import { systemClock as clock } from "../lib/system-clock.ts";
 import { createDirectKernel } from "../netlink/kernel.ts";
 
 const RELEASE_WAIT_MS = 30_000;
+/** The caller waits for it, as it does with Calico's plugin, but no longer than this; a failure fails no call. */
+const POD_STATUS_WAIT_MS = 1000;
 const JOURNAL_FILE_BYTES = 2 ** 21;
 
 /** Warnings and errors go to stderr, where the runtime logs them; stdout holds the answer and nothing else. */
@@ -68,6 +72,7 @@ async function make({ kubeconfig, nodeName: confNodeName }: Task): Promise<Stand
   const stateDir = process.env["GINGHAM_STATE_DIR"] || "/var/lib/gingham";
   const log = stderrLog();
   const conntrack = new ConntrackFlusher({ conntrack: kernel.conntrack, clock, log });
+  const podStatus = new PodStatusQueue({ store: kubePodStatus(client), clock, random: Math.random, log });
   const onError = (err: unknown): void => log.warn({ err }, "The journal cannot be written");
   const journal = openJournal({ stateDir, maxBytes: JOURNAL_FILE_BYTES, clock, onError });
   return {
@@ -90,13 +95,14 @@ async function make({ kubeconfig, nodeName: confNodeName }: Task): Promise<Stand
       locks: new KeyedLocks(),
       clock,
       log,
+      podStatus,
       journal,
       releaseWaitMs: RELEASE_WAIT_MS,
       defersReleases: false,
     },
     async [Symbol.asyncDispose]() {
       // Nobody is there later to do it. A failure has been logged.
-      await conntrack.drain().catch(() => {});
+      await Promise.all([conntrack.drain().catch(() => {}), podStatus.drain(POD_STATUS_WAIT_MS)]);
       allocator.close();
       await Promise.all([kernel.close(), journal.close()]);
       client.close();

@@ -129,6 +129,8 @@ async function attach(cni: CNI, attaching: Attaching, watch: Stopwatch, signal: 
   await cni.records.append(id, whole);
   watch.lap("record");
   undo.commit();
+  // Pods that the API server does not know have nothing to be annotated.
+  if (known.pod !== undefined) cni.podStatus?.attached(id, whole);
   return whole;
 }
 

@@ -7,6 +7,7 @@ import type { Holders, ReservationSource } from "../fixed/ports.ts";
 import type { Journal } from "../journal/types.ts";
 import type { KeyedLocks } from "../locks.ts";
 import type { NodeBlocks } from "../node-blocks.ts";
+import type { PodStatusListener } from "../pod-status/ports.ts";
 import type {
   AddressManager,
   AttachmentStore,
@@ -45,6 +46,8 @@ export interface CNI {
   readonly datastoreAwaySinceMs?: () => Promise<number | undefined>;
   /** Where GC looks for addresses that no record tells of. Absent, or without `holders`: it does not look. */
   readonly nodeBlocks?: NodeBlocks;
+  /** Absent where nobody annotates pods. */
+  readonly podStatus?: PodStatusListener;
   /** Absent where nobody keeps one. */
   readonly journal?: Journal;
   /** How long a DEL, or the undo of an ADD, waits for the datastore. Units: milliseconds. */
