@@ -200,20 +200,35 @@ describe("gingham ipam check --fix", () => {
     expect([spec.state, Object.keys(metadata.labels ?? {}).length]).toEqual(["confirmed", 3]);
   });
 
+  it("labels a load balancer's claim as virtual", async () => {
+    const block = blockOf("10.0.0.4/30", undefined);
+    add(IPAM_BLOCKS, { ...block, spec: { ...block.spec, affinity: "virtual:lb" } });
+    const claim = affinityOf("lb", "10.0.0.4/30");
+    add(BLOCK_AFFINITIES, { ...claim, spec: { ...claim.spec, type: "virtual" } });
+    expect(outcome(await run("ipam check --fix --yes"))).toEqual(["done: label BlockAffinity lb-10-0-0-4-30"]);
+    const { labels } = (await client.get(BLOCK_AFFINITIES, "lb-10-0-0-4-30")).metadata;
+    expect(labels?.["projectcalico.org/affinity-type"]).toBe("virtual");
+  });
+
   it("leaves alone what changed since, tells what failed, goes on, and answers 1", async () => {
     add(IPAM_HANDLES, handleOf("net.c", {}), old());
     add(IPAM_HANDLES, handleOf("net.d", {}), old());
     add(BLOCK_AFFINITIES, affinityOf("node-a", "10.0.0.8/30"), old());
-    client.onCall = ({ verb, name }) => {
-      if (verb === "get" && name === "net.c") add(IPAM_BLOCKS, blockOf("10.0.0.16/30", undefined));
+    let isChanged = false;
+    client.onCall = async ({ verb, name }) => {
+      if (verb === "get" && name === "net.c" && !isChanged) {
+        isChanged = true;
+        // An ADD that has just counted up.
+        const handle = await client.get(IPAM_HANDLES, "net.c");
+        await client.update(IPAM_HANDLES, { ...handle, spec: { ...handle.spec, block: { [CIDR]: 1 } } });
+      }
       const target = { verb, resource: "ipamhandles", objectName: "net.d" };
       const error = kubeErrorOf(target, { status: 403, message: "not yours" });
       return verb === "update" && name === "net.d" ? { kind: "fail", error } : undefined;
     };
-    const confirm = async (): Promise<void> => {};
-    const ran = await run("ipam check --fix --yes", { meanwhile: confirm });
+    const ran = await run("ipam check --fix --yes");
     expect(outcome(ran).map((line) => line.slice(0, 60))).toEqual([
-      "done: delete IPAMHandle net.c, which no address names",
+      "left alone, since it changed meanwhile: delete IPAMHandle ne",
       "FAILED: delete IPAMHandle net.d, which no address names: Can",
       "done: give up BlockAffinity node-a-10-0-0-8-30",
     ]);

@@ -333,6 +333,28 @@ describe("audit(): what has a fix", () => {
   });
 });
 
+describe("audit(): claims at work", () => {
+  const claims = [
+    affinityOf("node-a", CIDR, "pending"),
+    affinityOf("node-a", "10.0.0.4/30"),
+    affinityOf("node-b", CIDR),
+  ];
+  const fixes = (watchedMs: number, more: Record<string, unknown> = {}): readonly (string | undefined)[] => {
+    const affinities = claims.map((claim) => withMeta(claim, more));
+    return audit(snapshotOf({ affinities }), watchedMs).map(({ fix }) => fix?.kind);
+  };
+
+  it("are mended only when nobody has written them for a minute", () => {
+    expect(fixes(59_999)).toEqual([undefined, undefined, undefined]);
+    expect(fixes(0, { managedFields: [{ time: ago(59_999) }] })).toEqual([undefined, undefined, undefined]);
+    expect(fixes(60_000)).toEqual(["releaseAffinity", "releaseAffinity", "confirmAffinity"]);
+  });
+
+  it("are not told to lack labels as well: what mends them writes the labels", () => {
+    expect(fixes(60_000, { labels: {} })).toEqual(["releaseAffinity", "releaseAffinity", "confirmAffinity"]);
+  });
+});
+
 describe("persistent()", () => {
   it("keeps what both looks found and nobody touched in between", () => {
     const orphan = handleOf("net.b", {}, "7");
