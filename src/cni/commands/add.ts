@@ -111,7 +111,10 @@ async function attach(cni: CNI, attaching: Attaching, watch: Stopwatch, signal: 
   watch.lap("assign");
   signal.throwIfAborted();
   const wiring = planWiring(plan, allocations, wishes);
-  const wired = await wire(cni, attaching, wiring, intent, undo);
+  const sources = {
+    ...(wishes.sourcePrefixes?.length && { allowedSourcePrefixes: wishes.sourcePrefixes.map(formatCIDR) }),
+  };
+  const wired = await wire(cni, attaching, { wiring, sources }, intent, undo);
   watch.lap("wire");
   signal.throwIfAborted();
   const { executor: _, ...shared } = intent;
@@ -122,22 +125,22 @@ async function attach(cni: CNI, attaching: Attaching, watch: Stopwatch, signal: 
     hostIfIndex: wired.hostIfIndex,
     allocations,
     result: planResult(plan, wiring, wired),
-    ...(wishes.sourcePrefixes?.length && { allowedSourcePrefixes: wishes.sourcePrefixes.map(formatCIDR) }),
+    ...sources,
     atMs: cni.clock.nowMs(),
   };
   undo.recordTried();
   await cni.records.append(id, whole);
   watch.lap("record");
   undo.commit();
-  // Pods that the API server does not know have nothing to be annotated.
-  if (known.pod !== undefined) cni.podStatus?.attached(id, whole);
+  // What the API server has as a pod of this node; another node's is annotated there.
+  if (known.pod?.nodeName === cni.host.nodeName) cni.podStatus?.attached(id, whole);
   return whole;
 }
 
 async function wire(
   cni: CNI,
   { id, plan: { hostIface } }: Attaching,
-  plan: WiringPlan,
+  { wiring, sources }: { readonly wiring: WiringPlan; readonly sources: Pick<WholeRecord, "allowedSourcePrefixes"> },
   intent: IntentRecord,
   undo: Undo,
 ): Promise<WiredPod> {
@@ -150,10 +153,11 @@ async function wire(
     await cni.wiring.unwire({ hostIface, hostIfIndex: wired.hostIfIndex });
   });
   // Desired before actual: Felix must not take the new route for a stranger's.
-  await cni.endpoints.up({ key, hostIface, hostIfIndex: 0, ips: plan.ips });
-  await cni.conntrack.settled(plan.ips);
-  wired = await cni.wiring.wire(plan);
-  await cni.endpoints.up({ key, hostIface, hostIfIndex: wired.hostIfIndex, ips: plan.ips, isWired: true });
+  const endpoint = { key, hostIface, ips: wiring.ips, ...sources };
+  await cni.endpoints.up({ ...endpoint, hostIfIndex: 0 });
+  await cni.conntrack.settled(wiring.ips);
+  wired = await cni.wiring.wire(wiring);
+  await cni.endpoints.up({ ...endpoint, hostIfIndex: wired.hostIfIndex, isWired: true });
   return wired;
 }
 

@@ -17,6 +17,8 @@ const web = { namespace: "default", name: "web-0", uid: "u1" };
 let machine: FakeMachine;
 let pods: FakePods;
 let routes: Set<string>;
+/** Where the API server has the pods. */
+let nodeName: string;
 
 interface Agent {
   readonly process: FakeProcess;
@@ -31,10 +33,13 @@ beforeEach(() => {
   pods = new FakePods();
   pods.set(web);
   routes = new Set();
+  nodeName = "node-a";
   machine.pods = {
     get: async (pod) => {
       const found = pods.find(pod);
-      return found !== undefined && (pod.uid ?? found.uid) === found.uid ? { ...found, labels: {} } : undefined;
+      return found !== undefined && (pod.uid ?? found.uid) === found.uid
+        ? { ...found, labels: {}, nodeName }
+        : undefined;
     },
   };
 });
@@ -111,13 +116,16 @@ describe("a call", () => {
     expect(pods.of(web)).toEqual(annotationsOf("c2"));
   });
 
-  test("ADD writes nothing when it fails, nor for a pod that Kubernetes does not know", async () => {
+  test("ADD writes nothing when it fails, nor for a pod that Kubernetes does not know, or knows elsewhere", async () => {
     const agent = start();
     machine.addresses.away = new IPAMError("NoAddress", "full");
     expect(await call(agent, "ADD", "c1")).not.toBe(0);
     machine.addresses.away = undefined;
     expect(await call(agent, "ADD", "c1", K8S_ARGS.replace("web-0", "nobody"))).toBe(0);
     expect(await call(agent, "ADD", "c2", "")).toBe(0);
+    nodeName = "node-b";
+    machine.kernel.addNetns("/run/netns/c3");
+    expect(await call(agent, "ADD", "c3")).toBe(0);
     await machine.clock.advance(1000);
     expect(pods.calls).toEqual([]);
   });
