@@ -200,6 +200,23 @@ describe("gingham ipam check --fix", () => {
     expect([spec.state, Object.keys(metadata.labels ?? {}).length]).toEqual(["confirmed", 3]);
   });
 
+  it("leaves a leak alone that was given again after the plan was made", async () => {
+    let isGivenAgain = false;
+    client.onCall = async ({ verb, resource }) => {
+      if (verb !== "get" || resource !== IPAM_BLOCKS || isGivenAgain) return undefined;
+      isGivenAgain = true;
+      const block = await client.get(IPAM_BLOCKS, "10-0-0-0-30");
+      const sequenceNumberForAllocation = { ...block.spec.sequenceNumberForAllocation, "1": block.spec.sequenceNumber };
+      await client.update(IPAM_BLOCKS, { ...block, spec: { ...block.spec, sequenceNumberForAllocation } });
+      return undefined;
+    };
+    const ran = await run("ipam check --fix --yes --wait 1m");
+    expect(outcome(ran).map((line) => line.slice(0, 53))).toEqual([
+      "left alone, since it changed meanwhile: free 10.0.0.1",
+    ]);
+    expect([ran.status, (await client.get(IPAM_BLOCKS, "10-0-0-0-30")).spec.allocations[1]]).toEqual([1, 1]);
+  });
+
   it("labels a load balancer's claim as virtual", async () => {
     const block = blockOf("10.0.0.4/30", undefined);
     add(IPAM_BLOCKS, { ...block, spec: { ...block.spec, affinity: "virtual:lb" } });
