@@ -39,6 +39,20 @@ describe("assign() with things going wrong", () => {
     }
   });
 
+  it("goes on without reads after a datastore was set back to a backup, whose numbers are lower", async () => {
+    const { store, allocator } = setUp();
+    await allocator.assign(request("net.c1"));
+    const [backup] = store.all("block");
+    await allocator.assign(request("net.c2"));
+    const [now] = store.all("block");
+    if (backup === undefined || now === undefined) throw new Error("There is no block");
+    await store.update("block", { ...now, spec: backup.spec });
+    await allocator.assign(request("net.c3"));
+    store.requests.length = 0;
+    await allocator.assign(request("net.c4"));
+    expect(summary(store.requests)).toEqual(["create handle", "update block"]);
+  });
+
   it("fails one waiter whose handle is refused, and no other", async () => {
     const onRequest = (r: StoreRequest) => (r.name === "net.bad" && r.isWrite ? ("refuse" as const) : undefined);
     const { store, allocator } = setUp({ store: { onRequest } });

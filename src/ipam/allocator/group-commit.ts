@@ -263,7 +263,8 @@ export class BlockCommitter {
     this.#allHere = resolve;
     await Promise.race([promise, this.#tools.clock.sleep(GATHER_LIMIT_MS, timer.signal).catch(() => {})]);
     this.#allHere = undefined;
-    timer.abort();
+    // Without a reason, abort makes an error with its stack.
+    timer.abort("over");
   }
 
   async #commit(batch: readonly Waiter[]): Promise<void> {
@@ -275,6 +276,8 @@ export class BlockCommitter {
         const block = this.#block ?? (await this.#read(waiters));
         const plan = planBatch(block?.spec, waiters, this.#rules());
         const outcome = await this.#write(block, plan);
+        // What a write was taken for is how things are, even if a backup has set the numbers back.
+        if (outcome.kind === "ok" && plan.write !== "none") this.#newest = undefined;
         if (outcome.kind === "ok") return this.#finish(waiters, plan, "object" in outcome ? outcome.object : undefined);
         this.#block = undefined;
         if (outcome.kind === "unknown") rememberTries(waiters, plan);
