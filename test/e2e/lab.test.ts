@@ -85,6 +85,35 @@ describe("kubectl on the host", () => {
   });
 });
 
+describe("kubectl get pod -o yaml", () => {
+  async function readAnnotations(pod: string): Promise<Readonly<Record<string, string>>> {
+    const text = await ok(lab.kubectl(["get", "pod", pod, "-o", "jsonpath={.metadata.annotations}"]));
+    return JSON.parse(text === "" ? "{}" : text) as Record<string, string>;
+  }
+
+  test("shows the addresses and the sandbox as Calico's plugin writes them, also after its agent died at once", async () => {
+    const { name, ips, containerID } = await lab.addPod({ name: "annotated", node: "node-1" });
+    const address = `${ips[0]}/32`;
+    const expected = {
+      "cni.projectcalico.org/podIP": address,
+      "cni.projectcalico.org/podIPs": address,
+      "cni.projectcalico.org/containerID": containerID,
+    };
+    const isRight = async (): Promise<boolean> => {
+      const found = await readAnnotations(name);
+      return Object.entries(expected).every(([key, text]) => found[key] === text);
+    };
+    await waitUntil("the annotations", isRight, 5000);
+    // As if the agent had died before it came to them; a new one repairs that, one pod after another.
+    await ok(lab.kubectl(["annotate", "pod", name, ...Object.keys(expected).map((key) => `${key}-`)]));
+    expect(await isRight()).toBe(false);
+    await lab.killAgent("node-1", "SIGKILL");
+    await lab.startAgent("node-1");
+    await waitUntil("the annotations to be repaired", isRight, REPAIR_MS);
+    await lab.delPod(name);
+  });
+});
+
 describe("routes", () => {
   test("a blackhole and a pod's route come back when somebody deletes them", async () => {
     const { ips } = podOn(await lab.listPods(), "node-1");

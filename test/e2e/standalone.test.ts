@@ -58,10 +58,19 @@ function addressIn({ stdout }: RunResult): string {
   return result.ips[0]?.address.replace("/32", "") ?? "";
 }
 
+/** What is written to the Pod object before the call ends. */
+async function annotationsOfSolo(): Promise<unknown> {
+  const { stdout } = await lab.kubectl(["get", "pod", "solo", "-o", "jsonpath={.metadata.annotations}"]);
+  return stdout === "" ? {} : JSON.parse(stdout);
+}
+
 describe("gingham-standalone", () => {
   let ip: string;
 
   test("ADD gives the pod an address of the node's block and wires it", async () => {
+    const spec = { nodeName: NODE, containers: [{ name: "main", image: "none" }] };
+    const pod = { apiVersion: "v1", kind: "Pod", metadata: { name: "solo", namespace: "default" }, spec };
+    expect(await lab.kubectl(["create", "-f", "-"], JSON.stringify(pod))).toMatchObject({ exitCode: 0 });
     const result = await call("ADD");
     expect(result).toMatchObject({ exitCode: 0 });
     ip = addressIn(result);
@@ -69,6 +78,11 @@ describe("gingham-standalone", () => {
     expect((await shell(`ip route show ${ip}`)).stdout).toMatch(/dev cali\w+ proto 80 scope link/);
     expect((await shell(`ping -c 1 -W 2 ${ip}`)).exitCode).toBe(0);
     expect(await handleOfSolo()).toContain("k8s-pod-network.c0ffee");
+    expect(await annotationsOfSolo()).toEqual({
+      "cni.projectcalico.org/podIP": `${ip}/32`,
+      "cni.projectcalico.org/podIPs": `${ip}/32`,
+      "cni.projectcalico.org/containerID": "c0ffee",
+    });
   });
 
   test("a second ADD answers the recorded result", async () => {
@@ -100,6 +114,7 @@ describe("gingham-standalone", () => {
     expect(await call("DEL")).toMatchObject({ exitCode: 0, stdout: "" });
     expect(await flowsOf(ip)).toBe("");
     expect(await handleOfSolo()).toBe("");
+    expect(await annotationsOfSolo()).toMatchObject({ "cni.projectcalico.org/podIP": "" });
     expect((await shell(`ip route show ${ip}; ls /var/lib/gingham/attachments/k8s-pod-network`)).stdout).not.toContain(
       "c0ffee",
     );

@@ -12,8 +12,8 @@ const FIRST_MS = 20_000;
 const EVERY_MS = 600_000;
 /** From one pod to the next: all nodes of a cluster may start at once. Units: milliseconds, from half to one and a half. */
 const SPREAD_MS = 1000;
-/** The write of an ADD that has just been through may not have come back yet. */
-const FRESH_MS = 30_000;
+/** The write of an ADD that has just been through may not have come back yet. Less than FIRST_MS: an agent that died is no excuse. */
+const FRESH_MS = 10_000;
 
 export interface PodStatusRepairOptions {
   readonly cni: Pick<CNI, "records" | "endpoints" | "host" | "clock" | "log">;
