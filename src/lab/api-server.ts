@@ -2,34 +2,35 @@
 import { randomBytes } from "node:crypto";
 import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { hostOfURL } from "./families.ts";
 import { type Credentials, parseKubeconfig } from "./kubeconfig.ts";
 import { ManagedProcess } from "./managed-process.ts";
 import { run, runOk } from "./run.ts";
-import { LAB_DIR, SEGMENT_IP } from "./topology.ts";
+import { LAB_DIR } from "./topology.ts";
 
 export const API_PORT = 6443;
 export const ADMIN_KUBECONFIG: string = join(LAB_DIR, "admin.kubeconfig");
 const TOKEN_FILE = join(LAB_DIR, "tokens.csv");
 
 /** Starts the embedded API server on the segment. Its database outlives it, so a second start goes on where it was. */
-export async function startAPIServer(program: readonly string[], crdDir: string): Promise<ManagedProcess> {
+export async function startAPIServer(program: readonly string[], ip: string, crdDir: string): Promise<ManagedProcess> {
   const server = new ManagedProcess({
     what: "the API server",
     argv: [
       ...program,
-      ...["--listen", `${SEGMENT_IP}:${API_PORT}`, "--data", join(LAB_DIR, "api.db")],
+      ...["--listen", `${hostOfURL(ip)}:${API_PORT}`, "--data", join(LAB_DIR, "api.db")],
       ...["--kubeconfig", ADMIN_KUBECONFIG, "--token-file", TOKEN_FILE],
       ...["--cert-dir", join(LAB_DIR, "pki"), "--crds", crdDir],
     ],
     env: process.env,
     logPath: join(LAB_DIR, "logs/apiserver.log"),
   });
-  await server.waitUntil(async () => existsSync(ADMIN_KUBECONFIG) && (await isListening()), 20_000);
+  await server.waitUntil(async () => existsSync(ADMIN_KUBECONFIG) && (await isListening(ip)), 20_000);
   return server;
 }
 
-async function isListening(): Promise<boolean> {
-  const { exitCode } = await run(["bash", "-c", `exec 3<>/dev/tcp/${SEGMENT_IP}/${API_PORT}`]);
+async function isListening(ip: string): Promise<boolean> {
+  const { exitCode } = await run(["bash", "-c", `exec 3<>/dev/tcp/${ip}/${API_PORT}`]);
   return exitCode === 0;
 }
 

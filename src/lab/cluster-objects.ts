@@ -8,23 +8,25 @@ import {
   type KubeControllersConfiguration,
 } from "../crds/kube-controllers-configuration.ts";
 import type { KubeObject, Resource } from "../crds/object.ts";
+import type { Family } from "../net/ip.ts";
 
 /** The objects that a fresh cluster needs before its first pod. Pure. */
 
-export const POOL_CIDR = "192.168.0.0/16";
+export const POOL_CIDRS: Readonly<Record<Family, string>> = { 4: "192.168.0.0/16", 6: "fd00:10:244::/112" };
 export const POD_NAMESPACE = "default";
 /** Network name of the configuration list: the first half of every handle. As in the clusters that users know. */
 export const NETWORK_NAME = "k8s-pod-network";
 
-export function renderIPPool(blockSize: number): IPPool {
+/** As Calico makes them: IPv6 addresses leave the cluster as they are. */
+export function renderIPPool(blockSize: number, family: Family = 4): IPPool {
   return {
-    ...head(IP_POOLS, "default-ipv4-ippool"),
+    ...head(IP_POOLS, `default-ipv${family}-ippool`),
     spec: {
-      cidr: POOL_CIDR,
+      cidr: POOL_CIDRS[family],
       blockSize,
       ipipMode: "Never",
       vxlanMode: "Never",
-      natOutgoing: true,
+      natOutgoing: family === 4,
       nodeSelector: "all()",
       allowedUses: ["Workload", "Tunnel"],
     },
@@ -49,13 +51,10 @@ export function renderKubeControllersConfiguration(): KubeControllersConfigurati
   };
 }
 
-export function renderNode(name: string, ip: string): Node {
+export function renderNode(name: string, ...ips: readonly string[]): Node {
   // What the kubelet of a healthy node writes; Node's type has only what Gingham reads.
   const status: Node["status"] & { readonly conditions: readonly object[] } = {
-    addresses: [
-      { type: "InternalIP", address: ip },
-      { type: "Hostname", address: name },
-    ],
+    addresses: [...ips.map((address) => ({ type: "InternalIP", address })), { type: "Hostname", address: name }],
     conditions: [{ type: "Ready", status: "True", reason: "KubeletReady", message: "a node of the laboratory" }],
   };
   return {
@@ -97,17 +96,23 @@ export function renderPod(request: PodObjectRequest): Pod {
 }
 
 /** The configuration list that a runtime executes. 1.0.0 is the newest that Debian's plugins know. */
-export function renderConflist(): string {
+export function renderConflist(families: readonly Family[] = [4]): string {
   const conflist = {
     name: NETWORK_NAME,
     cniVersion: "1.0.0",
     plugins: [
-      { type: "gingham" },
+      { type: "gingham", ipam: renderIPAM(families) },
       { type: "portmap", snat: true, capabilities: { portMappings: true } },
       { type: "bandwidth", capabilities: { bandwidth: true } },
     ],
   };
   return `${JSON.stringify(conflist, undefined, 2)}\n`;
+}
+
+/** Booleans as texts, as in Calico's own files. */
+function renderIPAM(families: readonly Family[]): object {
+  const text = (family: Family): string => String(families.includes(family));
+  return { type: "gingham-ipam", assign_ipv4: text(4), assign_ipv6: text(6) };
 }
 
 function head<T extends KubeObject>(resource: Resource<T>, name: string): KubeObject {

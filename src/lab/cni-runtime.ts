@@ -12,6 +12,8 @@ import type { RunResult } from "./run.ts";
 export interface Conflist {
   readonly name: string;
   readonly cniVersion: string;
+  /** CHECK is not to be sent: some plugin of the list fails it although all is well. */
+  readonly disableCheck?: boolean;
   readonly plugins: readonly PluginConf[];
 }
 
@@ -58,10 +60,10 @@ export function parseConflist(text: string): Conflist {
   const value: unknown = JSON.parse(text);
   if (!isRecord(value) || typeof value["name"] !== "string" || typeof value["cniVersion"] !== "string")
     throw new SyntaxError("Not a CNI configuration list: it needs name and cniVersion");
-  const { name, cniVersion, plugins } = value;
+  const { name, cniVersion, disableCheck, plugins } = value;
   if (!Array.isArray(plugins) || plugins.length === 0 || !plugins.every(isPluginConf))
     throw new SyntaxError(`Not a CNI configuration list: ${name} needs plugins, each with a type`);
-  return { name, cniVersion, plugins };
+  return { name, cniVersion, ...(disableCheck === true && { disableCheck }), plugins };
 }
 
 /** What one plugin reads from standard input. */
@@ -134,6 +136,17 @@ export class CNIRuntime {
     const prevResult = await this.#cache.load(this.#key(attachment));
     for (const plugin of this.#list.plugins.toReversed()) await this.#call("DEL", plugin, attachment, prevResult);
     await this.#cache.remove(this.#key(attachment));
+  }
+
+  /**
+   * In the order of ADD, each with the kept result; does nothing when the list says `disableCheck`.
+   *
+   * @throws PluginError the first complaint
+   */
+  async check(attachment: Attachment): Promise<void> {
+    if (this.#list.disableCheck === true) return;
+    const prevResult = await this.#cache.load(this.#key(attachment));
+    for (const plugin of this.#list.plugins) await this.#call("CHECK", plugin, attachment, prevResult);
   }
 
   async #call(command: string, plugin: PluginConf, attachment: Attachment, prevResult?: AddResult): Promise<string> {

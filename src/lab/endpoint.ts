@@ -35,7 +35,8 @@ function answerHTTP(port: number, text: string): void {
   const server = createHTTPServer((request, response) => {
     response.end(`${text} for ${request.socket.remoteAddress?.replace("::ffff:", "") ?? "?"}\n`);
   });
-  server.listen(port, "0.0.0.0", () => say("ready"));
+  // Of both families, where the kernel has both.
+  server.listen(port, () => say("ready"));
 }
 
 /** Sends one request and prints the answer's body. */
@@ -57,7 +58,7 @@ async function askHTTP(url: string): Promise<void> {
 /** Takes one connection, then prints the rate at which its bytes came in. The first `skipMs` are the bucket's burst. */
 async function receive(port: number, skipMs: number): Promise<void> {
   const server = createServer({ allowHalfOpen: false });
-  server.listen(port, "0.0.0.0", () => say("ready"));
+  server.listen(port, () => say("ready"));
   const socket = await new Promise<Socket>((resolve) => server.once("connection", resolve));
   server.close();
   const samples: Sample[] = [];

@@ -8,7 +8,7 @@ test("widenPath() adds the sbin folders once, after the user's own", () => {
 });
 
 test("checkRequirements() prints the line that installs what is missing", () => {
-  expect(() => checkRequirements("/nowhere", [])).toThrow(
+  expect(() => checkRequirements("/nowhere", [], [4])).toThrow(
     /Missing: unshare, .*sudo apt-get install -y .*fping.*util-linux/,
   );
 });

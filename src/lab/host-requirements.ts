@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-import { accessSync, constants } from "node:fs";
+import { accessSync, constants, existsSync } from "node:fs";
 import { join } from "node:path";
+import type { Family } from "../net/ip.ts";
 import { LabError } from "./errors.ts";
 
 /** Programs that the laboratory runs, with the Debian package that brings each. */
@@ -25,7 +26,7 @@ export function widenPath(path: string | undefined): string {
 }
 
 /** @throws LabError with the exact line that installs what is missing */
-export function checkRequirements(path: string, built: readonly string[]): void {
+export function checkRequirements(path: string, built: readonly string[], families: readonly Family[]): void {
   const missing = PROGRAMS.filter(([program]) => !isInstalled(program, path));
   if (missing.length > 0) {
     const packages = [...new Set(missing.map(([, debianPackage]) => debianPackage))].sort();
@@ -34,6 +35,8 @@ export function checkRequirements(path: string, built: readonly string[]): void 
       `Missing: ${missing.map(([program]) => program).join(", ")}. Install with: sudo apt-get install -y ${packages.join(" ")}`,
     );
   }
+  if (families.includes(6) && !existsSync("/proc/sys/net/ipv6"))
+    throw new LabError("Missing", "This kernel runs without IPv6. Leave it out: npm run lab -- --families ipv4");
   const unbuilt = built.filter((file) => !isInstalled(file, path));
   if (unbuilt.length > 0) throw new LabError("Missing", `Not built: ${unbuilt.join(", ")}. Build with: npm run build`);
 }

@@ -8,6 +8,7 @@ import { IP_POOLS } from "../crds/ip-pool.ts";
 import { IPAM_CONFIGS } from "../crds/ipam-config.ts";
 import { KUBE_CONTROLLERS_CONFIGURATIONS } from "../crds/kube-controllers-configuration.ts";
 import type { KubeClient } from "../kube/api.ts";
+import type { Family } from "../net/ip.ts";
 import { AGENT_KUBECONFIG, startAgent } from "./agent.ts";
 import { ADMIN_KUBECONFIG, readAdminCredentials, startAPIServer, writeTokens } from "./api-server.ts";
 import {
@@ -20,6 +21,7 @@ import {
 } from "./cluster-objects.ts";
 import { startController } from "./controller.ts";
 import { LabError } from "./errors.ts";
+import { blockSizeOf, nodeIPs, segmentIPs } from "./families.ts";
 import { type Credentials, renderKubeconfig } from "./kubeconfig.ts";
 import type { ManagedProcess } from "./managed-process.ts";
 import { enterNodeArgv, enterPodArgv } from "./namespaces.ts";
@@ -27,13 +29,15 @@ import { addPod, delPod, type RunningPod } from "./pods.ts";
 import type { Progress } from "./progress.ts";
 import { type RunResult, run } from "./run.ts";
 import type { ShellTarget } from "./state.ts";
-import { CNI_CONF_DIR, createNode, LAB_DIR, type LabNode, nodeIP, setUpSandbox } from "./topology.ts";
+import { CNI_CONF_DIR, createNode, LAB_DIR, type LabNode, setUpSandbox } from "./topology.ts";
 import type { ExecOptions, LabControl, LabPod, PodRequest } from "./types.ts";
 
 /** What the laboratory is built from. */
 export interface LabParts {
   readonly nodes: number;
+  /** Of IPv4 blocks; those of IPv6 have as many addresses. */
   readonly blockSize: number;
+  readonly families: readonly Family[];
   /** Command lines of the real things. */
   readonly agentProgram: readonly string[];
   readonly apiServerProgram: readonly string[];
@@ -73,13 +77,13 @@ export class Lab implements LabControl {
   static async build(parts: LabParts, progress: Progress): Promise<Lab> {
     const names = Array.from({ length: parts.nodes }, (_, i) => `node-${i + 1}`);
     const tokens = await progress.step(`network segment and ${count(parts.nodes, "node")}`, async () => {
-      await setUpSandbox();
+      await setUpSandbox(parts.families);
       return writeTokens(names);
     });
     const [apiServer, nodes] = await progress.step("API server and nodes", () =>
       Promise.all([
-        startAPIServer(parts.apiServerProgram, parts.crdDir),
-        Promise.all(names.map((name, i) => createNode(name, nodeIP(i), parts.launcher))),
+        startAPIServer(parts.apiServerProgram, apiServerIPOf(parts), parts.crdDir),
+        Promise.all(names.map((name, i) => createNode(name, nodeIPs(i, parts.families), parts.launcher))),
       ]),
     );
     const client = await parts.connect(ADMIN_KUBECONFIG);
@@ -93,12 +97,21 @@ export class Lab implements LabControl {
         nodes.map((node) => {
           const kubeconfig = renderKubeconfig({ ...credentials, token: tokens.get(node.name) ?? "" });
           writeFileSync(join(node.root, AGENT_KUBECONFIG), kubeconfig, { mode: 0o600 });
-          writeFileSync(join(node.root, CNI_CONF_DIR, "10-gingham.conflist"), renderConflist(), { mode: 0o600 });
+          const conflist = renderConflist(parts.families);
+          writeFileSync(join(node.root, CNI_CONF_DIR, "10-gingham.conflist"), conflist, { mode: 0o600 });
           return lab.startAgent(node.name);
         }),
       ),
     );
     return lab;
+  }
+
+  get families(): readonly Family[] {
+    return this.#parts.families;
+  }
+
+  get apiServerIP(): string {
+    return apiServerIPOf(this.#parts);
   }
 
   get nodes(): readonly LabNode[] {
@@ -164,7 +177,7 @@ export class Lab implements LabControl {
   }
 
   async startAPIServer(): Promise<void> {
-    this.#apiServer = await startAPIServer(this.#parts.apiServerProgram, this.#parts.crdDir);
+    this.#apiServer = await startAPIServer(this.#parts.apiServerProgram, this.apiServerIP, this.#parts.crdDir);
   }
 
   killAPIServer(signal: "SIGTERM" | "SIGKILL"): Promise<void> {
@@ -191,18 +204,24 @@ export class Lab implements LabControl {
   async #createObjects(): Promise<void> {
     const client = this.#client;
     await Promise.all([
-      client.create(IP_POOLS, renderIPPool(this.#parts.blockSize)),
+      ...this.families.map((family) =>
+        client.create(IP_POOLS, renderIPPool(blockSizeOf(family, this.#parts.blockSize), family)),
+      ),
       client.create(CLUSTER_INFORMATIONS, renderClusterInformation(randomUUID().replaceAll("-", ""))),
       client.create(IPAM_CONFIGS, renderIPAMConfig()),
       client.create(KUBE_CONTROLLERS_CONFIGURATIONS, renderKubeControllersConfiguration()),
-      ...this.nodes.map(async ({ name, ip }) => {
-        const node = renderNode(name, ip);
+      ...this.nodes.map(async ({ name, ips }) => {
+        const node = renderNode(name, ...ips.map(({ ip }) => ip));
         await client.create(NODES, node);
         // A create does not take the status: that is the kubelet's to write.
         await client.patch(NODES, name, { type: "merge", body: { status: node.status } }, { subresource: "status" });
       }),
     ]);
   }
+}
+
+function apiServerIPOf({ families }: Pick<LabParts, "families">): string {
+  return segmentIPs(families)[0]?.ip ?? "";
 }
 
 /** `1 node`, `3 nodes`. */

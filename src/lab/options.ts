@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import { parseArgs } from "node:util";
+import type { Family } from "../net/ip.ts";
 import { UsageError } from "./errors.ts";
+import { FAMILIES } from "./families.ts";
 
 export interface LabOptions {
   readonly nodes: number;
@@ -8,6 +10,8 @@ export interface LabOptions {
   readonly pods: number;
   /** Prefix length of a block. */
   readonly blockSize: number;
+  /** Of nodes, pools and pods. */
+  readonly families: readonly Family[];
   /** Run the tour, tear down, and answer with the exit status. */
   readonly once: boolean;
   /** With `once`: stay when a probe failed, so that somebody can look. */
@@ -20,19 +24,28 @@ export type LabCommand =
   | { readonly kind: "kubectl"; readonly args: readonly string[] }
   | { readonly kind: "help" };
 
-export const DEFAULT_OPTIONS: LabOptions = { nodes: 3, pods: 12, blockSize: 26, once: false, keepOnFailure: false };
+export const DEFAULT_OPTIONS: LabOptions = {
+  nodes: 3,
+  pods: 12,
+  blockSize: 26,
+  families: FAMILIES.dual,
+  once: false,
+  keepOnFailure: false,
+};
 
 export const USAGE: string = `Gingham's laboratory: nodes as network namespaces on this machine, with real agents, plugins and API server.
 
   npm run lab                                build it, show it, stay until Ctrl-C
   npm run lab -- --once                      build it, show it, tear it down; exit 0 only if every probe passed
   npm run lab -- --nodes 5 --pods 20 --block-size 28
+  npm run lab -- --families ipv6             a cluster that has no IPv4
   npm run lab -- shell node-1 [COMMAND…]     from another terminal: a shell on a node, or inside a pod (shell pod-3)
   npm run lab -- kubectl get ipamblocks      from another terminal: kubectl against the laboratory
 
   --nodes N        nodes, 1 to 32 (default ${DEFAULT_OPTIONS.nodes})
   --pods N         pods in all, 2 to 1000 (default ${DEFAULT_OPTIONS.pods})
-  --block-size N   prefix length of an IPAMBlock, 20 to 32 (default ${DEFAULT_OPTIONS.blockSize})
+  --block-size N   prefix length of an IPAMBlock, 20 to 32 (default ${DEFAULT_OPTIONS.blockSize}); IPv6 blocks are as large
+  --families F     ipv4, ipv6 or dual: of nodes, pools and pods (default dual)
   --once           run the tour and leave
   --keep-on-failure  with --once: stay when a probe failed
 `;
@@ -54,6 +67,7 @@ export function parseLabArgs(argv: readonly string[]): LabCommand {
       nodes: parseCount("--nodes", values.nodes, DEFAULT_OPTIONS.nodes, [1, 32]),
       pods: parseCount("--pods", values.pods, DEFAULT_OPTIONS.pods, [2, 1000]),
       blockSize: parseCount("--block-size", values["block-size"], DEFAULT_OPTIONS.blockSize, [20, 32]),
+      families: parseFamilies(values.families),
       once: values.once ?? false,
       keepOnFailure: values["keep-on-failure"] ?? false,
     },
@@ -64,6 +78,7 @@ const RUN_OPTIONS = {
   nodes: { type: "string" },
   pods: { type: "string" },
   "block-size": { type: "string" },
+  families: { type: "string" },
   once: { type: "boolean" },
   "keep-on-failure": { type: "boolean" },
   help: { type: "boolean", short: "h" },
@@ -75,6 +90,13 @@ function parseRunArgs(argv: readonly string[]): ReturnType<typeof parseArgs<{ op
   } catch (error) {
     throw new UsageError(`${error instanceof Error ? error.message : String(error)}. Try: npm run lab -- --help`);
   }
+}
+
+function parseFamilies(text: string | undefined): readonly Family[] {
+  if (text === undefined) return DEFAULT_OPTIONS.families;
+  const found = Object.entries(FAMILIES).find(([name]) => name === text);
+  if (found !== undefined) return found[1];
+  throw new UsageError(`--families must be one of ${Object.keys(FAMILIES).join(", ")}, got ${JSON.stringify(text)}`);
 }
 
 function parseCount(

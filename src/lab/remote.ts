@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { ChildProcess } from "node:child_process";
+import type { Family } from "../net/ip.ts";
+import { FAMILIES } from "./families.ts";
 import { DEFAULT_OPTIONS } from "./options.ts";
 import { type Channel, connect } from "./rpc.ts";
 import type { RunResult } from "./run.ts";
@@ -22,11 +24,12 @@ export interface RemoteLabOptions {
   readonly nodes?: number;
   readonly pods?: number;
   readonly blockSize?: number;
+  readonly families?: readonly Family[];
 }
 
-/** Builds a laboratory with its agents and pods. @throws LabError */
+/** Builds a laboratory with its agents and pods, with IPv4 alone unless told otherwise. @throws LabError */
 export async function startLab({ root, script, ...changes }: RemoteLabOptions): Promise<RemoteLab> {
-  const options = { ...DEFAULT_OPTIONS, ...changes };
+  const options = { ...DEFAULT_OPTIONS, families: FAMILIES.ipv4, ...changes };
   const session = await openSession({ mode: "serve", options, root, script });
   await session.ready;
   const call = connect(createChannel(session.child));

@@ -10,7 +10,6 @@ import { createProgress, type Progress, SILENT } from "./progress.ts";
 import { startRelay } from "./relay.ts";
 import { type Channel, serve } from "./rpc.ts";
 import { KUBECONFIG_FILE, type SandboxConfig, type SandboxMessage, SOCKET_FILE } from "./sandbox-config.ts";
-import { SEGMENT_IP } from "./topology.ts";
 import { planPods } from "./tour/plan-pods.ts";
 import { FAREWELL, runTour, TOUR } from "./tour/tour.ts";
 
@@ -54,7 +53,7 @@ async function showLab(
   const progress = createProgress(BUILDING_STEPS + probes.length, write, () => performance.now());
   const lab = await buildLab(config, connect, progress);
   write("\n");
-  const tools = { endpointProgram: endpointProgram(), blockSize: options.blockSize };
+  const tools = { endpointProgram: endpointProgram() };
   const findings = await runTour(lab, probes, { tools, progress });
   const problems = findings.flatMap((finding) => finding.problems);
   const what = `${count(options.nodes, "node")}, ${count(options.pods, "pod")}`;
@@ -106,6 +105,7 @@ async function buildLab(
     {
       nodes: options.nodes,
       blockSize: options.blockSize,
+      families: options.families,
       agentProgram: [...node, join(dist, "agent.mjs")],
       apiServerProgram: [...node, join(dist, "apiserver.mjs")],
       controllerProgram: [...node, join(dist, "controller.mjs")],
@@ -115,9 +115,13 @@ async function buildLab(
     },
     progress,
   );
-  await startRelay({ path: join(stateDir, SOCKET_FILE) }, { host: SEGMENT_IP, port: API_PORT });
+  await startRelay({ path: join(stateDir, SOCKET_FILE) }, { host: lab.apiServerIP, port: API_PORT });
   // The certificate is the segment's, and kubectl comes through a relay: it shall check that name all the same.
-  const credentials = { ...lab.credentials, server: `https://127.0.0.1:${config.hostPort}`, tlsServerName: SEGMENT_IP };
+  const credentials = {
+    ...lab.credentials,
+    server: `https://127.0.0.1:${config.hostPort}`,
+    tlsServerName: lab.apiServerIP,
+  };
   writeFileSync(join(stateDir, KUBECONFIG_FILE), renderKubeconfig(credentials), { mode: 0o600 });
   const requests = planPods(
     options.pods,

@@ -39,7 +39,7 @@ export async function openSession(session: SessionOptions): Promise<Session> {
   const rootless = process.getuid?.() !== 0;
   const env = { ...process.env, PATH: widenPath(process.env["PATH"]) };
   const built = ["agent.mjs", "apiserver.mjs", "gingham"].map((file) => join(root, "dist", file));
-  checkRequirements(env.PATH, built);
+  checkRequirements(env.PATH, built, options.families);
   if (rootless) await checkUserNamespaces();
 
   const stateDir = createStateDir(openStateRoot(), rootless);

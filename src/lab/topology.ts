@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
+import type { Family } from "../net/ip.ts";
 import { LabError } from "./errors.ts";
+import { type SegmentIP, segmentIPs } from "./families.ts";
 import { enterNodeArgv, holderArgv } from "./namespaces.ts";
 import { runOk, runScript } from "./run.ts";
 
 /** The laboratory's own files: logs, database, credentials. On a tmpfs of its own. */
 export const LAB_DIR = "/run/gingham-lab";
-/** The segment's address on which the API server listens. */
-export const SEGMENT_IP = "172.30.0.1";
 /** Where the node's agent and its plugins expect their things; each node has all of these for itself. */
 const NODE_DIRS = [
   "/var/lib/gingham",
@@ -25,15 +25,12 @@ const DEBIAN_PLUGINS = "/usr/lib/cni";
 /** A machine of the laboratory: namespaces that a process keeps. */
 export interface LabNode {
   readonly name: string;
-  readonly ip: string;
+  /** One of each of the laboratory's families, in their order. */
+  readonly ips: readonly SegmentIP[];
   /** The process that keeps the namespaces, as the laboratory counts. */
   readonly holderPid: number;
   /** The node's file system as the laboratory sees it: put this before a path of the node. */
   readonly root: string;
-}
-
-export function nodeIP(index: number): string {
-  return `172.30.0.${11 + index}`;
 }
 
 /**
@@ -55,26 +52,38 @@ export function renderSandboxScript(): string {
 }
 
 /** Prepares the sandbox for nodes, with the segment that joins them. */
-export async function setUpSandbox(): Promise<void> {
+export async function setUpSandbox(families: readonly Family[] = [4]): Promise<void> {
   await runScript(`
     ${renderSandboxScript()}
     mount -t sysfs sysfs /sys
     ip link add segment type bridge
-    ip addr add ${SEGMENT_IP}/24 dev segment
+    ${renderAddrs(segmentIPs(families), "segment")}
     ip link set segment up`);
 }
 
+/** Without duplicate address detection, which would keep every IPv6 address, the link-local one too, from use for 2 s. */
+function renderAddrs(ips: readonly SegmentIP[], link: string): string {
+  const add = ips.map(
+    ({ family, ip, prefixLength }) => `ip addr add ${ip}/${prefixLength} dev ${link}${family === 6 ? " nodad" : ""}`,
+  );
+  const isV6 = ips.some(({ family }) => family === 6);
+  return [...(isV6 ? [`echo 0 > /proc/sys/net/ipv6/conf/${link}/accept_dad`] : []), ...add].join("\n");
+}
+
 /** Makes one node: namespaces, private directories, the plugins, and its leg on the segment. */
-export async function createNode(name: string, ip: string, launcher: string): Promise<LabNode> {
+export async function createNode(name: string, ips: readonly SegmentIP[], launcher: string): Promise<LabNode> {
   const holderPid = await startHolder(name, launcher);
   await runScript(`
     ip link add ${name} type veth peer name eth0 netns /proc/${holderPid}/ns/net
     ip link set ${name} master segment up`);
-  await runOk([
-    ...enterNodeArgv(holderPid),
-    ...["sh", "-euc", `ip addr add ${ip}/24 dev eth0; ip link set eth0 up; ip route add default via ${SEGMENT_IP}`],
-  ]);
-  return { name, ip, holderPid, root: `/proc/${holderPid}/root` };
+  const families = ips.map(({ family }) => family);
+  const script = [
+    renderAddrs(ips, "eth0"),
+    "ip link set eth0 up",
+    ...segmentIPs(families).map(({ ip }) => `ip route add default via ${ip}`),
+  ].join("\n");
+  await runOk([...enterNodeArgv(holderPid), "sh", "-euc", script]);
+  return { name, ips, holderPid, root: `/proc/${holderPid}/root` };
 }
 
 async function startHolder(name: string, launcher: string): Promise<number> {

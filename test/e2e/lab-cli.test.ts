@@ -98,5 +98,5 @@ test("an ordinary user gets the same, where user namespaces are allowed", async 
   const argv = [...nobody, join(copy, "node"), join(copy, "dist/lab.mjs"), "--once", "--nodes", "2", "--pods", "2"];
   const { exitCode, stdout, stderr } = await run(argv, { env: { ...environment(), HOME: "/nonexistent" } });
   expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: "" });
-  expect(stdout).toContain("All well: 2 nodes, 2 pods, 2 handles, 2 blocks routed on 2 nodes, 4 pings, 0 lost");
+  expect(stdout).toContain("All well: 2 nodes, 2 pods, 2 handles, 4 blocks routed on 2 nodes, 8 pings, 0 lost");
 });

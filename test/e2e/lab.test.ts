@@ -242,7 +242,7 @@ describe("the host", () => {
     const argv = [process.execPath, SCRIPT, "--once", "--nodes", "2", "--pods", "4"];
     const { exitCode, stdout, stderr } = await run(argv);
     expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: "" });
-    expect(stdout).toContain("16 pings, 0 lost");
+    expect(stdout).toContain("32 pings, 0 lost");
     expect(await readHost()).toBe(hostBefore);
   });
 });

@@ -11,17 +11,18 @@ export const SHOW_BLOCKS: Probe = {
   title: "who holds which address: kubectl get ippools,ipamblocks,blockaffinities,ipamhandles",
   async run(lab) {
     const pods = lab.pods.length;
+    const addresses = lab.pods.reduce((sum, { ips }) => sum + ips.length, 0);
     // Agents count their blocks lazily, at most once in 5 s each, and a newcomer shall see the final numbers.
     const deadline = performance.now() + STATUS_MS;
-    while ((await countUsed(lab)) !== pods && performance.now() < deadline) await sleep(200);
+    while ((await countUsed(lab)) !== addresses && performance.now() < deadline) await sleep(200);
     const table = await runKubectl(lab, ["get", "ippools,ipamblocks,blockaffinities,ipamhandles"]);
     const handles = (await runKubectl(lab, ["get", "ipamhandles", "-o", "name"])).trim().split("\n");
     const used = await countUsed(lab);
     const problems = [
       ...(handles.length === pods ? [] : [`${pods} pods have ${handles.length} IPAMHandles; each needs one`]),
-      ...(used === pods
+      ...(used === addresses
         ? []
-        : [`The status of the blocks counts ${used} addresses in use, and there are ${pods} pods`]),
+        : [`The status of the blocks counts ${used} addresses in use, and pods have ${addresses}`]),
     ];
     return { lines: table.trimEnd().split("\n"), problems, summary: `${handles.length} handles` };
   },

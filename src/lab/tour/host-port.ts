@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { hostOfURL } from "../families.ts";
 import type { Probe } from "./probe.ts";
 import { startEndpoint } from "./start-endpoint.ts";
 
@@ -20,17 +21,19 @@ export const HOST_PORT_PROBE: Probe = {
       text,
     ]);
     const client = lab.nodes.find(({ name }) => name !== pod?.node)?.name ?? "lab";
-    const url = `http://${node?.ip ?? ""}:${HOST_PORT.hostPort}/`;
+    const lines: string[] = [];
+    const problems: string[] = [];
     try {
-      const { exitCode, stdout, stderr } = await lab.exec(client, [...endpointProgram, "ask", url]);
-      const isAnswered = exitCode === 0 && stdout.startsWith(text);
-      return {
-        lines: [`${client}$ curl ${url}`, isAnswered ? stdout.trim() : stderr.trim()],
-        problems: isAnswered ? [] : [`${url} did not answer ${client}: ${stderr.trim()}`],
-        summary: `host port ${isAnswered ? "answers" : "is silent"}`,
-      };
+      for (const { ip } of node?.ips ?? []) {
+        const url = `http://${hostOfURL(ip)}:${HOST_PORT.hostPort}/`;
+        const { exitCode, stdout, stderr } = await lab.exec(client, [...endpointProgram, "ask", url]);
+        const isAnswered = exitCode === 0 && stdout.startsWith(text);
+        lines.push(`${client}$ curl ${url}`, isAnswered ? stdout.trim() : stderr.trim());
+        if (!isAnswered) problems.push(`${url} did not answer ${client}: ${stderr.trim()}`);
+      }
     } finally {
       server.stop();
     }
+    return { lines, problems, summary: `host port ${problems.length === 0 ? "answers" : "is silent"}` };
   },
 };

@@ -19,5 +19,4 @@ export interface Probe {
 export interface ProbeTools {
   /** Command line of this program's endpoints, see `endpoint.ts`. */
   readonly endpointProgram: readonly string[];
-  readonly blockSize: number;
 }

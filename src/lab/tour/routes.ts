@@ -10,11 +10,11 @@ const CONVERGENCE_MS = 5_000;
 /** Each node's routing table: its pods, a blackhole for its own block, and one route for each block of another node. */
 export const SHOW_ROUTES: Probe = {
   title: "the routes of each node: ip route",
-  async run(lab, { blockSize }) {
+  async run(lab) {
     const blocks = await listBlocks(lab);
     const deadline = performance.now() + CONVERGENCE_MS;
     let tables = await readTables(lab);
-    while (findGaps(tables, blocks, blockSize).length > 0 && performance.now() < deadline) {
+    while (findGaps(tables, blocks).length > 0 && performance.now() < deadline) {
       await sleep(50);
       tables = await readTables(lab);
     }
@@ -22,7 +22,7 @@ export const SHOW_ROUTES: Probe = {
       lines: [...tables]
         .flatMap(([node, routes]) => [`${node}:`, ...routes.map((route) => `  ${route}`), ""])
         .slice(0, -1),
-      problems: findGaps(tables, blocks, blockSize),
+      problems: findGaps(tables, blocks),
       summary: `${count(blocks.length, "block")} routed on ${count(tables.size, "node")}`,
     };
   },
@@ -30,22 +30,19 @@ export const SHOW_ROUTES: Probe = {
 
 async function readTables(lab: Lab): Promise<ReadonlyMap<string, readonly string[]>> {
   const tables = lab.nodes.map(async ({ name }) => {
-    const { stdout } = await lab.exec(name, ["ip", "-4", "route"]);
-    const routes = stdout.split("\n").map((line) => line.trim());
-    return [name, routes.filter((line) => line !== "")] as const;
+    const ofFamily = lab.families.map(async (family) => (await lab.exec(name, ["ip", `-${family}`, "route"])).stdout);
+    const lines = (await Promise.all(ofFamily)).flatMap((stdout) => stdout.split("\n")).map((line) => line.trim());
+    // Every link has one of these, and they say nothing.
+    return [name, lines.filter((line) => line !== "" && !line.startsWith("fe80::/64 "))] as const;
   });
   return new Map(await Promise.all(tables));
 }
 
 /** Blocks that a node does not know. A block of one address has no blackhole: its pod's own route is the same. */
-export function findGaps(
-  tables: ReadonlyMap<string, readonly string[]>,
-  blocks: readonly string[],
-  blockSize: number,
-): readonly string[] {
-  if (blockSize === 32) return [];
+export function findGaps(tables: ReadonlyMap<string, readonly string[]>, blocks: readonly string[]): readonly string[] {
+  const large = blocks.filter((block) => !/\/(?:32|128)$/.test(block));
   return [...tables].flatMap(([node, routes]) =>
-    blocks
+    large
       .filter(
         (block) => !routes.some((route) => route.startsWith(`${block} `) || route.startsWith(`blackhole ${block} `)),
       )

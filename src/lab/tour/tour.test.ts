@@ -22,12 +22,17 @@ const TABLES = new Map([
 ]);
 
 test("findGaps() names each node that does not know a block", () => {
-  expect(findGaps(TABLES, ["192.168.0.0/26"], 26)).toEqual([]);
-  expect(findGaps(TABLES, ["192.168.0.0/26", "192.168.0.64/26"], 26)).toEqual([
+  expect(findGaps(TABLES, ["192.168.0.0/26"])).toEqual([]);
+  expect(findGaps(TABLES, ["192.168.0.0/26", "192.168.0.64/26"])).toEqual([
     "node-1 has no route for block 192.168.0.64/26",
   ]);
 });
 
 test("findGaps() does not take a longer prefix for the block", () => {
-  expect(findGaps(new Map([["node-1", ["192.168.0.0/260 dev x"]]]), ["192.168.0.0/26"], 26)).toHaveLength(1);
+  expect(findGaps(new Map([["node-1", ["192.168.0.0/260 dev x"]]]), ["192.168.0.0/26"])).toHaveLength(1);
+});
+
+test("findGaps() asks for no route to a block of one address, which is the pod's own", () => {
+  expect(findGaps(new Map([["node-1", []]]), ["192.168.0.7/32", "fd00::7/128"])).toEqual([]);
+  expect(findGaps(new Map([["node-1", []]]), ["fd00::40/122"])).toEqual(["node-1 has no route for block fd00::40/122"]);
 });
