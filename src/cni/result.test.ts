@@ -39,6 +39,16 @@ describe("renderResult()", () => {
     expect(renderResult(RESULT, "1.0.0")).toEqual({ cniVersion: "1.0.0", interfaces, ips, routes, dns });
   });
 
+  it("names the gateway for an interface that is not the pod's primary one", () => {
+    const container = { ...RESULT.container, name: "net1" };
+    expect(renderResult({ ...RESULT, container }, "1.0.0")).toMatchObject({
+      ips: [
+        { address: "10.0.0.1/32", interface: 1, gateway: "169.254.1.1" },
+        { address: "fd00::1/128", interface: 1, gateway: "fe80::ecee:eeff:feee:eeee" },
+      ],
+    });
+  });
+
   it.each(["0.4.0", "0.3.1", "0.3.0"] as const)("%s has the version of each address", (cniVersion) => {
     expect(renderResult(RESULT, cniVersion)).toEqual({
       cniVersion,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { cidrFamily, formatCIDR, hostCIDR, parseCIDR } from "../net/cidr.ts";
 import { type Family, familyOf } from "../net/ip.ts";
+import { GATEWAY, isPrimary } from "./plan.ts";
 import type { AddResult } from "./types.ts";
 import { type CNIVersion, isAtLeast } from "./versions.ts";
 
@@ -8,7 +9,8 @@ import { type CNIVersion, isAtLeast } from "./versions.ts";
 const CONTAINER_INDEX = 1;
 
 /**
- * Writes a result in the version asked for. No gateway is given: 169.254.1.1 is in no subnet of a /32.
+ * Writes a result in the version asked for. The primary interface names no gateway, since 169.254.1.1 is in no subnet of
+ * a /32; as in Calico's. Others do: the plugin sbr makes the default route of its table from that, and from nothing else.
  *
  * Shape: 1.1.0 adds `mtu`; up to 0.4.0 each address carries its `version`; up to 0.2.0 there is one `ip4` and one `ip6`
  * and no interface. Source: CNI SPEC, "Result" of each version.
@@ -28,6 +30,7 @@ export function renderResult(result: AddResult, cniVersion: CNIVersion): object 
       ...(withFamily ? { version: String(familyOf(ip)) } : {}),
       address: formatCIDR(hostCIDR(ip)),
       interface: CONTAINER_INDEX,
+      ...(isPrimary({ contIface: container.name }) ? {} : { gateway: GATEWAY[familyOf(ip)] }),
     })),
     routes: result.routes,
     dns: result.dns,

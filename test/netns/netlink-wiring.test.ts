@@ -150,6 +150,20 @@ describe("wire()", () => {
     expect(rows("ip", "-6 route show proto 80")).toEqual([]);
   });
 
+  test("gives further interfaces of one pod their routes, behind those of eth0 whichever came first", async () => {
+    const pod = newPod();
+    await wiring.wire({ ...planFor(pod, 1), contIface: "net1" });
+    await wiring.wire(planFor(pod, 2));
+    await wiring.wire({ ...planFor(pod, 3), contIface: "net2" });
+    for (const family of ["", "-6 "]) {
+      const routes = pod.run(() => rows("ip", `${family}route show default`));
+      const byMetric = routes.sort((a, b) => Number(a["metric"] ?? 0) - Number(b["metric"] ?? 0));
+      expect(byMetric.map((route) => route["dev"])).toEqual(["eth0", "net1", "net2"]);
+      expect(new Set(byMetric.map((route) => route["metric"])).size).toBe(3);
+    }
+    for (const probe of ["192.0.2.1", "2001:db8::1"]) expect(pod.pings(probe), probe).toBe(true);
+  });
+
   test("replaces the pair that a dead attachment of the same pod left", async () => {
     const pod = newPod();
     const first = await wiring.wire(planFor(pod, 7));

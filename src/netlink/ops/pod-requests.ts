@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import { isPrimary } from "../../cni/plan.ts";
 import type { WiringPlan } from "../../cni/ports.ts";
 import { ROUTE_PROTOCOL } from "../../felix/ownership.ts";
 import { cidrFamily, hostCIDR } from "../../net/cidr.ts";
@@ -20,6 +21,8 @@ export const POD_GATEWAY: IPv4 = parseIPv4("169.254.1.1");
 export const HOST_MAC: MAC = parseMAC("ee:ee:ee:ee:ee:ee");
 /** The link-local address that follows from that MAC (RFC 4291 appendix A): the IPv6 gateway of every pod. */
 export const HOST_LINK_LOCAL: IPv6 = parseIPv6("fe80::ecee:eeff:feee:eeee");
+/** Source: net/ipv6.h, IP6_RT_PRIO_USER. */
+const IPV6_DEFAULT_METRIC = 1024;
 /** Each namespace's lo has this index. Source: linux/net.h, LOOPBACK_IFINDEX. */
 const LOOPBACK_INDEX = 1;
 
@@ -72,7 +75,13 @@ export function hostRequests(plan: WiringPlan, hostIndex: number): Request[] {
   return [setLinkUp(hostIndex), ...linkLocal, ...routes];
 }
 
-/** The pod's side, in the order in which each step needs the one before. The last answers with the finished link. */
+/**
+ * The pod's side, in the order in which each step needs the one before. The last answers with the finished link.
+ *
+ * Every interface has the same gateway and default routes. The primary one's have the kernel's own metric; those of the
+ * others a larger one, each its own, so that none is in another's way: two IPv6 routes of one metric would become one
+ * with two next hops.
+ */
 export function podRequests(plan: WiringPlan, contIndex: number): Request[] {
   const addrs = plan.ips.map((ip) =>
     replaceAddr({
@@ -82,12 +91,15 @@ export function podRequests(plan: WiringPlan, contIndex: number): Request[] {
       flags: familyOf(ip) === 6 ? IFA_F_NODAD : 0,
     }),
   );
+  const metric = isPrimary(plan) ? {} : { priority: IPV6_DEFAULT_METRIC + contIndex };
   const gatewayRoute = hasFamily(plan, 4)
-    ? [addRoute({ dst: hostCIDR(POD_GATEWAY), oif: contIndex, scope: RT_SCOPE_LINK })]
+    ? [addRoute({ dst: hostCIDR(POD_GATEWAY), oif: contIndex, scope: RT_SCOPE_LINK, ...metric })]
     : [];
   const routes = plan.routes
     .filter((dst) => hasFamily(plan, cidrFamily(dst)))
-    .map((dst) => addRoute({ dst, oif: contIndex, gateway: cidrFamily(dst) === 4 ? POD_GATEWAY : HOST_LINK_LOCAL }));
+    .map((dst) =>
+      addRoute({ dst, oif: contIndex, gateway: cidrFamily(dst) === 4 ? POD_GATEWAY : HOST_LINK_LOCAL, ...metric }),
+    );
   return [
     setLinkUp(LOOPBACK_INDEX),
     ...addrs,
