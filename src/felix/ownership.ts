@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import type { Family } from "../net/ip.ts";
 import type { KernelRoute } from "./ports.ts";
 
 /**
@@ -11,6 +12,13 @@ export const ROUTE_PROTOCOL = 80;
 
 /** Beginning of the name of every pod interface on the host. Never change it. */
 export const WORKLOAD_IFACE_PREFIX = "cali";
+
+/**
+ * The VXLAN device by family of the pods. All permanent neighbours and forwarding entries on it are ours, and its only
+ * address of global scope is the tunnel address. Calico's names: a node that moves to Gingham keeps its device, and
+ * tools look for them. Source: calico-interop 4.4.
+ */
+export const VXLAN_DEVICES: Readonly<Record<Family, string>> = { 4: "vxlan.calico", 6: "vxlan-v6.calico" };
 
 /**
  * Whose a route of the main table is. `workload`: ours, to a pod; `cluster`: ours, to a block; `foreign`: not ours.

@@ -6,6 +6,7 @@ import type { WorkloadEndpoint } from "../ports.ts";
 import type { Note } from "./findings.ts";
 import { addressOf, type NodeAddresses } from "./node-addresses.ts";
 import type { Pool } from "./pools.ts";
+import { TUNNEL_ADDRESS_ANNOTATIONS } from "./vtep.ts";
 
 /** Where packets to a destination go, before anything is said in the kernel's terms. */
 export interface Route {
@@ -13,7 +14,10 @@ export interface Route {
   readonly target:
     | { readonly kind: "workload"; readonly hostIface: string; readonly hostIfIndex: number }
     | { readonly kind: "blackhole" }
-    | { readonly kind: "remote"; readonly node: string; readonly gateway: IP };
+    /** As it is, over the link that carries this node's address. */
+    | { readonly kind: "remote"; readonly node: string; readonly gateway: IP }
+    /** In VXLAN, to the node's end of the tunnel. */
+    | { readonly kind: "vxlan"; readonly node: string; readonly tunnelIP: IP };
 }
 
 /** A confirmed BlockAffinity of a node. */
@@ -44,6 +48,8 @@ export interface Surroundings {
   poolOf(block: CIDR): Pool | undefined;
   /** Whether the address is the own address of any node. */
   isHostAddress(ip: IP): boolean;
+  /** Whether a node's address is in this node's own subnet. */
+  isSameSubnet(ip: IP): boolean;
   /** A claimed block of another size that holds this one. */
   coveringBlock(block: CIDR): CIDR | undefined;
 }
@@ -194,12 +200,21 @@ function routeToNode(
     notes.push({ code: "NodeWithoutAddress", subject: `${name} IPv${family}`, detail });
     return undefined;
   }
-  if (pool !== undefined && pool.encapsulation !== "none") {
-    const detail = `IPPool asks for ${pool.encapsulation}, which is not supported yet; its remote blocks get no route`;
+  const isPlain = pool === undefined || (pool.isCrossSubnet && around.isSameSubnet(address.ip));
+  if (isPlain || pool.encapsulation === "none")
+    return { dst, target: { kind: "remote", node: name, gateway: address.ip } };
+  if (pool.encapsulation === "ipip") {
+    const detail = "IPPool asks for ipip, which is not supported yet; its remote blocks get no route";
     notes.push({ code: "EncapsulationUnsupported", subject: pool.name, detail });
     return undefined;
   }
-  return { dst, target: { kind: "remote", node: name, gateway: address.ip } };
+  const end = node.tunnelEnds[family];
+  if (end === undefined) {
+    const detail = `Node has no annotation ${TUNNEL_ADDRESS_ANNOTATIONS[family]}; its IPv${family} addresses in VXLAN pools get no route until its agent has written it`;
+    notes.push({ code: "NodeWithoutTunnel", subject: `${name} IPv${family}`, detail });
+    return undefined;
+  }
+  return { dst, target: { kind: "vxlan", node: name, tunnelIP: end.ip } };
 }
 
 /** Whether interface a is the newer one: the other one, with the same address, is being torn down. */
@@ -226,6 +241,8 @@ export function sameRoute(a: Route | undefined, b: Route | undefined): boolean {
       return t.kind === "workload" && s.hostIface === t.hostIface && s.hostIfIndex === t.hostIfIndex;
     case "remote":
       return t.kind === "remote" && s.node === t.node && s.gateway === t.gateway;
+    case "vxlan":
+      return t.kind === "vxlan" && s.node === t.node && s.tunnelIP === t.tunnelIP;
     case "blackhole":
       return t.kind === "blackhole";
     default:

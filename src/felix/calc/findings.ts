@@ -8,13 +8,16 @@ export type FindingCode =
   | "BlockOutsidePools"
   | "UnknownNode"
   | "NodeWithoutAddress"
+  | "NodeWithoutTunnel"
+  | "DuplicateVTEP"
   | "BlockIsHostAddress"
   | "WorkloadIsHostAddress"
   | "DuplicateWorkloadAddress"
   | "MalformedObject"
   | "RouteWaits"
   | "RouteRefused"
-  | "ForwardingOff";
+  | "ForwardingOff"
+  | "PacketFilterOff";
 
 /**
  * A fact about the present state that a person should know. Pure code returns these; the shell logs each once, when it

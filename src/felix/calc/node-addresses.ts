@@ -2,6 +2,7 @@
 import type { Node } from "../../crds/core.ts";
 import { parseIPWithPrefix } from "../../net/cidr.ts";
 import { type Family, familyOf, type IP, parseIP } from "../../net/ip.ts";
+import { sameTunnelEnd, type TunnelEnd, tunnelEndOf } from "./vtep.ts";
 
 /**
  * The address by which other nodes reach a node.
@@ -19,6 +20,8 @@ export interface NodeAddresses {
   readonly name: string;
   readonly ipv4?: NodeAddress;
   readonly ipv6?: NodeAddress;
+  /** Of its VXLAN tunnels, by family of the pods. */
+  readonly tunnelEnds: Partial<Readonly<Record<Family, TunnelEnd>>>;
   /** Texts that should have been addresses, `TYPE VALUE`. */
   readonly malformed: readonly string[];
 }
@@ -81,8 +84,10 @@ export function resolveNodeAddresses(node: Node, methods: readonly AddressMethod
   };
   const ipv4 = find(4);
   const ipv6 = find(6);
+  const [end4, end6] = [tunnelEndOf(node, 4, malformed), tunnelEndOf(node, 6, malformed)];
   return {
     name: node.metadata.name,
+    tunnelEnds: { ...(end4 && { 4: end4 }), ...(end6 && { 6: end6 }) },
     ...(ipv4 === undefined ? {} : { ipv4 }),
     ...(ipv6 === undefined ? {} : { ipv6 }),
     malformed: [...new Set(malformed)],
@@ -101,6 +106,8 @@ export function sameAddresses(a: NodeAddresses | undefined, b: NodeAddresses | u
     a?.ipv6?.ip === b?.ipv6?.ip &&
     a?.ipv4?.prefixLength === b?.ipv4?.prefixLength &&
     a?.ipv6?.prefixLength === b?.ipv6?.prefixLength &&
+    sameTunnelEnd(a?.tunnelEnds[4], b?.tunnelEnds[4]) &&
+    sameTunnelEnd(a?.tunnelEnds[6], b?.tunnelEnds[6]) &&
     a?.malformed.join() === b?.malformed.join()
   );
 }

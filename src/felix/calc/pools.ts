@@ -10,6 +10,8 @@ export interface Pool {
   readonly name: string;
   readonly cidr: CIDR;
   readonly encapsulation: Encapsulation;
+  /** Only to nodes of other subnets; false when nothing is encapsulated. */
+  readonly isCrossSubnet: boolean;
   /** Used for Services only, so it has no routes of nodes. */
   readonly loadBalancerOnly: boolean;
 }
@@ -26,6 +28,7 @@ export function poolOf(object: IPPool): Pool {
     name,
     cidr,
     encapsulation: vxlanMode !== "Never" ? "vxlan" : ipipMode !== "Never" ? "ipip" : "none",
+    isCrossSubnet: (vxlanMode !== "Never" ? vxlanMode : ipipMode) === "CrossSubnet",
     loadBalancerOnly: allowedUses.every((use) => use === "LoadBalancer"),
   };
 }
@@ -46,6 +49,7 @@ export function samePool(a: Pool, b: Pool): boolean {
     a.cidr.network === b.cidr.network &&
     a.cidr.prefixLength === b.cidr.prefixLength &&
     a.encapsulation === b.encapsulation &&
+    a.isCrossSubnet === b.isCrossSubnet &&
     a.loadBalancerOnly === b.loadBalancerOnly
   );
 }

@@ -2,6 +2,13 @@
 import type { BlockAffinity } from "../../crds/block-affinity.ts";
 import type { Node } from "../../crds/core.ts";
 import { ADDRESS_ANNOTATIONS } from "./node-addresses.ts";
+import { TUNNEL_ADDRESS_ANNOTATIONS, TUNNEL_MAC_ANNOTATIONS } from "./vtep.ts";
+
+const KEPT_ANNOTATIONS: readonly string[] = [
+  ADDRESS_ANNOTATIONS,
+  TUNNEL_ADDRESS_ANNOTATIONS,
+  TUNNEL_MAC_ANNOTATIONS,
+].flatMap((keys) => Object.values(keys));
 
 /**
  * What Felix keeps of each object, for an informer's `project` and `equal`. A Node as served is 10 KB or more (images,
@@ -11,7 +18,7 @@ import { ADDRESS_ANNOTATIONS } from "./node-addresses.ts";
 /** Keeps what `resolveNodeAddresses` and `planNodeStatus` read. */
 export function projectNode(node: Node): Node {
   const { name, resourceVersion, annotations } = node.metadata;
-  const kept = Object.values(ADDRESS_ANNOTATIONS).flatMap((key) => {
+  const kept = KEPT_ANNOTATIONS.flatMap((key) => {
     const text = annotations?.[key];
     return text === undefined ? [] : [[key, text] as const];
   });

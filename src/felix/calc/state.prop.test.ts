@@ -4,6 +4,7 @@ import { describe, expect, test } from "vitest";
 import type { BlockAffinity } from "../../crds/block-affinity.ts";
 import type { Node } from "../../crds/core.ts";
 import type { IPPool } from "../../crds/ip-pool.ts";
+import { parseCIDR } from "../../net/cidr.ts";
 import { fakeAffinity, fakeBorrowed, fakeEndpoint, fakeNode, fakePool } from "../fake-resources.ts";
 import type { WorkloadEndpoint } from "../ports.ts";
 import type { Route } from "./block-routes.ts";
@@ -20,9 +21,13 @@ const node = fc
     name: fc.constantFrom(...NODES),
     ips: fc.uniqueArray(fc.constantFrom(...IPS, "192.0.2.1", "bad"), { maxLength: 2 }),
     annotation: fc.option(fc.constantFrom("10.0.0.2/24", "198.51.100.1/24", "")),
+    tunnelIP: fc.option(fc.constantFrom("10.0.0.1", "10.0.0.2", "fd00::1")),
   })
-  .map(({ name, ips, annotation }) =>
-    fakeNode(name, ips, annotation === null ? undefined : { "projectcalico.org/IPv4Address": annotation }),
+  .map(({ name, ips, annotation, tunnelIP }) =>
+    fakeNode(name, ips, {
+      ...(annotation !== null && { "projectcalico.org/IPv4Address": annotation }),
+      ...(tunnelIP !== null && { "projectcalico.org/IPv4VXLANTunnelAddr": tunnelIP }),
+    }),
   );
 const affinity = fc
   .record({
@@ -37,6 +42,7 @@ const pool = fc
     name: fc.constantFrom("p", "q"),
     cidr: fc.constantFrom("10.0.0.0/16", "10.0.0.0/30", "fd00::/64", "bad"),
     ipipMode: fc.constantFrom("Never" as const, "Always" as const),
+    vxlanMode: fc.constantFrom("Never" as const, "Always" as const, "CrossSubnet" as const),
     allowedUses: fc.constantFrom(["Workload" as const], ["LoadBalancer" as const]),
   })
   .map(({ name, cidr, ...spec }) => fakePool(name, cidr, spec));
@@ -54,7 +60,10 @@ const borrowed = fc
   })
   .map(({ name, borrowers }) => fakeBorrowed(name, borrowers));
 
+const subnet = fc.record({ name: fc.constant("subnet"), cidr: fc.constantFrom("192.0.2.0/24", "10.0.0.0/24") });
+
 type Op =
+  | { readonly kind: "subnet"; readonly object: { readonly name: string; readonly cidr: string } }
   | { readonly kind: "node"; readonly object: Node }
   | { readonly kind: "affinity"; readonly object: BlockAffinity }
   | { readonly kind: "pool"; readonly object: IPPool }
@@ -63,6 +72,7 @@ type Op =
 
 const op: fc.Arbitrary<Op> = fc.oneof(
   node.map((object) => ({ kind: "node" as const, object })),
+  subnet.map((object) => ({ kind: "subnet" as const, object })),
   affinity.map((object) => ({ kind: "affinity" as const, object })),
   pool.map((object) => ({ kind: "pool" as const, object })),
   endpoint.map((object) => ({ kind: "endpoint" as const, object })),
@@ -71,7 +81,7 @@ const op: fc.Arbitrary<Op> = fc.oneof(
 const step = fc.record({ op, isDelete: fc.boolean(), flush: fc.boolean() });
 
 function idOf({ kind, object }: Op): string {
-  if (kind === "borrowed") return `${kind} ${object.name}`;
+  if (kind === "borrowed" || kind === "subnet") return `${kind} ${object.name}`;
   return `${kind} ${kind === "endpoint" ? object.key : object.metadata.name}`;
 }
 
@@ -79,6 +89,7 @@ function set(state: CalcState, { kind, object }: Op): void {
   if (kind === "node") state.setNode(object);
   else if (kind === "affinity") state.setAffinity(object);
   else if (kind === "pool") state.setPool(object);
+  else if (kind === "subnet") state.setLocalSubnet(4, parseCIDR(object.cidr));
   else if (kind === "borrowed") state.setBorrowed(object.name, object.addresses);
   else state.setEndpoint(object);
 }
@@ -87,6 +98,7 @@ function remove(state: CalcState, { kind, object }: Op): void {
   if (kind === "node") state.deleteNode(object.metadata.name);
   else if (kind === "affinity") state.deleteAffinity(object.metadata.name);
   else if (kind === "pool") state.deletePool(object.metadata.name);
+  else if (kind === "subnet") state.setLocalSubnet(4, undefined);
   else if (kind === "borrowed") state.deleteBorrowed(object.name);
   else state.deleteEndpoint(object.key);
 }
@@ -127,6 +139,7 @@ describe("CalcState", () => {
         expect(sorted(followed)).toEqual(sorted(fresh.routes));
         expect(state.findings()).toEqual(fresh.findings());
         expect(state.counts).toEqual(fresh.counts);
+        expect([state.vxlan(4), state.vxlan(6)]).toEqual([fresh.vxlan(4), fresh.vxlan(6)]);
       }),
     );
   });

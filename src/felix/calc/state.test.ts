@@ -3,8 +3,8 @@ import { describe, expect, test } from "vitest";
 import type { BlockAffinity } from "../../crds/block-affinity.ts";
 import type { Node } from "../../crds/core.ts";
 import type { IPPool } from "../../crds/ip-pool.ts";
-import { formatCIDR } from "../../net/cidr.ts";
-import { formatIP } from "../../net/ip.ts";
+import { formatCIDR, parseCIDR } from "../../net/cidr.ts";
+import { type Family, formatIP } from "../../net/ip.ts";
 import { fakeAffinity, fakeBorrowed, fakeEndpoint, fakeNode, fakePool } from "../fake-resources.ts";
 import type { WorkloadEndpoint } from "../ports.ts";
 import type { Route } from "./block-routes.ts";
@@ -17,12 +17,16 @@ interface Content {
   readonly pools?: readonly IPPool[];
   readonly endpoints?: readonly WorkloadEndpoint[];
   readonly borrowed?: readonly BorrowedBlock[];
+  /** Of this node's address. */
+  readonly subnet?: string;
 }
 
 interface BaseState extends Content {
   readonly name: string;
   /** Destination and where to, as a person would say it. */
   readonly routes: Readonly<Record<string, string>>;
+  /** Ends of tunnels of other nodes, `node tunnelIP nodeIP`; absent: no VXLAN. */
+  readonly peers?: Partial<Readonly<Record<Family, readonly string[]>>>;
   /** `code subject` of each. */
   readonly findings?: readonly string[];
 }
@@ -32,7 +36,18 @@ const B = fakeNode("node-b", ["192.0.2.2", "2001:db8::2"]);
 const C = fakeNode("node-c", ["192.0.2.3"]);
 const POOL4 = fakePool("four", "10.0.0.0/16");
 const POOL6 = fakePool("six", "fd00::/64");
+/** With tunnel addresses; D in another subnet. */
+const [VA, VB, VD] = [
+  tunnelNode("node-a", ["192.0.2.1", "2001:db8::1"], { 4: "10.0.0.1", 6: "fd00::1" }),
+  tunnelNode("node-b", ["192.0.2.2", "2001:db8::2"], { 4: "10.0.0.65", 6: "fd00::41" }),
+  tunnelNode("node-d", ["198.51.100.4"], { 4: "10.0.0.129", 6: "fd00::81" }),
+];
 const CLUSTER = { nodes: [A, B, C], pools: [POOL4, POOL6] };
+
+function tunnelNode(name: string, ips: readonly string[], tunnels: Partial<Record<Family, string>>): Node {
+  const named = Object.entries(tunnels).map(([family, ip]) => [`projectcalico.org/IPv${family}VXLANTunnelAddr`, ip]);
+  return fakeNode(name, ips, Object.fromEntries(named));
+}
 
 /** States that the agent of node-a may see; any one may follow any other. */
 const BASE_STATES: readonly BaseState[] = [
@@ -106,20 +121,86 @@ const BASE_STATES: readonly BaseState[] = [
     routes: { "10.0.0.0/26": "node-b 192.0.2.2" },
   },
   {
-    name: "pools with encapsulation: said, not skipped in silence; own blocks keep their blackhole",
+    name: "IP-in-IP: said, not skipped in silence; own blocks keep their blackhole",
     nodes: [A, B],
-    pools: [
-      fakePool("ipip", "10.0.0.0/24", { ipipMode: "Always" }),
-      fakePool("vxlan", "10.0.1.0/24", { vxlanMode: "CrossSubnet" }),
-    ],
+    pools: [fakePool("ipip", "10.0.0.0/24", { ipipMode: "Always" })],
     affinities: [
       fakeAffinity("node-a", "10.0.0.0/26"),
       fakeAffinity("node-b", "10.0.0.64/26"),
       fakeAffinity("node-b", "10.0.0.128/26"),
-      fakeAffinity("node-b", "10.0.1.0/26"),
     ],
     routes: { "10.0.0.0/26": "blackhole" },
-    findings: ["EncapsulationUnsupported ipip", "EncapsulationUnsupported vxlan"],
+    findings: ["EncapsulationUnsupported ipip"],
+  },
+  {
+    name: "VXLAN always, beside a plain pool; a disabled pool still counts",
+    nodes: [VA, VB, VD],
+    pools: [
+      fakePool("vxlan", "10.0.0.0/24", { vxlanMode: "Always", disabled: true }),
+      fakePool("plain", "10.1.0.0/24"),
+    ],
+    subnet: "192.0.2.0/24",
+    affinities: [
+      fakeAffinity("node-a", "10.0.0.0/26"),
+      fakeAffinity("node-b", "10.0.0.64/26"),
+      fakeAffinity("node-d", "10.0.0.128/26"),
+      fakeAffinity("node-b", "10.1.0.64/26"),
+    ],
+    endpoints: [fakeEndpoint("1", 11, "10.0.0.5")],
+    routes: {
+      "10.0.0.0/26": "blackhole",
+      "10.0.0.5/32": "cali1 11",
+      "10.0.0.64/26": "node-b vxlan 10.0.0.65",
+      "10.0.0.128/26": "node-d vxlan 10.0.0.129",
+      "10.1.0.64/26": "node-b 192.0.2.2",
+    },
+    peers: { 4: ["node-b 10.0.0.65 192.0.2.2", "node-d 10.0.0.129 198.51.100.4"] },
+  },
+  {
+    name: "VXLAN across subnets only, both families; tunnel addresses of their own blocks and borrowed",
+    nodes: [VA, VB, VD],
+    pools: [
+      fakePool("vxlan", "10.0.0.0/24", { vxlanMode: "CrossSubnet" }),
+      fakePool("vxlan-six", "fd00::/64", { vxlanMode: "CrossSubnet" }),
+    ],
+    subnet: "192.0.2.0/24",
+    affinities: [
+      fakeAffinity("node-b", "10.0.0.64/26"),
+      fakeAffinity("node-d", "10.0.0.129/32"),
+      fakeAffinity("node-b", "fd00::40/122"),
+    ],
+    borrowed: [fakeBorrowed("10-0-0-64-26", { "10.0.0.70": "node-d", "10.0.0.71": "node-a" })],
+    routes: {
+      "10.0.0.64/26": "node-b 192.0.2.2",
+      "10.0.0.70/32": "node-d vxlan 10.0.0.129",
+      "10.0.0.129/32": "node-d vxlan 10.0.0.129",
+      // The subnet of the IPv6 address is not known.
+      "fd00::40/122": "node-b vxlan fd00::41",
+    },
+    peers: {
+      4: ["node-b 10.0.0.65 192.0.2.2", "node-d 10.0.0.129 198.51.100.4"],
+      6: ["node-b fd00::41 2001:db8::2"],
+    },
+  },
+  {
+    name: "VXLAN with nodes that have no tunnel address, a malformed one, or another's",
+    nodes: [
+      VA,
+      B,
+      tunnelNode("node-c", ["192.0.2.3"], { 4: "fd00::1" }),
+      VD,
+      tunnelNode("node-e", ["192.0.2.5"], { 4: "10.0.0.129" }),
+    ],
+    pools: [fakePool("vxlan", "10.0.0.0/24", { vxlanMode: "Always" })],
+    affinities: [fakeAffinity("node-b", "10.0.0.64/26"), fakeAffinity("node-c", "10.0.0.128/26")],
+    routes: {},
+    peers: { 4: ["node-d 10.0.0.129 198.51.100.4"] },
+    findings: [
+      "DuplicateVTEP 10.0.0.129",
+      "MalformedObject Node node-c",
+      "NodeWithoutTunnel node-b IPv4",
+      "NodeWithoutTunnel node-c IPv4",
+    ],
   },
   {
     name: "no pool: a deleted pool must not cut its running pods off",
@@ -278,6 +359,10 @@ const BASE_STATES: readonly BaseState[] = [
 
 type Update = (state: CalcState) => void;
 
+function subnetUpdate(subnet: string | undefined): Update {
+  return (state) => state.setLocalSubnet(4, subnet === undefined ? undefined : parseCIDR(subnet));
+}
+
 function updatesOf(content: Content): Update[] {
   return [
     ...(content.nodes ?? []).map(
@@ -305,6 +390,7 @@ function updatesOf(content: Content): Update[] {
         (state) =>
           state.setBorrowed(name, addresses),
     ),
+    ...(content.subnet === undefined ? [] : [subnetUpdate(content.subnet)]),
   ];
 }
 
@@ -342,6 +428,7 @@ function removalsOf(from: Content, to: Content): Update[] {
           (state) =>
             state.deleteBorrowed(name),
       ),
+    ...(from.subnet === undefined || to.subnet !== undefined ? [] : [subnetUpdate(undefined)]),
   ];
 }
 
@@ -367,6 +454,12 @@ class Follower {
   expect(base: BaseState): void {
     const said = Object.fromEntries([...this.routes].map(([key, route]) => [key, describeTarget(key, route)]));
     expect(said).toEqual(base.routes);
+    for (const family of [4, 6] as const) {
+      const peers = this.state
+        .vxlan(family)
+        ?.peers.map(({ node, tunnelIP, nodeIP }) => `${node} ${formatIP(tunnelIP)} ${formatIP(nodeIP)}`);
+      expect(peers).toEqual(base.peers?.[family]);
+    }
     expect(this.state.findings().map(({ code, subject }) => `${code} ${subject}`)).toEqual(base.findings ?? []);
   }
 }
@@ -375,6 +468,7 @@ function describeTarget(key: string, { dst, target }: Route): string {
   expect(formatCIDR(dst)).toBe(key);
   if (target.kind === "blackhole") return "blackhole";
   if (target.kind === "remote") return `${target.node} ${formatIP(target.gateway)}`;
+  if (target.kind === "vxlan") return `${target.node} vxlan ${formatIP(target.tunnelIP)}`;
   return `${target.hostIface} ${target.hostIfIndex}`;
 }
 

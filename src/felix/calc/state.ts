@@ -3,8 +3,8 @@ import type { BlockAffinity } from "../../crds/block-affinity.ts";
 import type { Node } from "../../crds/core.ts";
 import type { IPPool } from "../../crds/ip-pool.ts";
 import { describeError } from "../../lib/errors.ts";
-import { type CIDR, cidrCovers, cidrFamily, cidrOf, formatCIDR, hostCIDR } from "../../net/cidr.ts";
-import type { Family, IP } from "../../net/ip.ts";
+import { type CIDR, cidrContains, cidrCovers, cidrFamily, cidrOf, formatCIDR, hostCIDR } from "../../net/cidr.ts";
+import { type Family, familyOf, type IP } from "../../net/ip.ts";
 import type { WorkloadEndpoint } from "../ports.ts";
 import { type BlockClaim, claimOf, type Route, resolveDestination, sameRoute } from "./block-routes.ts";
 import type { BorrowedAddress } from "./borrowed.ts";
@@ -16,7 +16,8 @@ import {
   resolveNodeAddresses,
   sameAddresses,
 } from "./node-addresses.ts";
-import { type Pool, poolOf, poolOfBlock, samePool } from "./pools.ts";
+import { type Encapsulation, type Pool, poolOf, poolOfBlock, samePool } from "./pools.ts";
+import { type VXLANNetwork, vxlanNetwork } from "./vxlan.ts";
 
 /** What must be known before the first write to the kernel. */
 export type Input = "nodes" | "affinities" | "pools" | "endpoints";
@@ -52,7 +53,11 @@ export class CalcState {
   readonly #nodes = new Map<string, NodeAddresses>();
   /** Own addresses of nodes, with the number of nodes that have each. */
   readonly #hostAddresses = new Map<IP, number>();
+  /** This node's own, by family. */
+  readonly #subnets = new Map<Family, CIDR>();
   readonly #pools = new Map<string, Pool>();
+  /** Made when asked for; forgotten when a node or pool changes. */
+  readonly #networks = new Map<Family, VXLANNetwork | undefined>();
   readonly #destinations = new Map<string, DestinationState>();
   readonly #claimsByAffinity = new Map<string, BlockClaim>();
   readonly #blocksByNode = new Map<string, Set<string>>();
@@ -102,6 +107,32 @@ export class CalcState {
   /** Whether any pool is of the family, so that its forwarding has to be on. */
   hasPoolOf(family: Family): boolean {
     return [...this.#pools.values()].some((pool) => cidrFamily(pool.cidr) === family);
+  }
+
+  /** The VXLAN network of a family; undefined while no pool needs it. */
+  vxlan(family: Family): VXLANNetwork | undefined {
+    if (!this.#networks.has(family)) {
+      const isUsed = this.encapsulations.has(`vxlan ${family}`);
+      const network = isUsed ? vxlanNetwork(family, this.#localNode, this.#nodes.values()) : undefined;
+      this.#networks.set(family, network);
+      this.#setNotes(`vxlan ${family}`, network?.notes ?? []);
+    }
+    return this.#networks.get(family);
+  }
+
+  /** What pools ask for, be they disabled, by kind and family. Source: calico-interop 4.4, auto-enable. */
+  get encapsulations(): ReadonlySet<`${Encapsulation} ${Family}`> {
+    const pools = [...this.#pools.values()].filter((pool) => !pool.loadBalancerOnly);
+    return new Set(pools.map(({ encapsulation, cidr }) => `${encapsulation} ${cidrFamily(cidr)}` as const));
+  }
+
+  /** The subnet of this node's own address: what CrossSubnet pools do not encapsulate to. Undefined: not known. */
+  setLocalSubnet(family: Family, subnet: CIDR | undefined): void {
+    const previous = this.#subnets.get(family);
+    if (previous?.network === subnet?.network && previous?.prefixLength === subnet?.prefixLength) return;
+    if (subnet === undefined) this.#subnets.delete(family);
+    else this.#subnets.set(family, subnet);
+    for (const { cidr, isCrossSubnet } of this.#pools.values()) if (isCrossSubnet) this.#markInside(cidr);
   }
 
   markSynced(input: Input): void {
@@ -187,6 +218,10 @@ export class CalcState {
       node: (name: string) => this.#nodes.get(name),
       poolOf: (block: CIDR) => poolOfBlock(this.#pools.values(), block),
       isHostAddress: (ip: IP) => this.#hostAddresses.has(ip),
+      isSameSubnet: (ip: IP) => {
+        const subnet = this.#subnets.get(familyOf(ip));
+        return subnet !== undefined && cidrContains(subnet, ip);
+      },
       coveringBlock: (block: CIDR) => this.#coveringBlock(block),
     };
     for (const key of this.#dirty) {
@@ -214,6 +249,7 @@ export class CalcState {
 
   /** What a person should know about the present state. Shape: sorted by code and subject. */
   findings(): readonly Finding[] {
+    for (const family of [4, 6] as const) this.vxlan(family);
     this.#findings ??= collectFindings(this.#notes, this.#malformed);
     return this.#findings;
   }
@@ -223,6 +259,7 @@ export class CalcState {
     if (next === undefined) this.#nodes.delete(name);
     else this.#nodes.set(name, next);
     if (sameAddresses(previous, next)) return;
+    this.#networks.clear();
     for (const [addresses, step] of [
       [previous, -1],
       [next, 1],
@@ -299,6 +336,7 @@ export class CalcState {
     const previous = this.#pools.get(name);
     // Most updates of a pool (its conditions, NAT) concern no route, and one that does concerns every block inside.
     if (previous !== undefined && next !== undefined && samePool(previous, next)) return;
+    this.#networks.clear();
     if (next === undefined) this.#pools.delete(name);
     else this.#pools.set(name, next);
     if (previous !== undefined) this.#markInside(previous.cidr);

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-import { cidrFamily } from "../../net/cidr.ts";
-import { type Family, formatIP } from "../../net/ip.ts";
+import { type CIDR, cidrFamily, cidrSize } from "../../net/cidr.ts";
+import { type Family, formatIP, type IP } from "../../net/ip.ts";
 import type { Route } from "../calc/block-routes.ts";
 import type { Finding } from "../calc/findings.ts";
 import { addressOf, type NodeAddresses } from "../calc/node-addresses.ts";
 import type { RouteDelta } from "../calc/state.ts";
-import { ROUTE_PROTOCOL } from "../ownership.ts";
+import { ROUTE_PROTOCOL, VXLAN_DEVICES } from "../ownership.ts";
 import type { KernelAddr, KernelLink, KernelRoute } from "../ports.ts";
 
 /** Where desired routes go: the driver. */
@@ -28,7 +28,7 @@ export interface ParentLink {
 type Parents = Readonly<Record<Family, ParentLink | { readonly missing: string }>>;
 
 /**
- * Converts routes to the kernel's terms: interfaces to indexes, nodes to a gateway on the parent link.
+ * Converts routes to the kernel's terms: interfaces to indexes, nodes to a gateway on the parent link or the VXLAN device.
  *
  * Invariants: `on…` methods only record; `completeDeferredWork` converts what they touched and nothing else. A route
  * whose link is missing or down is held, and named by `findings`, until the link is back. Hazard: an address that
@@ -42,6 +42,8 @@ export class RouteManager {
   #links = new Map<number, KernelLink>();
   #addrs: readonly KernelAddr[] = [];
   #local: NodeAddresses | undefined;
+  /** The VXLAN devices that are there and up. */
+  readonly #tunnels = new Map<Family, number>();
   #parents: Parents = { 4: { missing: "links are not listed yet" }, 6: { missing: "links are not listed yet" } };
 
   onRoutes({ updated, removed }: RouteDelta): void {
@@ -55,6 +57,7 @@ export class RouteManager {
     // A pod's link may have come, gone, or changed its state: there are few pods on one node, so look at all of them.
     this.#markAll((route) => route.target.kind === "workload");
     this.#updateParents();
+    this.#updateTunnels();
   }
 
   /** A pod's link that is known to be there and up, between two listings. */
@@ -90,6 +93,11 @@ export class RouteManager {
   parent(family: Family): ParentLink | undefined {
     const parent = this.#parents[family];
     return "missing" in parent ? undefined : parent;
+  }
+
+  /** The links as last listed. */
+  get links(): Iterable<KernelLink> {
+    return this.#links.values();
   }
 
   isUp(ifIndex: number): boolean {
@@ -142,6 +150,17 @@ export class RouteManager {
     }
   }
 
+  #updateTunnels(): void {
+    const links = [...this.#links.values()];
+    for (const family of [4, 6] as const) {
+      const ifIndex = links.find(({ name, up }) => up && name === VXLAN_DEVICES[family])?.ifIndex;
+      if (ifIndex === this.#tunnels.get(family)) continue;
+      if (ifIndex === undefined) this.#tunnels.delete(family);
+      else this.#tunnels.set(family, ifIndex);
+      this.#markAll((route) => route.target.kind === "vxlan" && cidrFamily(route.dst) === family);
+    }
+  }
+
   /** Returns the reason when the route cannot be said in the kernel's terms at present. */
   #resolve({ dst, target }: Route): KernelRoute | string {
     const base = { dst, metric: 0, protocol: ROUTE_PROTOCOL } as const;
@@ -164,10 +183,23 @@ export class RouteManager {
         const { gateway } = target;
         return { ...base, type: "unicast", ifIndex: parent.ifIndex, gateway, onlink: true, scope: "universe" };
       }
+      case "vxlan": {
+        const ifIndex = this.#tunnels.get(family);
+        if (ifIndex === undefined) return `link ${VXLAN_DEVICES[family]} is missing or down`;
+        const vxlan = { ...base, type: "unicast", ifIndex } as const;
+        const { tunnelIP } = target;
+        if (isJust(dst, tunnelIP)) return { ...vxlan, onlink: false, scope: family === 4 ? "link" : "universe" };
+        return { ...vxlan, gateway: tunnelIP, onlink: true, scope: "universe" };
+      }
       default:
         return target satisfies never;
     }
   }
+}
+
+/** The other end itself, out of a block of one address or borrowed, is no gateway to itself. Source: calico-interop 4.2. */
+function isJust(dst: CIDR, ip: IP): boolean {
+  return cidrSize(dst) === 1 && dst.network === ip;
 }
 
 function findParent(
