@@ -66,7 +66,7 @@ describe("kubectl on the host", () => {
       ["CIDR", "NODE", "USED", "FREE", "AGE"],
       ["NODE", "CIDR", "STATE", "AGE"],
       ["ADDRESSES", "AGE"],
-      ["CIDR", "BLOCKSIZE", "IPIP", "VXLAN", "NAT", "DISABLED", "AGE"],
+      ["CIDR", "BLOCKSIZE", "IPIP", "VXLAN", "NAT", "DISABLED", "ALLOCATABLE", "HEALTHY", "AGE", "MESSAGE"],
     ]);
   });
 
