@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { describe, expect, it } from "vitest";
+import { parseIP } from "../net/ip.ts";
 import { CNIError } from "./errors.ts";
 import { decodeNetConf, parseNetConf, parseNetwork } from "./netconf.ts";
 
@@ -83,6 +84,13 @@ describe("parseNetConf()", () => {
     expect(parseNetConf({ name: "net" }).cniVersion).toBe("0.2.0");
   });
 
+  it("reads the runtime's addresses, bare or with a length, by any spelling of the key", () => {
+    const ips = (runtimeConfig: object): unknown => parseNetConf({ ...MINIMAL, runtimeConfig }).ips;
+    expect(ips({ ips: ["10.0.0.5/24", "fd00::5"] })).toEqual([parseIP("10.0.0.5"), parseIP("fd00::5")]);
+    expect(ips({ IPs: ["fd00::5/64"] })).toEqual([parseIP("fd00::5")]);
+    expect(ips({ ips: [] })).toBeUndefined();
+  });
+
   it.each([
     [{ cniVersion: "9.9.9" }, 1, "0.1.0, 0.2.0, 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0"],
     [{ cniVersion: 1 }, 1, "cniVersion 1"],
@@ -106,6 +114,10 @@ describe("parseNetConf()", () => {
     [{ kubernetes: "k" }, 7, "kubernetes"],
     [{ kubernetes: { kubeconfig: 1 } }, 7, "kubernetes.kubeconfig is 1"],
     [{ runtimeConfig: "x" }, 7, "runtimeConfig"],
+    [{ runtimeConfig: { ips: "10.0.0.5" } }, 7, "runtimeConfig.ips"],
+    [{ runtimeConfig: { ips: ["10.0.0.5", "x"] } }, 7, 'runtimeConfig.ips[1] is "x"'],
+    [{ runtimeConfig: { ips: ["10.0.0.5/33"] } }, 7, 'runtimeConfig.ips[0] is "10.0.0.5/33"'],
+    [{ runtimeConfig: { ips: ["10.0.0.5", "10.0.0.6"] } }, 7, "one address of each family"],
     [{ runtimeConfig: { MAC: "x" } }, 7, 'runtimeConfig.mac is "x"'],
     [{ nodename: {} }, 7, "nodename is an object"],
     [{ prevResult: "x" }, 7, "prevResult"],

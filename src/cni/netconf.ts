@@ -2,7 +2,8 @@
 import { InvalidObjectError } from "../crds/errors.ts";
 import { FieldReader } from "../crds/field-reader.ts";
 import { parseJSON } from "../lib/json.ts";
-import type { Family } from "../net/ip.ts";
+import { parseIPWithPrefix } from "../net/cidr.ts";
+import { type Family, familyOf, type IP, parseIP } from "../net/ip.ts";
 import { type MAC, parseMAC } from "../net/mac.ts";
 import { checkCalicoKeys, unsupported } from "./calico-keys.ts";
 import { CNIError } from "./errors.ts";
@@ -30,6 +31,8 @@ export interface NetConf {
   readonly kubeconfig?: string;
   /** MAC for the pod's end, by the runtime's capability `mac`. */
   readonly mac?: MAC;
+  /** Addresses that the attachment must have, by the runtime's capability `ips`; at most one of each family. */
+  readonly ips?: readonly IP[];
   readonly dns: DNS;
 }
 
@@ -142,6 +145,7 @@ function read(conf: FieldReader, cniVersion: CNIVersion): NetConf {
   const kubeconfig = section(conf, "kubernetes")?.optionalString("kubeconfig") || undefined;
   const runtime = section(conf, "runtimeConfig", lowerCased);
   const mac = parseRuntimeMAC(runtime);
+  const ips = parseRuntimeIPs(runtime);
   return {
     cniVersion,
     name,
@@ -153,6 +157,7 @@ function read(conf: FieldReader, cniVersion: CNIVersion): NetConf {
     allowIPForwarding: section(conf, "container_settings")?.optionalBoolean("allow_ip_forwarding") ?? false,
     ...(kubeconfig !== undefined && { kubeconfig }),
     ...(mac !== undefined && { mac }),
+    ...(ips !== undefined && { ips }),
     dns: readDNS(conf, runtime),
   };
 }
@@ -217,6 +222,22 @@ function parseRuntimeMAC(runtime: FieldReader | undefined): MAC | undefined {
   } catch {
     throw runtime.fail("mac", text, "an Ethernet address such as 02:00:00:00:00:01");
   }
+}
+
+/** Runtimes write the addresses bare or with a length, which says nothing here: a pod's is /32 or /128. */
+function parseRuntimeIPs(runtime: FieldReader | undefined): readonly IP[] | undefined {
+  const texts = runtime?.strings("ips") ?? [];
+  if (runtime === undefined || texts.length === 0) return undefined;
+  const ips = texts.map((text, i) => {
+    try {
+      return text.includes("/") ? parseIPWithPrefix(text).ip : parseIP(text);
+    } catch {
+      throw runtime.fail(`ips[${i}]`, text, "an address such as 10.0.0.5 or 10.0.0.5/24");
+    }
+  });
+  if (new Set(ips.map(familyOf)).size < ips.length)
+    throw runtime.fail("ips", texts, "one address of each family at most");
+  return ips;
 }
 
 function section(

@@ -3,7 +3,7 @@ import type { Reservation } from "../../crds/ip-reservation.ts";
 import { IPAMError } from "../../ipam/errors.ts";
 import type { HeldAddress } from "../../ipam/gc/types.ts";
 import type { Allocation, AssignRequest } from "../../ipam/types.ts";
-import { formatIP } from "../../net/ip.ts";
+import { formatIP, type IP } from "../../net/ip.ts";
 import { mayHaveTaken } from "../errors.ts";
 import { type Annotated, type PodWishes, readWishes } from "../fixed/annotations.ts";
 import { chooseAddresses } from "../fixed/choice.ts";
@@ -46,14 +46,19 @@ const MAX_ROUNDS = 4;
  * Without an answer the ADD fails: it must not quietly use other pools or addresses than were meant.
  */
 export async function lookUpOwner(cni: CNI, plan: AttachmentPlan, signal: AbortSignal): Promise<Owner> {
-  const { pod: ref, asked } = plan;
-  const mayBeFixed = asked !== undefined || (ref !== undefined && isPrimary(plan));
+  const { pod: ref } = plan;
+  const mayBeFixed = askedOf(plan) !== undefined || (ref !== undefined && isPrimary(plan));
   const [pod, namespace, reservations = []] = await Promise.all([
     ref && cni.pods?.get(ref, signal),
     ref && cni.namespaces?.get(ref.namespace, signal),
     mayBeFixed ? cni.reservations?.owned(signal) : undefined,
   ]);
   return { ...(pod && { pod }), ...(namespace && { namespace }), reservations };
+}
+
+/** The addresses that the runtime asks for; its capability says more than CNI_ARGS can. */
+function askedOf({ conf, asked }: AttachmentPlan): readonly IP[] | undefined {
+  return conf.ips ?? (asked === undefined ? undefined : [asked]);
 }
 
 /** Takes the addresses that the pod must have, or any, and pushes their undo. */
@@ -84,7 +89,8 @@ function planRequest(
   plan: AttachmentPlan,
   owner: Owner,
 ): { readonly request: AssignRequest; readonly wishes: PodWishes } {
-  const { pod, conf, asked } = plan;
+  const { pod, conf } = plan;
+  const asked = askedOf(plan);
   const annotated: Annotated = {
     ...(pod && { pod }),
     ...(owner.pod && { podAnnotations: owner.pod.annotations }),

@@ -33,6 +33,11 @@ describe("addresses by annotation", () => {
     expect(await world.add("node-a", "", "c3", { args: "IP=10.0.0.82" })).toBe("10.0.0.82/32");
   });
 
+  it("may come by the runtime's capability ips, which wins over IP of CNI_ARGS and decides the families", async () => {
+    const conf = { runtimeConfig: { ips: ["10.0.0.83/24", "fd00::23"] } };
+    expect(await world.add("node-a", "", "c4", { args: "IP=10.0.0.84", conf })).toBe("10.0.0.83/32 fd00::23/128");
+  });
+
   it("outside all pools are refused, and nothing stays behind", async () => {
     world.setPod("one", "u1", "node-a", { [ANNOTATIONS.addresses]: '["10.9.0.1"]' });
     expect(await world.add("node-a", "one", "c1", {})).toBe(

@@ -122,9 +122,9 @@ describe("chooseAddresses()", () => {
   });
 
   it("lets the annotation decide before CNI_ARGS before reservations, and each decides the families", () => {
-    const need = { families: [4, 6] as const, annotated: [parseIP("10.9.0.1")], asked: parseIP("fd09::1") };
+    const need = { families: [4, 6] as const, annotated: [parseIP("10.9.0.1")], asked: [parseIP("fd09::1")] };
     expect(choose("web-0", [web], need)).toBe("4 10.9.0.1");
-    expect(choose("web-0", [web], { families: [4], asked: parseIP("fd09::1") })).toBe("6 fd09::1");
+    expect(choose("web-0", [web], { families: [4], asked: [parseIP("fd09::1")] })).toBe("6 fd09::1");
     expect(choose("web-0", [web], { families: [4, 6], annotated: [parseIP("fd09::2"), parseIP("10.9.0.2")] })).toBe(
       "6+4 fd09::2 10.9.0.2",
     );
@@ -143,7 +143,7 @@ describe("chooseAddresses()", () => {
       `${text}, not for pod default/db-0; ask for another address`,
     );
     expect(
-      refusal(() => chooseAddresses({ reservations: [web], families: [4], asked: parseIP("10.0.0.8") })),
+      refusal(() => chooseAddresses({ reservations: [web], families: [4], asked: [parseIP("10.0.0.8")] })),
     ).toContain("not for a container without a pod");
   });
 });

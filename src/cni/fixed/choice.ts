@@ -14,8 +14,8 @@ export interface FixedNeed {
   readonly controller?: PodInfo["controller"];
   /** By the pod's annotation. */
   readonly annotated?: readonly IP[];
-  /** By IP in CNI_ARGS. */
-  readonly asked?: IP;
+  /** By the runtime: its capability `ips`, else IP in CNI_ARGS. */
+  readonly asked?: readonly IP[];
   /** Those that name an owner. */
   readonly reservations: readonly Reservation[];
   /** What the attachment gets an address of when nothing is fixed. */
@@ -30,8 +30,8 @@ export interface FixedChoice {
 }
 
 /**
- * Which addresses a pod must have. The pod's annotation decides alone, and also the families; else the address in
- * CNI_ARGS in the same way; so does Calico. Else the reservation that names this pod, or its StatefulSet, gives the
+ * Which addresses a pod must have. The pod's annotation decides alone, and also the families; else the addresses
+ * that the runtime asks for in the same way; so does Calico with CNI_ARGS. Else the reservation that names this pod, or its StatefulSet, gives the
  * address of each family that it has.
  *
  * @throws CNIError `NoAddress` when a reservation has none for this pod, or keeps the one asked for for somebody else;
@@ -39,7 +39,7 @@ export interface FixedChoice {
  */
 export function chooseAddresses(need: FixedNeed): FixedChoice {
   const { annotated, asked, pod, reservations, families } = need;
-  const named = annotated ?? (asked === undefined ? undefined : [asked]);
+  const named = annotated ?? asked;
   if (named !== undefined) {
     for (const ip of named) refuseOthers(ip, need);
     return { families: named.map(familyOf), addresses: named };
