@@ -46,9 +46,9 @@ const RULES: readonly (readonly [string | RegExp, Layer])[] = [
   [/^controller\/(kube-source|kube-pool-source|metrics)/, "adapter"],
   [/^controller\/(collector|paced-store|reporter|pool-keeper|pool-reporter)/, "shell"],
   ["controller/", "core"],
-  [/^felix\/(http|metrics)/, "adapter"],
+  [/^felix\/(http|metrics|nft\/run-nft)/, "adapter"],
   ["felix/drivers/", "shell"],
-  [/^felix\/(felix|apply-loop|health)/, "shell"],
+  [/^felix\/(felix|apply-loop|health|packet-filter)/, "shell"],
   ["felix/", "core"],
 ];
 

@@ -45,6 +45,7 @@ function isSame(a: Endpoint, b: Endpoint): boolean {
     a.hostIface === b.hostIface &&
     a.hostIfIndex === b.hostIfIndex &&
     a.ips.length === b.ips.length &&
-    a.ips.every((ip, i) => ip === b.ips[i])
+    a.ips.every((ip, i) => ip === b.ips[i]) &&
+    a.allowedSourcePrefixes?.join() === b.allowedSourcePrefixes?.join()
   );
 }

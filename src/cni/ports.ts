@@ -263,6 +263,8 @@ export interface Endpoint {
   readonly ips: readonly IP[];
   /** Link and routes have just been made, and need no look. */
   readonly isWired?: boolean;
+  /** CIDRs that the pod may send from beside its own addresses. */
+  readonly allowedSourcePrefixes?: readonly string[];
 }
 
 /**

@@ -143,6 +143,7 @@ export async function isDead(cni: CNI, record: Exclude<AttachmentRecord, { state
 async function bringUp(cni: CNI, id: AttachmentID, record: WholeRecord): Promise<void> {
   const key = keyOf(id);
   if (cni.endpoints.has(key)) return;
-  const { hostIface, hostIfIndex, result } = record;
-  await cni.endpoints.up({ key, hostIface, hostIfIndex, ips: result.ips });
+  const { hostIface, hostIfIndex, result, allowedSourcePrefixes } = record;
+  const sources = allowedSourcePrefixes && { allowedSourcePrefixes };
+  await cni.endpoints.up({ key, hostIface, hostIfIndex, ips: result.ips, ...sources });
 }

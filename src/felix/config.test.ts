@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { describe, expect, test } from "vitest";
+import { parseIP } from "../net/ip.ts";
 import { agentUsage, parseAgentConfig } from "./config.ts";
 import { ConfigError } from "./errors.ts";
 
@@ -16,6 +17,8 @@ describe("parseAgentConfig()", () => {
       logLevel: "info",
       podInterfaceMTUBytes: 0,
       routeRefreshMs: 90_000,
+      packetFilter: { natOutgoing: true, natOutgoingExclusions: "IPPoolsOnly", randomFully: true },
+      nftRefreshMs: 60_000,
       collect: "on",
       ipCooldownMs: 30_000,
       journalFileBytes: 2 ** 21,
@@ -45,6 +48,26 @@ describe("parseAgentConfig()", () => {
     });
   });
 
+  test("reads what concerns the packet filter, in Calico's words where it has them", () => {
+    const env = {
+      FELIX_NATPORTRANGE: "32768:60999",
+      FELIX_NATOUTGOINGADDRESS: "192.0.2.7",
+      FELIX_NATOUTGOINGEXCLUSIONS: "ippoolsandhostips",
+      FELIX_NFTABLESREFRESHINTERVAL: "10",
+    };
+    expect(parseAgentConfig(["--nat-random-fully", "off", "--nat-outgoing=off"], env, "host")).toMatchObject({
+      packetFilter: {
+        natOutgoing: false,
+        natPortRange: { min: 32_768, max: 60_999 },
+        natOutgoingAddress: parseIP("192.0.2.7"),
+        natOutgoingExclusions: "IPPoolsAndHostIPs",
+        randomFully: false,
+      },
+      nftRefreshMs: 10_000,
+    });
+    expect(parseAgentConfig(["--packet-filter", "off"], env, "host")).not.toHaveProperty("packetFilter");
+  });
+
   const bad: readonly [string, string[], Record<string, string>, string][] = [
     ["a port", ["--health-port", "70000"], {}, "--health-port"],
     ["a port in the environment", [], { FELIX_PROMETHEUSMETRICSPORT: "x" }, "FELIX_PROMETHEUSMETRICSPORT"],
@@ -57,6 +80,10 @@ describe("parseAgentConfig()", () => {
     ["what to collect", [], { GINGHAM_COLLECT: "maybe" }, "GINGHAM_COLLECT"],
     ["who may ask", ["--remote-history", "yes"], {}, "--remote-history"],
     ["a cooldown", [], { GINGHAM_IP_COOLDOWN: "-1" }, "GINGHAM_IP_COOLDOWN"],
+    ["a range of ports", [], { FELIX_NATPORTRANGE: "5:4" }, "FELIX_NATPORTRANGE"],
+    ["a range of three ports", ["--nat-port-range", "1:2:3"], {}, "--nat-port-range"],
+    ["an address", [], { FELIX_NATOUTGOINGADDRESS: "here" }, "FELIX_NATOUTGOINGADDRESS"],
+    ["exclusions", [], { FELIX_NATOUTGOINGEXCLUSIONS: "All" }, "FELIX_NATOUTGOINGEXCLUSIONS"],
     ["a relative path", ["--socket", "s"], {}, "--socket"],
   ];
   for (const [what, args, env, option] of bad) {

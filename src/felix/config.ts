@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import { parseArgs } from "node:util";
+import { type IP, parseIP } from "../net/ip.ts";
 import { ConfigError } from "./errors.ts";
+import type { FilterSettings } from "./nft/settings.ts";
 
 export type LogLevel = "debug" | "info" | "warn" | "error" | "fatal";
 
@@ -19,6 +21,9 @@ export interface AgentConfig {
   /** 0: the kernel's default. */
   readonly podInterfaceMTUBytes: number;
   readonly routeRefreshMs: number;
+  /** Absent: the table in nftables is left alone. */
+  readonly packetFilter?: FilterSettings;
+  readonly nftRefreshMs: number;
   /** Whether leaked addresses of this node are freed, or only named in the log. */
   readonly collect: "on" | "dry-run" | "off";
   /** How long a released address is not given again while there are others; 0: it is. */
@@ -54,6 +59,33 @@ const OPTIONS = {
   "log-level": { env: "FELIX_LOGSEVERITYSCREEN", help: "Debug, Info, Warning, Error or Fatal", fallback: "Info" },
   "pod-interface-mtu": { env: "GINGHAM_POD_INTERFACE_MTU", help: "MTU of pods; 0: the kernel's", fallback: "0" },
   "route-refresh-interval": { env: "FELIX_ROUTEREFRESHINTERVAL", help: "seconds between resyncs", fallback: "90" },
+  "packet-filter": {
+    env: "GINGHAM_PACKET_FILTER",
+    help: "keep the table inet gingham in nftables (spoofed sources, NAT): on or off",
+    fallback: "on",
+  },
+  "nft-refresh-interval": {
+    env: "FELIX_NFTABLESREFRESHINTERVAL",
+    help: "seconds between looks at that table",
+    fallback: "60",
+  },
+  "nat-outgoing": {
+    env: "GINGHAM_NAT_OUTGOING",
+    help: "masquerade for pools with natOutgoing: on or off",
+    fallback: "on",
+  },
+  "nat-port-range": { env: "FELIX_NATPORTRANGE", help: "source ports of masqueraded TCP and UDP, as 32768:65535" },
+  "nat-outgoing-address": { env: "FELIX_NATOUTGOINGADDRESS", help: "source address instead of the outgoing link's" },
+  "nat-outgoing-exclusions": {
+    env: "FELIX_NATOUTGOINGEXCLUSIONS",
+    help: "not masqueraded: IPPoolsOnly, or IPPoolsAndHostIPs",
+    fallback: "IPPoolsOnly",
+  },
+  "nat-random-fully": {
+    env: "GINGHAM_NAT_RANDOM_FULLY",
+    help: "random source ports when masquerading, where the kernel can: on or off",
+    fallback: "on",
+  },
   "ip-cooldown": { env: "GINGHAM_IP_COOLDOWN", help: "seconds before an address is given again", fallback: "30" },
   collect: { env: "GINGHAM_COLLECT", help: "free leaked addresses: on, dry-run (log only) or off", fallback: "on" },
 } as const satisfies Record<string, Option>;
@@ -62,6 +94,7 @@ type OptionName = keyof typeof OPTIONS;
 
 const COLLECT = ["on", "dry-run", "off"] as const;
 const ON_OFF = ["on", "off"] as const;
+const EXCLUSIONS = ["IPPoolsOnly", "IPPoolsAndHostIPs"] as const;
 const LOG_LEVELS: Readonly<Record<string, LogLevel>> = {
   debug: "debug",
   info: "info",
@@ -113,10 +146,23 @@ export function parseAgentConfig(
     logLevel: logLevelOf(read("log-level")),
     podInterfaceMTUBytes: mtuOf(integer("pod-interface-mtu", 0, 65_535), read("pod-interface-mtu").option),
     routeRefreshMs: integer("route-refresh-interval", 1, 86_400) * 1000,
+    ...(oneOf(ON_OFF, read("packet-filter")) === "on" && { packetFilter: filterSettings(read) }),
+    nftRefreshMs: integer("nft-refresh-interval", 1, 86_400) * 1000,
     collect: oneOf(COLLECT, read("collect")),
     ipCooldownMs: integer("ip-cooldown", 0, 3_600) * 1000,
     journalFileBytes: integer("journal-size", 0, 1024) * 2 ** 20,
     hasRemoteHistory: oneOf(ON_OFF, read("remote-history")) === "on",
+  };
+}
+
+function filterSettings(read: (name: OptionName) => { text: string; option: string }): FilterSettings {
+  const [range, address] = [read("nat-port-range"), read("nat-outgoing-address")];
+  return {
+    natOutgoing: oneOf(ON_OFF, read("nat-outgoing")) === "on",
+    ...(range.text !== "" && { natPortRange: portRangeOf(range) }),
+    ...(address.text !== "" && { natOutgoingAddress: addressOf(address) }),
+    natOutgoingExclusions: oneOf(EXCLUSIONS, read("nat-outgoing-exclusions")),
+    randomFully: oneOf(ON_OFF, read("nat-random-fully")) === "on",
   };
 }
 
@@ -159,9 +205,23 @@ function logLevelOf({ text, option }: { text: string; option: string }): LogLeve
 }
 
 function oneOf<T extends string>(values: readonly T[], { text, option }: { text: string; option: string }): T {
-  const found = values.find((value) => value === text.toLowerCase());
+  const found = values.find((value) => value.toLowerCase() === text.toLowerCase());
   if (found !== undefined) return found;
   throw new ConfigError(option, `got ${JSON.stringify(text)}, want ${values.join(", ")}`);
+}
+
+function portRangeOf({ text, option }: { text: string; option: string }): { min: number; max: number } {
+  const [min = 0, max = min, ...rest] = text.split(":").map((port) => (/^\d{1,5}$/.test(port) ? Number(port) : 0));
+  if (min >= 1 && max >= min && max <= 65_535 && rest.length === 0) return { min, max };
+  throw new ConfigError(option, `got ${JSON.stringify(text)}, want two ports from 1 to 65535, as 32768:65535`);
+}
+
+function addressOf({ text, option }: { text: string; option: string }): IP {
+  try {
+    return parseIP(text);
+  } catch (cause) {
+    throw new ConfigError(option, `got ${JSON.stringify(text)}, want an address`, cause);
+  }
 }
 
 function mtuOf(bytes: number, option: string): number {

@@ -20,6 +20,9 @@ import {
 import { FakeRouteDataplane } from "./fake-route-dataplane.ts";
 import { createFelix, type Felix, type FelixOptions } from "./felix.ts";
 import { formatKernelRoute, sameKernelRoute } from "./kernel-route.ts";
+import { NftError } from "./nft/errors.ts";
+import { FakeNft } from "./nft/fake-nft.ts";
+import { PacketFilter } from "./packet-filter.ts";
 import type { KernelRoute } from "./ports.ts";
 
 const NIC = 2;
@@ -36,8 +39,7 @@ const DEFAULT_ROUTE: KernelRoute = {
   scope: "universe",
 };
 
-function setUp(options: Partial<FelixOptions> = {}) {
-  const clock = new FakeClock();
+function setUp(options: Partial<FelixOptions> = {}, clock: FakeClock = new FakeClock()) {
   const kernel = new FakeRouteDataplane();
   kernel.addLink("eth0", { ip: parseIP("192.0.2.1"), prefixLength: 24 }, NIC);
   kernel.addAddr(NIC, parseIP("2001:db8::1"), 64);
@@ -95,6 +97,61 @@ function podRoute(ip: string, ifIndex: number): KernelRoute {
   const base = { type: "unicast", metric: 0, protocol: 80, onlink: false } as const;
   return { ...base, dst: parseCIDR(`${ip}/32`), ifIndex, scope: "link" };
 }
+
+describe("Felix with a packet filter", () => {
+  function withFilter() {
+    const clock = new FakeClock();
+    const nft = new FakeNft();
+    const packetFilter = new PacketFilter({
+      port: nft,
+      settings: { natOutgoing: true, natOutgoingExclusions: "IPPoolsAndHostIPs", randomFully: true },
+      clock,
+      random: () => 0,
+      log: new FakeLog(),
+      metrics: { filterTurn: () => {}, filterRepaired: () => {}, filterDropped: () => {} },
+    });
+    return { ...setUp({ packetFilter }, clock), nft };
+  }
+
+  test("feeds it from the same sources, and lets it write once all are in sync", async () => {
+    const { clock, nft, sources, open, syncAll } = withFilter();
+    const felix = open();
+    felix.endpointUp({ ...fakeEndpoint("1", 0, "10.0.0.5"), allowedSourcePrefixes: ["10.9.0.0/16"] });
+    felix.start();
+    await clock.advance(10);
+    expect(nft.sets?.get("all-pools-v4")).toEqual(new Set());
+    expect(felix.health.readiness().checks["packetFilter"]?.ok).toBe(false);
+    syncAll();
+    await clock.advance(10);
+    expect(nft.sets?.get("all-pools-v4")).toEqual(new Set(["10.0.0.0/16"]));
+    expect(nft.sets?.get("nodes-v6")).toEqual(new Set(["2001:db8::1/128", "2001:db8::2/128"]));
+    expect(nft.sets?.get("allowed-sources-v4")).toEqual(new Set(['"cali1" . 10.9.0.0/16']));
+    expect(felix.health.readiness()).toMatchObject({ ok: true, checks: { packetFilter: { detail: "programmed" } } });
+    sources.nodes.delete("node-b");
+    sources.pools.set(fakePool("more", "10.7.0.0/16", { natOutgoing: true }));
+    sources.pools.delete("four");
+    felix.endpointDown({ key: "1" });
+    await clock.advance(10);
+    expect(nft.sets?.get("all-pools-v4")).toEqual(new Set(["10.7.0.0/16"]));
+    expect(nft.sets?.get("nodes-v4")).toEqual(new Set(["192.0.2.1/32"]));
+    expect(nft.sets?.get("allowed-sources-v4")).toEqual(new Set());
+    await felix.stop();
+    expect(nft.sets?.get("all-pools-v4")).toEqual(new Set(["10.7.0.0/16"]));
+  });
+
+  test("is not ready while nft refuses, although the routes are there", async () => {
+    const { clock, nft, open, syncAll, shown } = withFilter();
+    nft.refuse = () => new NftError("no");
+    const felix = open();
+    felix.start();
+    syncAll();
+    await clock.advance(10);
+    expect(shown()).toContain(OWN);
+    expect(felix.health.readiness()).toMatchObject({ ok: false, checks: { packetFilter: { ok: false } } });
+    expect(felix.findings().map(({ code }) => code)).toEqual(["PacketFilterOff"]);
+    await felix.stop();
+  });
+});
 
 describe("Felix", () => {
   test("start() writes nothing to the kernel before nodes, affinities and pools are in sync", async () => {

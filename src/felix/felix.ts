@@ -18,6 +18,7 @@ import { FelixLog } from "./felix-log.ts";
 import { felixHealth } from "./health.ts";
 import { wantGatewayRoute } from "./managers/gateway-route.ts";
 import { RouteManager } from "./managers/route-manager.ts";
+import type { PacketFilter } from "./packet-filter.ts";
 import type {
   FelixMetrics,
   Health,
@@ -49,6 +50,8 @@ export interface FelixOptions {
   readonly enableForwarding: (families: readonly Family[]) => void;
   /** Absent: the Node object is left alone. */
   readonly nodeStatus?: NodeStatusPort;
+  /** Absent: the table in nftables is left alone. Felix starts, feeds and stops it. */
+  readonly packetFilter?: PacketFilter;
   /** Between two full resyncs. Units: milliseconds. @default 90_000 */
   readonly routeRefreshMs?: number;
 }
@@ -140,12 +143,15 @@ class FelixAgent implements Felix {
       waitingFor: this.#state.waitingFor,
       isMonitorUp: this.#isMonitorUp,
       isFirstApplyDone: this.#isFirstApplyDone,
+      packetFilter: options.packetFilter?.readiness,
       lastError: this.#lastError,
     }));
   }
 
   endpointUp(endpoint: WorkloadEndpoint): void {
     this.#state.setEndpoint(endpoint);
+    this.#filter?.state.setEndpoint(endpoint);
+    this.#filter?.wake();
     // Not made yet: there is nothing to write, and what the kernel has for these addresses is left alone from now on.
     if (endpoint.hostIfIndex === 0) return;
     if (endpoint.isWired === true) {
@@ -163,6 +169,8 @@ class FelixAgent implements Felix {
 
   endpointDown(endpoint: Pick<WorkloadEndpoint, "key">): void {
     this.#state.deleteEndpoint(endpoint.key);
+    this.#filter?.state.deleteEndpoint(endpoint.key);
+    this.#filter?.wake();
     this.#loop.wake();
   }
 
@@ -173,7 +181,10 @@ class FelixAgent implements Felix {
     const state = this.#state;
     this.#follow(sources.nodes, {
       onSet: (node) => this.#setNode(node),
-      onDelete: (name) => state.deleteNode(name),
+      onDelete: (name) => {
+        state.deleteNode(name);
+        this.#filter?.state.deleteNode(name);
+      },
       onSynced: () => state.markSynced("nodes"),
     });
     this.#follow(sources.affinities, {
@@ -182,8 +193,14 @@ class FelixAgent implements Felix {
       onSynced: () => state.markSynced("affinities"),
     });
     this.#follow(sources.pools, {
-      onSet: (pool) => state.setPool(pool),
-      onDelete: (name) => state.deletePool(name),
+      onSet: (pool) => {
+        state.setPool(pool);
+        this.#filter?.state.setPool(pool);
+      },
+      onDelete: (name) => {
+        state.deletePool(name);
+        this.#filter?.state.deletePool(name);
+      },
       onSynced: () => state.markSynced("pools"),
     });
     if (sources.borrowed !== undefined) {
@@ -200,6 +217,7 @@ class FelixAgent implements Felix {
     this.#stops.push(dataplane.watch((change) => this.#onKernelChange(change)));
     this.#isMonitorUp = true;
     this.#log.waitingFor(this.#state.waitingFor);
+    this.#filter?.start();
     this.#loop.start();
   }
 
@@ -207,12 +225,13 @@ class FelixAgent implements Felix {
     for (const stop of this.#stops.splice(0)) stop();
     this.#stopping.abort();
     this.#isMonitorUp = false;
-    await Promise.all([this.#loop.stop(), this.#nodeStatus?.stop()]);
+    await Promise.all([this.#loop.stop(), this.#nodeStatus?.stop(), this.#filter?.stop()]);
   }
 
   findings(): readonly Finding[] {
     const own = this.#forwardingError === undefined ? [] : [this.#forwardingError];
-    return [...own, ...this.#state.findings(), ...this.#manager.findings(), ...this.#table.findings()];
+    const filter = this.#filter?.findings() ?? [];
+    return [...own, ...filter, ...this.#state.findings(), ...this.#manager.findings(), ...this.#table.findings()];
   }
 
   /** Takes what a source has, and each change after it. Doubled news does no harm. */
@@ -227,14 +246,20 @@ class FelixAgent implements Felix {
     const stop = source.onChange((change) => {
       if (change.new === undefined) onDelete(change.key);
       else onSet(change.new);
+      this.#filter?.wake();
       this.#loop.wake();
     });
     this.#stops.push(stop);
     for (const object of source.list()) onSet(object);
     void source.synced.then(() => {
       onSynced();
+      if (this.#state.inSync) this.#filter?.markSynced();
       this.#loop.wake();
     });
+  }
+
+  get #filter(): PacketFilter | undefined {
+    return this.#options.packetFilter;
   }
 
   /** A turn for the sake of the gauges and findings alone: one for all the pods of a burst. */
@@ -252,6 +277,7 @@ class FelixAgent implements Felix {
   #setNode(node: Node): void {
     if (node.metadata.name === this.#options.nodeName) this.#localNode = node;
     this.#state.setNode(node);
+    this.#filter?.state.setNode(node);
   }
 
   #onKernelChange({ kind }: KernelChange): void {

@@ -10,13 +10,15 @@ export interface FelixStatus {
   readonly waitingFor: readonly string[];
   readonly isMonitorUp: boolean;
   readonly isFirstApplyDone: boolean;
+  /** Absent: the agent keeps no table. */
+  readonly packetFilter?: { readonly ok: boolean; readonly detail: string } | undefined;
   readonly lastError: string | undefined;
 }
 
 /** Longer than any honest turn: the first apply of 10,000 routes takes well under a second. Units: milliseconds. */
 const STUCK_AFTER_MS = 60_000;
 
-/** Source: calico-interop 4.8: readiness = datastore in sync, first dataplane apply done, interface monitor up. */
+/** Source: calico-interop 4.8: readiness = datastore in sync, first dataplane apply done, interface monitor up; here also the table in nftables. */
 export function felixHealth(clock: Clock, status: () => FelixStatus): Health {
   return {
     liveness: () => {
@@ -28,13 +30,14 @@ export function felixHealth(clock: Clock, status: () => FelixStatus): Health {
       return report({ applyLoop: { ok: silentMs < STUCK_AFTER_MS, detail } });
     },
     readiness: () => {
-      const { waitingFor, isMonitorUp, isFirstApplyDone, lastError } = status();
+      const { waitingFor, isMonitorUp, isFirstApplyDone, packetFilter, lastError } = status();
       const isInSync = waitingFor.length === 0;
       const failure = lastError === undefined ? "" : `; the last try failed: ${lastError}`;
       return report({
         datastore: { ok: isInSync, detail: isInSync ? "in sync" : `waiting for ${waitingFor.join(", ")}` },
         firstApply: { ok: isFirstApplyDone, detail: isFirstApplyDone ? "done" : `not done yet${failure}` },
         monitor: { ok: isMonitorUp, detail: isMonitorUp ? "listening" : "not listening to the kernel yet" },
+        ...(packetFilter && { packetFilter }),
       });
     },
   };

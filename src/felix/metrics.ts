@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 import { Counter, Gauge, Histogram, Registry, Summary } from "prom-client";
 import type { PodStatusMetrics } from "../cni/pod-status/ports.ts";
+import type { PacketFilterMetrics } from "./nft/ports.ts";
 import type { FelixMetrics } from "./ports.ts";
 
 /** All of the agent's metrics. Felix gets `felix`; the CNI server and the allocator call the other methods. */
 export interface AgentMetrics extends PodStatusMetrics {
   readonly felix: FelixMetrics;
+  readonly packetFilter: PacketFilterMetrics;
   /** One CNI request. `code` is the CNI error's number, 0 for success. Units: milliseconds. */
   cniRequest(command: string, code: number, durationMs: number): void;
   /** Addresses of this node that were freed, since neither a record nor a pod has them. */
@@ -81,6 +83,7 @@ export function createMetrics(nodeName: string): AgentMetrics {
   });
   return {
     felix: createFelixMetrics(registry),
+    packetFilter: createPacketFilterMetrics(registry),
     cniRequest: (given, code, durationMs) => {
       // Whatever stands in CNI_COMMAND must not make new series.
       const command = COMMANDS.includes(given) ? given : "other";
@@ -96,6 +99,31 @@ export function createMetrics(nodeName: string): AgentMetrics {
     podStatusWaiting: (pods) => podStatusWaiting.set(pods),
     contentType: registry.contentType,
     text: async () => await registry.metrics(),
+  };
+}
+
+function createPacketFilterMetrics(registry: Registry): PacketFilterMetrics {
+  const registers = [registry];
+  const counter = (name: string, help: string): Counter => new Counter({ name, help, registers });
+  const calls = counter("felix_nft_calls", "Times that the table in nftables was read or written");
+  const errors = counter("felix_nft_errors", "Times that nft could not do what it was asked for");
+  const repairs = counter(
+    "gingham_nft_repairs_total",
+    "Things in the table that others had changed, and that were restored",
+  );
+  const dropped = new Counter({
+    name: "gingham_dropped_packets_total",
+    help: "Packets that the table dropped, by its counter; read when the table is",
+    labelNames: ["counter"],
+    registers,
+  });
+  return {
+    filterTurn: (ok) => {
+      calls.inc();
+      if (!ok) errors.inc();
+    },
+    filterRepaired: (count) => repairs.inc(count),
+    filterDropped: (name, packets) => dropped.inc({ counter: name }, packets),
   };
 }
 

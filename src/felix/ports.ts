@@ -73,6 +73,8 @@ export interface WorkloadEndpoint {
   readonly ips: readonly IP[];
   /** The wiring has just made the link and its routes, so there is nothing to read and nothing to write. */
   readonly isWired?: boolean;
+  /** CIDRs that the pod may send from beside its own addresses. Source: calico-interop 3.7. */
+  readonly allowedSourcePrefixes?: readonly string[];
 }
 
 /** The methods of a pino logger that are used here. */

@@ -24,6 +24,8 @@ import { agentUsage, parseAgentConfig } from "../felix/config.ts";
 import { createFelix } from "../felix/felix.ts";
 import { serveHealth, serveMetrics } from "../felix/http.ts";
 import { createMetrics } from "../felix/metrics.ts";
+import { nftPacketFilter } from "../felix/nft/run-nft.ts";
+import { PacketFilter } from "../felix/packet-filter.ts";
 import { routedAddresses } from "../felix/routed.ts";
 import { createAllocator } from "../ipam/allocator/allocator.ts";
 import { KubeStore } from "../ipam/kube-store.ts";
@@ -81,13 +83,25 @@ async function main(): Promise<void> {
     },
   });
 
+  const felixLog = logOf("felix");
+  const packetFilter =
+    config.packetFilter &&
+    new PacketFilter({
+      port: nftPacketFilter(),
+      settings: config.packetFilter,
+      refreshMs: config.nftRefreshMs,
+      clock,
+      random,
+      log: felixLog,
+      metrics: metrics.packetFilter,
+    });
   const felix = createFelix({
     nodeName,
     dataplane: kernel.routes,
     sources: cache,
     clock,
     random,
-    log: logOf("felix"),
+    log: felixLog,
     metrics: metrics.felix,
     enableForwarding,
     nodeStatus: {
@@ -95,6 +109,7 @@ async function main(): Promise<void> {
       updateStatus: (node) => client.update(NODES, node, { subresource: "status" }),
     },
     routeRefreshMs: config.routeRefreshMs,
+    ...(packetFilter && { packetFilter }),
   });
 
   const ipamLog = logOf("ipam");
@@ -170,6 +185,8 @@ async function main(): Promise<void> {
     ),
   ];
   const stop = new AbortController();
+  // No pod is made before strangers are dropped; a node that cannot have the table says so, and makes pods.
+  await packetFilter?.firstTry;
   const server = await listenCNI({
     socketPath: config.socketPath,
     log: cniLog,
@@ -207,7 +224,7 @@ async function main(): Promise<void> {
   void allocator.refreshPeriodically(stop.signal);
 
   const shutDown = async (signal: string): Promise<void> => {
-    log.info({ signal }, "Stopping; pods and routes stay as they are");
+    log.info({ signal }, "Stopping; pods, routes and the packet filter stay as they are");
     stop.abort();
     await server.close();
     // The next agent knows nothing of what this one owes. A failure has been logged.

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { Family, IP } from "../../net/ip.ts";
+
+/** What the agent is told about its packet filter. Names and meanings are those of Calico's FelixConfiguration. */
+export interface FilterSettings {
+  /** False: nothing is masqueraded here, whatever the pools say. */
+  readonly natOutgoing: boolean;
+  /** Source ports of masqueraded TCP and UDP; absent: the kernel chooses. */
+  readonly natPortRange?: { readonly min: number; readonly max: number };
+  /** The source of what leaves the cluster in its family; absent: the address of the link it leaves by. */
+  readonly natOutgoingAddress?: IP;
+  /** What is not masqueraded: pods only, or nodes as well. */
+  readonly natOutgoingExclusions: "IPPoolsOnly" | "IPPoolsAndHostIPs";
+  /** Ports by a random number, so that two flows at once do not race for the same one. */
+  readonly randomFully: boolean;
+}
+
+/** Calico's default. Source: calico-interop 4.4. */
+export const VXLAN_PORT = 4789;
+
+/** An encapsulation of packets between nodes. */
+export interface Tunnel {
+  readonly name: "VXLAN" | "IPIP";
+  readonly family: Family;
+  readonly device: string;
+  /** Tells its packets, in nft's words. */
+  readonly match: string;
+}
+
+/** By family of the pool. Source: calico-interop 4.4. */
+export const VXLAN: Readonly<Record<Family, Tunnel>> = {
+  4: { name: "VXLAN", family: 4, device: "vxlan.calico", match: `meta nfproto ipv4 udp dport ${VXLAN_PORT}` },
+  6: { name: "VXLAN", family: 6, device: "vxlan-v6.calico", match: `meta nfproto ipv6 udp dport ${VXLAN_PORT}` },
+};
+
+/** IANA's protocol number 4 is IPv4 in IPv4. */
+export const IPIP: Tunnel = { name: "IPIP", family: 4, device: "tunl0", match: "ip protocol 4" };
