@@ -4,6 +4,7 @@ import { type AddResult, CNIRuntime, type PluginConf } from "../../../src/lab/cn
 import type { RemoteLab } from "../../../src/lab/remote.ts";
 import { type RunResult, run } from "../../../src/lab/run.ts";
 import { CNI_BIN_DIR } from "../../../src/lab/topology.ts";
+import { waitUntil } from "./containerd-machine.ts";
 
 /** One interface of a container on a node of the laboratory, made by a chain of plugins that the test chooses. */
 export interface ChainedPod {
@@ -13,7 +14,7 @@ export interface ChainedPod {
   readonly ips: readonly string[];
   exec(...argv: string[]): Promise<RunResult>;
   check(): Promise<void>;
-  /** DEL, then DEL again without a namespace, as containerd does; the namespace goes, too, if ADD made it. */
+  /** DEL, then DEL again without a namespace, as containerd does; the namespace of eth0 goes, too. */
   del(): Promise<void>;
 }
 
@@ -28,7 +29,12 @@ export interface ChainRequest {
   /** eth0 makes the namespace; any other is added to one that is there. */
   readonly ifName?: string;
   readonly disableCheck?: boolean;
+  /** A plugin of the chain refuses a DEL without a namespace: none is sent. */
+  readonly needsNetns?: boolean;
 }
+
+/** Ours, at the head of a chain, with an address of each family. */
+export const DUAL: PluginConf = { type: "gingham", ipam: { type: "gingham-ipam", assign_ipv6: "true" } };
 
 /** Executes the chain as a runtime does. @throws PluginError with nothing left behind */
 export async function attachChain(lab: RemoteLab, request: ChainRequest): Promise<ChainedPod> {
@@ -48,7 +54,7 @@ export async function attachChain(lab: RemoteLab, request: ChainRequest): Promis
   const attachment = { containerID: name, netns, ifName, args: [], capabilityArgs };
   const del = async (): Promise<void> => {
     await runtime.del(attachment);
-    await runtime.del({ ...attachment, netns: "" });
+    if (request.needsNetns !== true) await runtime.del({ ...attachment, netns: "" });
     if (ifName === "eth0") await ok(lab.exec(node, ["ip", "netns", "delete", name]));
   };
   if (ifName === "eth0") await ok(lab.exec(node, ["ip", "netns", "add", name]));
@@ -64,6 +70,37 @@ export async function attachChain(lab: RemoteLab, request: ChainRequest): Promis
     check: () => runtime.check(attachment),
     del,
   };
+}
+
+/** A running `echo.ts`. */
+export interface Echo {
+  /** What it has written, once it has ended. */
+  readonly ended: Promise<RunResult>;
+}
+
+/** Starts `echo.ts` in a pod, where it stays for so long, or until the laboratory ends. */
+export async function startEcho(pod: Pick<ChainedPod, "exec">, port: number, seconds = 60): Promise<Echo> {
+  const program = [process.execPath, join(import.meta.dirname, "echo.ts"), String(port)];
+  const ended = pod.exec("timeout", String(seconds), ...program);
+  // The laboratory may end before it does.
+  ended.catch(() => {});
+  const listens = async (): Promise<boolean> => {
+    const { stdout } = await pod.exec("ss", "-Hltun", `sport = ${port}`);
+    return stdout.trim().split("\n").length === 2;
+  };
+  await waitUntil(`echo on port ${port}`, listens, 10_000);
+  return { ended };
+}
+
+/** Says hello to `echo.ts`, in one datagram where it is UDP. @returns the address that it saw, or why there is none */
+export async function hello(
+  exec: (...argv: string[]) => Promise<RunResult>,
+  to: { readonly protocol: "tcp" | "udp"; readonly ip: string; readonly port: number },
+): Promise<string> {
+  const { protocol, ip, port } = to;
+  const script = `exec 3<>/dev/${protocol}/${ip}/${port} && echo hello >&3 && head -1 <&3`;
+  const { exitCode, stdout, stderr } = await exec("timeout", "2", "bash", "-c", script);
+  return exitCode === 0 ? stdout.trim() : `exit status ${exitCode} ${stderr.trim()}`;
 }
 
 /** Standard output of what has to succeed. */
