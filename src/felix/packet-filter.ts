@@ -133,11 +133,15 @@ export class PacketFilter {
   }
 
   #desired(isInSync: boolean): { readonly layout: Layout; readonly elements: Elements | undefined } {
-    const tunnels = this.state.tunnels();
-    const layout = layoutOf(this.#settings, tunnels);
+    const layout = this.#layout(this.#settings);
     if (!isInSync) return { layout, elements: undefined };
-    const hasNodes = tunnels.length > 0 || this.#settings.natOutgoingExclusions === "IPPoolsAndHostIPs";
+    const hasNodes = this.state.tunnels().length > 0 || this.#settings.natOutgoingExclusions === "IPPoolsAndHostIPs";
     return { layout, elements: elementsOf(this.state.contents(hasNodes)) };
+  }
+
+  #layout(settings: FilterSettings): Layout {
+    const natOutgoing = settings.natOutgoing && this.state.hasNAT;
+    return layoutOf({ ...settings, natOutgoing }, this.state.tunnels());
   }
 
   /** Whether what the kernel has just refused would be taken without that option. */
@@ -145,7 +149,7 @@ export class PacketFilter {
     if (!this.#settings.randomFully) return false;
     const { port } = this.#options;
     const check = async (randomFully: boolean): Promise<boolean> => {
-      const layout = layoutOf({ ...this.#settings, randomFully }, this.state.tunnels());
+      const layout = this.#layout({ ...this.#settings, randomFully });
       const script = renderTable(layout, elements ?? new Map<string, ReadonlySet<string>>());
       return await port.check(script).then(
         () => true,

@@ -24,6 +24,9 @@ describe("FilterState", () => {
     state.setPool(fakePool("plain", "10.1.0.0/16"));
     state.setPool(fakePool("services", "10.2.0.0/16", { allowedUses: ["LoadBalancer"] }));
     expect(shown(state)).toEqual({ ...NOTHING, natPools: ["10.0.0.0/16"], allPools: ["10.0.0.0/16", "10.1.0.0/16"] });
+    expect(state.hasNAT).toBe(true);
+    state.deletePool("off");
+    expect(state.hasNAT).toBe(false);
   });
 
   test("tunnels are those of any pool, disabled or not", () => {

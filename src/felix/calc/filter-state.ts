@@ -70,6 +70,11 @@ export class FilterState {
     if (this.#allowedSources.delete(key)) this.#version++;
   }
 
+  /** Whether any pool wants to be masqueraded. */
+  get hasNAT(): boolean {
+    return [...this.#pools.values()].some(({ natOutgoing }) => natOutgoing);
+  }
+
   /** Encapsulations that any pool uses, be it disabled: its addresses keep their way. Source: calico-interop 4.4. */
   tunnels(): readonly Tunnel[] {
     const pools = [...this.#pools.values()];

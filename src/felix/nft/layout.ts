@@ -57,26 +57,27 @@ export function layoutOf(settings: FilterSettings, tunnels: readonly Tunnel[]): 
     sets[SETS.nodes[family]] = `ipv${family}_addr`;
     sets[SETS.allowedSources[family]] = `ifname . ipv${family}_addr`;
   }
-  const postrouting = [...tunnelSourceRules(settings, tunnels), ...natOutgoingRules(settings)];
-  return {
-    counters: Object.values(COUNTERS),
-    sets,
-    chains: [
-      {
-        name: "prerouting",
-        hook: { type: "filter", hook: "prerouting", priority: RAW },
-        rules: [
-          {
-            text: `iifname "${WORKLOAD_IFACE_PREFIX}*" goto from-workload`,
-            why: "pods speak from their own addresses only",
-          },
-        ],
-      },
-      fromWorkload(tunnels),
-      { name: "input", hook: { type: "filter", hook: "input", priority: FILTER }, rules: tunnelGuards(tunnels) },
-      { name: "postrouting", hook: { type: "nat", hook: "postrouting", priority: AFTER_SRCNAT }, rules: postrouting },
-    ],
-  };
+  const chains: readonly Chain[] = [
+    {
+      name: "prerouting",
+      hook: { type: "filter", hook: "prerouting", priority: RAW },
+      rules: [
+        {
+          text: `iifname "${WORKLOAD_IFACE_PREFIX}*" goto from-workload`,
+          why: "pods speak from their own addresses only",
+        },
+      ],
+    },
+    fromWorkload(tunnels),
+    { name: "input", hook: { type: "filter", hook: "input", priority: FILTER }, rules: tunnelGuards(tunnels) },
+    {
+      name: "postrouting",
+      hook: { type: "nat", hook: "postrouting", priority: AFTER_SRCNAT },
+      rules: [...tunnelSourceRules(settings, tunnels), ...natOutgoingRules(settings)],
+    },
+  ];
+  // A chain with nothing in it costs each packet, and one for NAT has the kernel track every connection.
+  return { counters: Object.values(COUNTERS), sets, chains: chains.filter(({ rules }) => rules.length > 0) };
 }
 
 function fromWorkload(tunnels: readonly Tunnel[]): Chain {
