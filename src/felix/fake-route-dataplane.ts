@@ -68,6 +68,34 @@ export class FakeRouteDataplane implements RouteDataplane {
     this.#tell("addr");
   }
 
+  /** Makes a link, or changes the one that is there. */
+  putLink(link: KernelLink): void {
+    this.#links.set(link.ifIndex, link);
+    this.#nextIfIndex = Math.max(this.#nextIfIndex, link.ifIndex + 1);
+    this.#tell("link");
+  }
+
+  linkOf(ifIndex: number): KernelLink | undefined {
+    return this.#links.get(ifIndex);
+  }
+
+  linkNamed(name: string): KernelLink | undefined {
+    return [...this.#links.values()].find((link) => link.name === name);
+  }
+
+  get nextIfIndex(): number {
+    return this.#nextIfIndex;
+  }
+
+  addrsOf(ifIndex: number): readonly KernelAddr[] {
+    return this.#addrs.filter((addr) => addr.ifIndex === ifIndex);
+  }
+
+  /** Tells whoever watches of a change of tunnel entries. */
+  tellNeigh(): void {
+    this.#tell("neigh");
+  }
+
   put(route: KernelRoute): void {
     this.#routes.set(routeKey(route), route);
     // A new route of ours is an ADD's, which nobody needs to look at.

@@ -7,7 +7,7 @@ import type { ApplyReport } from "./drivers/route-table.ts";
 import { FindingLog } from "./finding-log.ts";
 import { formatKernelRoute } from "./kernel-route.ts";
 import type { ParentLink } from "./managers/route-manager.ts";
-import type { KernelRoute, Logger, TurnReport } from "./ports.ts";
+import type { KernelRoute, Logger, TunnelReport, TurnReport } from "./ports.ts";
 import { TurnSummary } from "./turn-summary.ts";
 
 const SUMMARY_EVERY_MS = 60_000;
@@ -29,6 +29,9 @@ export class FelixLog {
   #restored: KernelRoute[] = [];
   #restoredDueMs = 0;
   #addresses = "";
+  #restoredTunnels: string[] = [];
+  #restoredTunnelsDueMs = 0;
+  #mtu = "";
 
   constructor(log: Logger, nowMs: number, linkName: (ifIndex: number) => string | undefined) {
     this.#log = log;
@@ -76,6 +79,32 @@ export class FelixLog {
       this.#restored = [];
       this.#restoredDueMs = nowMs + RESTORED_EVERY_MS;
     }
+  }
+
+  /** Devices and entries that others had taken away. */
+  tunnels({ restored }: TunnelReport, nowMs: number): void {
+    this.#restoredTunnels.push(...restored);
+    if (this.#restoredTunnels.length === 0 || nowMs < this.#restoredTunnelsDueMs) return;
+    const count = this.#restoredTunnels.length;
+    const more = count > SAMPLE ? [`and ${count - SAMPLE} more`] : [];
+    const what = [...this.#restoredTunnels.slice(0, SAMPLE), ...more];
+    this.#log.warn(
+      { what, count },
+      `${count} of VXLAN's devices and entries removed or changed by another program; restored`,
+    );
+    this.#restoredTunnels = [];
+    this.#restoredTunnelsDueMs = nowMs + RESTORED_EVERY_MS;
+  }
+
+  /** What new pods get. Pods that run keep what they have. */
+  mtu(podBytes: number, hostBytes: number): void {
+    const text = `${podBytes} of ${hostBytes}`;
+    if (text === this.#mtu) return;
+    const isFirst = this.#mtu === "";
+    this.#mtu = text;
+    const fields = { podMTUBytes: podBytes, hostMTUBytes: hostBytes };
+    if (isFirst) this.#log.info(fields, `MTU: ${hostBytes} between nodes, ${podBytes} for pods`);
+    else this.#log.warn(fields, `MTU is now ${hostBytes} between nodes, ${podBytes} for new pods; others keep theirs`);
   }
 
   turnFailed(error: unknown, retryInMs: number): void {

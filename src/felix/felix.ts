@@ -4,11 +4,20 @@ import type { Node } from "../crds/core.ts";
 import type { IPPool } from "../crds/ip-pool.ts";
 import type { Clock } from "../lib/clock.ts";
 import { describeError } from "../lib/errors.ts";
-import { cidrSize, formatCIDR, hostCIDR } from "../net/cidr.ts";
+import { cidrOf, cidrSize, formatCIDR, hostCIDR } from "../net/cidr.ts";
 import { type Family, formatIP } from "../net/ip.ts";
 import { ApplyLoop } from "./apply-loop.ts";
 import type { BorrowedBlock } from "./calc/borrowed.ts";
 import type { Finding } from "./calc/findings.ts";
+import {
+  FALLBACK_MTU_BYTES,
+  hostMTU,
+  largePods,
+  MTU_IFACE_PATTERN,
+  type MTUSettings,
+  podMTU,
+  tunnelMTU,
+} from "./calc/mtu.ts";
 import { addressOf } from "./calc/node-addresses.ts";
 import type { NodeClaims } from "./calc/node-status.ts";
 import { CalcState } from "./calc/state.ts";
@@ -18,6 +27,10 @@ import { FelixLog } from "./felix-log.ts";
 import { felixHealth } from "./health.ts";
 import { wantGatewayRoute } from "./managers/gateway-route.ts";
 import { RouteManager } from "./managers/route-manager.ts";
+import { VXLAN_DEFAULTS, type VXLANSettings } from "./managers/vxlan-manager.ts";
+import type { NodeAddressDetector } from "./node-address/detector.ts";
+import { duplicateFindings } from "./node-address/duplicates.ts";
+import { VXLAN_DEVICES } from "./ownership.ts";
 import type { PacketFilter } from "./packet-filter.ts";
 import type {
   FelixMetrics,
@@ -27,9 +40,11 @@ import type {
   Logger,
   RouteDataplane,
   Source,
+  TunnelDataplane,
   TurnReport,
   WorkloadEndpoint,
 } from "./ports.ts";
+import { type TunnelNeed, Tunnels } from "./tunnels.ts";
 
 export interface FelixOptions {
   readonly nodeName: string;
@@ -48,8 +63,16 @@ export interface FelixOptions {
   readonly metrics: FelixMetrics;
   /** Sets ip_forward and its like. Throws when it cannot; that is reported and does not stop anything. */
   readonly enableForwarding: (families: readonly Family[]) => void;
+  /** Absent: this node's addresses are what its object says. */
+  readonly nodeAddress?: NodeAddressDetector;
+  /** Go on although another node has this node's address. @default false */
+  readonly ignoresDuplicates?: boolean;
   /** Absent: the Node object is left alone. */
   readonly nodeStatus?: NodeStatusPort;
+  /** Absent: routes in VXLAN wait. */
+  readonly tunnels?: TunnelDataplane;
+  readonly vxlan?: VXLANSettings;
+  readonly mtu?: MTUSettings;
   /** Absent: the table in nftables is left alone. Felix starts, feeds and stops it. */
   readonly packetFilter?: PacketFilter;
   /** Between two full resyncs. Units: milliseconds. @default 90_000 */
@@ -66,6 +89,8 @@ export interface Felix {
   /** Ends the work, and leaves the kernel as it is. */
   stop(): Promise<void>;
   readonly health: Health;
+  /** MTU of new pods: what fits every encapsulation in use; 0 while links are not known. Units: bytes. */
+  readonly podMTUBytes: number;
   /** What a person should know about the present state. */
   findings(): readonly Finding[];
 }
@@ -99,6 +124,8 @@ class FelixAgent implements Felix {
   readonly #state: CalcState;
   readonly #manager = new RouteManager();
   readonly #table: RouteTable;
+  readonly #tunnels: Tunnels | undefined;
+  readonly #mtu: MTUSettings;
   readonly #loop: ApplyLoop;
   readonly #log: FelixLog;
   readonly #nodeStatus: NodeStatusDriver | undefined;
@@ -109,6 +136,8 @@ class FelixAgent implements Felix {
   readonly #wired: WorkloadEndpoint[] = [];
   #lazyWake: Promise<void> | undefined;
   #areLinksDirty = true;
+  /** As last known: a link that is down for a moment is no reason for another one. Units: bytes. */
+  #hostMTUBytes: number | undefined;
   #linksAllowedMs = 0;
   #resyncDueMs = 0;
   #resyncAllowedMs = 0;
@@ -124,8 +153,12 @@ class FelixAgent implements Felix {
     this.#options = options;
     this.#state = new CalcState(nodeName);
     const linkName = (ifIndex: number): string | undefined => this.#manager.linkName(ifIndex);
-    const isUndecided = (route: KernelRoute): boolean => isBehindNode(route) && clock.nowMs() < this.#borrowedDueMs;
+    const isUndecided = (route: KernelRoute): boolean =>
+      isBehindNode(route, linkName) && clock.nowMs() < this.#borrowedDueMs;
     this.#table = new RouteTable({ dataplane, clock, random, linkName, onForeign: wantGatewayRoute, isUndecided });
+    const { tunnels: port, vxlan: settings = VXLAN_DEFAULTS } = options;
+    this.#tunnels = port && new Tunnels({ port, settings, clock, random });
+    this.#mtu = options.mtu ?? { mtuIfacePattern: new RegExp(MTU_IFACE_PATTERN) };
     this.#log = new FelixLog(log, clock.nowMs(), linkName);
     this.#nodeStatus =
       options.nodeStatus === undefined
@@ -144,6 +177,7 @@ class FelixAgent implements Felix {
       isMonitorUp: this.#isMonitorUp,
       isFirstApplyDone: this.#isFirstApplyDone,
       packetFilter: options.packetFilter?.readiness,
+      nodeAddressProblem: this.#addressFindings().at(0)?.message,
       lastError: this.#lastError,
     }));
   }
@@ -231,7 +265,20 @@ class FelixAgent implements Felix {
   findings(): readonly Finding[] {
     const own = this.#forwardingError === undefined ? [] : [this.#forwardingError];
     const filter = this.#filter?.findings() ?? [];
-    return [...own, ...filter, ...this.#state.findings(), ...this.#manager.findings(), ...this.#table.findings()];
+    const routes = [...this.#state.findings(), ...this.#manager.findings(), ...this.#table.findings()];
+    return [
+      ...own,
+      ...filter,
+      ...this.#addressFindings(),
+      ...routes,
+      ...(this.#tunnels?.findings() ?? []),
+      ...largePods(this.#manager.links, this.podMTUBytes),
+    ];
+  }
+
+  get podMTUBytes(): number {
+    const hostBytes = this.#hostMTUBytes;
+    return hostBytes === undefined ? 0 : podMTU(hostBytes, this.#state.encapsulations, this.#mtu);
   }
 
   /** Takes what a source has, and each change after it. Doubled news does no harm. */
@@ -274,14 +321,31 @@ class FelixAgent implements Felix {
     );
   }
 
+  /** Why this node's addresses are not certain. */
+  #addressFindings(): readonly Finding[] {
+    return [...duplicateFindings(this.#duplicates), ...(this.#options.nodeAddress?.findings() ?? [])];
+  }
+
+  get #duplicates(): ReturnType<CalcState["duplicates"]> {
+    return this.#options.ignoresDuplicates === true ? new Map() : this.#state.duplicates();
+  }
+
   #setNode(node: Node): void {
-    if (node.metadata.name === this.#options.nodeName) this.#localNode = node;
+    if (node.metadata.name === this.#options.nodeName) {
+      this.#localNode = node;
+      this.#options.nodeAddress?.onNode(node);
+    }
     this.#state.setNode(node);
     this.#filter?.state.setNode(node);
   }
 
   #onKernelChange({ kind }: KernelChange): void {
     const nowMs = this.#options.clock.nowMs();
+    if (kind === "neigh" || kind === "overrun") this.#tunnels?.onEntriesChanged();
+    if (kind === "neigh") {
+      this.#loop.wake();
+      return;
+    }
     if (kind !== "route") this.#areLinksDirty = true;
     const isAboutRoutes = kind === "route" || kind === "overrun";
     const dueMs = isAboutRoutes ? Math.max(nowMs, this.#resyncAllowedMs) : nowMs + RESYNC_AFTER_LINK_MS;
@@ -293,9 +357,15 @@ class FelixAgent implements Felix {
   async #turn(): Promise<number | undefined> {
     const { clock } = this.#options;
     const startedMs = clock.nowMs();
+    const { nodeAddress } = this.#options;
+    if (nodeAddress !== undefined && startedMs >= nodeAddress.dueMs) this.#areLinksDirty = true;
     if (this.#areLinksDirty && this.#mayReadLinks(startedMs)) await this.#readLinks();
+    if (nodeAddress !== undefined) this.#state.setDetected(await nodeAddress.detect());
     this.#manager.onLocalAddresses(this.#state.localAddresses);
     if (!this.#state.inSync) return undefined;
+    this.#noteSubnets();
+    this.#noteMTU();
+    await this.#tunnels?.applyDevices({ needs: () => this.#tunnelNeeds(), readLinks: () => this.#readLinks() });
 
     const wired = this.#wired.splice(0);
     for (const { hostIface, hostIfIndex } of wired) this.#manager.onWorkloadLink(hostIfIndex, hostIface);
@@ -308,11 +378,15 @@ class FelixAgent implements Felix {
       // Moved on before the listing: a hint that comes meanwhile asks for another one.
       this.#resyncDueMs = startedMs + (this.#options.routeRefreshMs ?? 90_000);
       this.#table.requestResync();
+      this.#tunnels?.requestResync();
       this.#enableForwarding();
     }
+    await this.#tunnels?.update();
     const appliedAtMs = clock.nowMs();
     const report = await this.#table.apply();
     const endMs = clock.nowMs();
+    await this.#tunnels?.sweep();
+    const tunnels = this.#tunnels?.takeReport();
     if (report.isResync) {
       this.#resyncAllowedMs = endMs + Math.max(RESYNC_SPACING_MS, RESYNC_SPACING_FACTOR * (endMs - appliedAtMs));
     }
@@ -324,9 +398,45 @@ class FelixAgent implements Felix {
       failed: report.failed,
       restored: report.restored.length,
       replacedForeign: report.replacedForeign.length,
+      ...(tunnels && { tunnels }),
     });
     this.#checkNodeStatus();
     return this.#againInMs(report);
+  }
+
+  /** What CrossSubnet pools go by. While an address is away from its link, the last answer counts. */
+  #noteSubnets(): void {
+    const local = this.#state.localAddresses;
+    for (const family of [4, 6] as const) {
+      const address = local && addressOf(local, family);
+      const length = this.#prefixLength(family) ?? address?.prefixLength;
+      if (address === undefined) this.#state.setLocalSubnet(family, undefined);
+      else if (length !== undefined) this.#state.setLocalSubnet(family, cidrOf(address.ip, length));
+    }
+  }
+
+  /** Of this node's subnet: as somebody has set it, else as its link has it. */
+  #prefixLength(family: Family): number | undefined {
+    const local = this.#state.localAddresses;
+    const address = local && addressOf(local, family);
+    const parent = this.#manager.parent(family);
+    return address?.method === "explicit" && parent !== undefined ? address.prefixLength : parent?.prefixLength;
+  }
+
+  #noteMTU(): void {
+    const parents = [this.#manager.parent(4), this.#manager.parent(6)];
+    const found = hostMTU(this.#manager.links, this.#mtu.mtuIfacePattern, parents);
+    this.#hostMTUBytes = found ?? this.#hostMTUBytes ?? FALLBACK_MTU_BYTES;
+  }
+
+  #tunnelNeeds(): Readonly<Record<Family, TunnelNeed>> {
+    const hostBytes = this.#hostMTUBytes ?? FALLBACK_MTU_BYTES;
+    const need = (family: Family): TunnelNeed => ({
+      network: this.#state.vxlan(family),
+      parent: this.#manager.parent(family),
+      mtuBytes: tunnelMTU(hostBytes, "vxlan", family, this.#mtu),
+    });
+    return { 4: need(4), 6: need(6) };
   }
 
   #mayReadLinks(nowMs: number): boolean {
@@ -339,12 +449,15 @@ class FelixAgent implements Felix {
     try {
       const [links, addrs] = await Promise.all([dataplane.listLinks(), dataplane.listAddrs()]);
       this.#manager.onLinks(links, addrs);
+      this.#options.nodeAddress?.onLinks(links, addrs);
+      this.#tunnels?.onLinks(links, addrs);
       this.#linksAllowedMs = this.#options.clock.nowMs() + LINKS_SPACING_MS;
     } catch (error) {
       this.#areLinksDirty = true;
       throw error;
     }
     this.#table.onLinks((ifIndex) => this.#manager.isUp(ifIndex));
+    this.#noteMTU();
   }
 
   /**
@@ -372,7 +485,11 @@ class FelixAgent implements Felix {
       this.#isFirstApplyDone = true;
       this.#log.firstApply(report, { routes: this.#table.size, durationMs: turn.durationMs, ...this.#state.counts });
     }
-    const didWork = report.isResync || report.updated + report.deleted + report.failed > 0;
+    this.#log.mtu(this.podMTUBytes, this.#hostMTUBytes ?? 0);
+    if (turn.tunnels !== undefined) this.#log.tunnels(turn.tunnels, nowMs);
+    const tunnelChanges =
+      turn.tunnels === undefined ? 0 : turn.tunnels.updated + turn.tunnels.deleted + turn.tunnels.failed;
+    const didWork = report.isResync || report.updated + report.deleted + report.failed + tunnelChanges > 0;
     if (didWork) {
       metrics.turn(turn);
       this.#log.turn(turn, report, nowMs);
@@ -383,6 +500,8 @@ class FelixAgent implements Felix {
     metrics.gauges({
       routes: this.#table.size,
       pendingRoutes: this.#table.pending,
+      tunnelEntries: this.#tunnels?.size ?? 0,
+      podMTUBytes: this.podMTUBytes,
       hosts: this.#state.counts.nodes,
       localEndpoints: this.#state.counts.endpoints,
       isInSync: this.#state.inSync,
@@ -401,12 +520,14 @@ class FelixAgent implements Felix {
     const local = this.#state.localAddresses;
     if (this.#nodeStatus === undefined || node === undefined || local === undefined) return;
     const addresses: Partial<Record<Family, string>> = {};
+    const duplicates = this.#duplicates;
     for (const family of [4, 6] as const) {
       const address = addressOf(local, family);
-      const parent = this.#manager.parent(family);
-      if (address !== undefined && parent !== undefined) {
-        addresses[family] = `${formatIP(address.ip)}/${parent.prefixLength}`;
-      }
+      const length = this.#prefixLength(family);
+      if (this.#state.hasNone(family)) addresses[family] = "";
+      // Whoever had it first said so before: the other one is the newcomer, and must not say it.
+      else if (address !== undefined && length !== undefined && !duplicates.has(address.ip))
+        addresses[family] = `${formatIP(address.ip)}/${length}`;
     }
     this.#nodeStatus.check(node, { addresses } satisfies NodeClaims);
   }
@@ -414,12 +535,26 @@ class FelixAgent implements Felix {
   #againInMs(report: ApplyReport): number {
     const nowMs = this.#options.clock.nowMs();
     const findingsInMs = this.#log.findings(this.findings(), nowMs);
-    const waits = [this.#resyncDueMs - nowMs, report.againInMs, findingsInMs].filter((ms) => ms !== undefined);
+    const detectInMs =
+      Math.max(this.#options.nodeAddress?.dueMs ?? Number.POSITIVE_INFINITY, this.#linksAllowedMs) - nowMs;
+    const waits = [
+      this.#resyncDueMs - nowMs,
+      report.againInMs,
+      this.#tunnels?.againInMs,
+      findingsInMs,
+      detectInMs,
+    ].filter((ms) => ms !== undefined);
     return Math.max(0, Math.min(...waits));
   }
 }
 
-/** Whether this may be the route of an address that another node has borrowed. */
-function isBehindNode({ dst, gateway }: KernelRoute): boolean {
-  return gateway !== undefined && cidrSize(dst) === 1;
+/** Whether this may be the route of an address that another node has borrowed; its tunnel address needs no gateway. */
+function isBehindNode(
+  { dst, gateway, ifIndex }: KernelRoute,
+  linkName: (ifIndex: number) => string | undefined,
+): boolean {
+  const devices: readonly (string | undefined)[] = Object.values(VXLAN_DEVICES);
+  return (
+    cidrSize(dst) === 1 && (gateway !== undefined || (ifIndex !== undefined && devices.includes(linkName(ifIndex))))
+  );
 }

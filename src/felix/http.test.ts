@@ -123,7 +123,15 @@ describe("serveMetrics()", () => {
     const counts = { updated: 3, deleted: 1, failed: 1, restored: 2, replacedForeign: 0 };
     metrics.felix.turn({ durationMs: 5, resyncMs: 2, ...counts });
     metrics.felix.turnFailed();
-    const gauges = { routes: 9, pendingRoutes: 1, hosts: 4, localEndpoints: 2, isInSync: true };
+    const gauges = {
+      routes: 9,
+      tunnelEntries: 4,
+      podMTUBytes: 1450,
+      pendingRoutes: 1,
+      hosts: 4,
+      localEndpoints: 2,
+      isInSync: true,
+    };
     metrics.felix.gauges({ ...gauges, findings: new Map([["UnknownNode", 1]]) });
     metrics.felix.gauges({ ...gauges, findings: new Map([["RouteWaits", 2]]) });
     listener = await serveMetrics(metrics, HERE);

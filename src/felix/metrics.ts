@@ -151,6 +151,18 @@ function createFelixMetrics(registry: Registry): FelixMetrics {
     labelNames: ["op"],
     registers,
   });
+  const tunnelEntries = gauge("gingham_tunnel_entries", "Neighbours and forwarding entries of the VXLAN devices");
+  const tunnelsRestored = counter(
+    "gingham_tunnels_restored_total",
+    "VXLAN devices and entries restored after others removed or changed them",
+  );
+  const tunnelChanges = new Counter({
+    name: "gingham_tunnel_changes_total",
+    help: "Changes of VXLAN devices and their entries by operation: updated, deleted, failed",
+    labelNames: ["op"],
+    registers,
+  });
+  const podMTU = gauge("gingham_pod_mtu_bytes", "MTU that new pods get");
   const findings = new Gauge({
     name: "gingham_findings",
     help: "Things that a person should look at, by code; see the log",
@@ -167,12 +179,19 @@ function createFelixMetrics(registry: Registry): FelixMetrics {
       for (const op of ["updated", "deleted", "failed"] as const) changes.inc({ op }, report[op]);
       restored.inc(report.restored);
       replaced.inc(report.replacedForeign);
-      if (report.failed > 0) failures.inc();
+      const { tunnels } = report;
+      if (tunnels !== undefined) {
+        for (const op of ["updated", "deleted", "failed"] as const) tunnelChanges.inc({ op }, tunnels[op]);
+        tunnelsRestored.inc(tunnels.restored.length);
+      }
+      if (report.failed + (tunnels?.failed ?? 0) > 0) failures.inc();
     },
     turnFailed: () => failures.inc(),
     gauges: (now) => {
       routes.set(now.routes);
       pending.set(now.pendingRoutes);
+      tunnelEntries.set(now.tunnelEntries);
+      podMTU.set(now.podMTUBytes);
       hosts.set(now.hosts);
       endpoints.set(now.localEndpoints);
       resyncState.set(now.isInSync ? RESYNC_STATE.inSync : RESYNC_STATE.resync);

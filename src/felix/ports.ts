@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { CIDR } from "../net/cidr.ts";
 import type { Family, IP } from "../net/ip.ts";
+import type { MAC } from "../net/mac.ts";
 
 /** A route of the main table in the terms that Felix compares. Two routes are the same key when family, dst and metric are. */
 export interface KernelRoute {
@@ -23,12 +24,33 @@ export interface KernelLink {
   readonly name: string;
   readonly up: boolean;
   readonly mtuBytes: number;
+  /** Of VXLAN devices only. */
+  readonly mac?: MAC;
+  readonly vxlan?: VXLANProperties;
+}
+
+/** What makes a VXLAN device what it is; none of it can be changed while it is there. */
+export interface VXLANProperties {
+  /** VXLAN network identifier. */
+  readonly vni: number;
+  /** UDP destination port. */
+  readonly port: number;
+  /** Source of the outer packets. */
+  readonly localIP?: IP;
+  /** The link that the outer packets leave by. */
+  readonly parentIfIndex?: number;
+  /** Whether it learns from packets where an address is. */
+  readonly learning: boolean;
 }
 
 export interface KernelAddr {
   readonly ifIndex: number;
   readonly ip: IP;
   readonly prefixLength: number;
+  /** Of IPv4: further addresses of a subnet that the link has already. */
+  readonly isSecondary?: true;
+  /** Of IPv6: temporary, deprecated, or not proved to be nobody else's. */
+  readonly isTransient?: true;
 }
 
 /** Outcome of one change of a batch; one bad route never stops the others. */
@@ -39,7 +61,7 @@ export interface RouteResult {
 
 /** What a kernel notification is about; `overrun`: events were lost, and only a full resync helps. */
 export interface KernelChange {
-  readonly kind: "route" | "link" | "addr" | "overrun";
+  readonly kind: "route" | "link" | "addr" | "neigh" | "overrun";
 }
 
 /** What Felix asks of the kernel. Implemented by `netlink/ops/route-dataplane`, in a worker thread. */
@@ -56,11 +78,52 @@ export interface RouteDataplane {
    */
   deleteRoutes(routes: readonly KernelRoute[]): Promise<readonly RouteResult[]>;
   /**
-   * Calls back, soon after, when routes or links changed in the kernel; without what, so lost, doubled and reordered
+   * Calls back, soon after, when routes, links or tunnel entries changed in the kernel; without what, so lost, doubled and reordered
    * notifications do no harm. Each `route` costs Felix a listing, so the adapter leaves out what cannot matter: the echo
    * of this object's own writes, other tables, new routes of protocol 80 (the wiring's). Returns how to stop.
    */
   watch(onChange: (change: KernelChange) => void): () => void;
+}
+
+/** A permanent entry of a VXLAN device. Together they say where the other ends are. Source: calico-interop 4.4. */
+export type TunnelEntry =
+  /** Which MAC the gateway of a route has. */
+  | { readonly kind: "neigh"; readonly ifIndex: number; readonly ip: IP; readonly mac: MAC }
+  /** To which node frames for a MAC go. */
+  | { readonly kind: "fdb"; readonly ifIndex: number; readonly mac: MAC; readonly remote: IP };
+
+/** One step towards a device as it should be. */
+export type DeviceChange =
+  | { readonly kind: "create"; readonly device: VXLANDevice }
+  | { readonly kind: "set"; readonly ifIndex: number; readonly mtuBytes: number; readonly mac: MAC }
+  | { readonly kind: "delete"; readonly ifIndex: number }
+  | {
+      readonly kind: "addAddr" | "deleteAddr";
+      readonly ifIndex: number;
+      readonly ip: IP;
+      readonly prefixLength: number;
+    };
+
+/** A VXLAN device to be made: up, without an address. */
+export interface VXLANDevice extends Required<VXLANProperties> {
+  readonly name: string;
+  readonly mac: MAC;
+  readonly mtuBytes: number;
+}
+
+/** What Felix asks of the kernel for tunnels. Implemented by `netlink/ops/tunnel-dataplane`; links are listed with routes. */
+export interface TunnelDataplane {
+  /** Errors: rejects with what the kernel said. A link or address that is gone already is no error when it should go. */
+  changeDevice(change: DeviceChange): Promise<void>;
+  /**
+   * The permanent entries of one device; from then on `watch` of the routes tells when others change them. The kernel does
+   * not say who changed a forwarding entry, so it tells of this object's own, too, and the next listing finds nothing new.
+   */
+  listEntries(ifIndex: number): Promise<readonly TunnelEntry[]>;
+  /** Creates or replaces each entry. Shape: outcomes in the order of the entries, undefined: done. */
+  replaceEntries(entries: readonly TunnelEntry[]): Promise<readonly (Error | undefined)[]>;
+  /** Deletes each entry; one that is gone already is no error. Shape: as above. */
+  deleteEntries(entries: readonly TunnelEntry[]): Promise<readonly (Error | undefined)[]>;
 }
 
 /** A pod interface of this node: what the attachment records say. */
@@ -113,6 +176,15 @@ export interface Health {
   readiness(): HealthReport;
 }
 
+/** What was done to VXLAN devices and their entries. */
+export interface TunnelReport {
+  readonly updated: number;
+  readonly deleted: number;
+  readonly failed: number;
+  /** What was right before, and what others had removed or changed, in words. */
+  readonly restored: readonly string[];
+}
+
 /** What one turn of the apply loop did. */
 export interface TurnReport {
   readonly durationMs: number;
@@ -123,6 +195,7 @@ export interface TurnReport {
   readonly failed: number;
   readonly restored: number;
   readonly replacedForeign: number;
+  readonly tunnels?: TunnelReport;
 }
 
 /** What there is at the end of a turn. */
@@ -130,6 +203,9 @@ export interface FelixGauges {
   /** Ours in the kernel. */
   readonly routes: number;
   readonly pendingRoutes: number;
+  /** Neighbours and forwarding entries of VXLAN devices. */
+  readonly tunnelEntries: number;
+  readonly podMTUBytes: number;
   readonly hosts: number;
   readonly localEndpoints: number;
   readonly isInSync: boolean;

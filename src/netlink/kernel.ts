@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Conntrack } from "../cni/conntrack/ports.ts";
 import type { PodWiring } from "../cni/ports.ts";
-import type { RouteDataplane } from "../felix/ports.ts";
+import type { RouteDataplane, TunnelDataplane } from "../felix/ports.ts";
 import { Conn } from "./conn.ts";
 import { KernelConntrack } from "./ops/conntrack.ts";
 import { KernelPodWiring } from "./ops/pod-wiring.ts";
 import { KernelRouteDataplane } from "./ops/route-dataplane.ts";
+import { KernelTunnelDataplane } from "./ops/tunnel-dataplane.ts";
 
 /** Everything that the rest of the project asks of the kernel's network. */
 export interface Kernel {
   readonly wiring: PodWiring;
   readonly routes: RouteDataplane;
+  readonly tunnels: TunnelDataplane;
   readonly conntrack: Conntrack;
   close(): Promise<void>;
 }
@@ -23,11 +25,14 @@ export interface Kernel {
  */
 export function createDirectKernel(): Kernel {
   const wiringConn = Conn.open();
-  const routes = new KernelRouteDataplane(Conn.open(), wiringConn.portID);
+  const felixConn = Conn.open();
+  const tunnels = new KernelTunnelDataplane(felixConn);
+  const routes = new KernelRouteDataplane(felixConn, { wiringPortID: wiringConn.portID, tunnels: tunnels.watched });
   const conntrack = new KernelConntrack(wiringConn);
   return {
     wiring: new KernelPodWiring(wiringConn),
     routes,
+    tunnels,
     conntrack,
     async close() {
       await conntrack.close();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Conntrack } from "../cni/conntrack/ports.ts";
 import type { PodWiring } from "../cni/ports.ts";
-import type { KernelRoute, RouteDataplane } from "../felix/ports.ts";
+import type { KernelRoute, RouteDataplane, TunnelDataplane, TunnelEntry } from "../felix/ports.ts";
 import { GinghamError, InvariantError } from "../lib/errors.ts";
 import { KernelWorkerError, NetlinkError, SysctlError, WiringError } from "./errors.ts";
 import type { RouteChange } from "./ops/route-dataplane.ts";
@@ -9,7 +9,7 @@ import { DecodeError } from "./wire/errors.ts";
 
 /**
  * What the main thread can ask of a kernel worker. Arguments and results are structured-cloned, so they are plain data;
- * a batch of routes answers only with its failures, by position.
+ * a batch answers only with its failures, by position.
  */
 export interface KernelCalls {
   identifyNetns: PodWiring["identifyNetns"];
@@ -21,15 +21,19 @@ export interface KernelCalls {
   listRoutes: RouteDataplane["listRoutes"];
   listLinks: RouteDataplane["listLinks"];
   listAddrs: RouteDataplane["listAddrs"];
-  replaceRoutes(routes: readonly KernelRoute[]): Promise<readonly RouteFailure[]>;
-  deleteRoutes(routes: readonly KernelRoute[]): Promise<readonly RouteFailure[]>;
+  replaceRoutes(routes: readonly KernelRoute[]): Promise<readonly BatchFailure[]>;
+  deleteRoutes(routes: readonly KernelRoute[]): Promise<readonly BatchFailure[]>;
+  changeDevice: TunnelDataplane["changeDevice"];
+  listEntries: TunnelDataplane["listEntries"];
+  replaceEntries(entries: readonly TunnelEntry[]): Promise<readonly BatchFailure[]>;
+  deleteEntries(entries: readonly TunnelEntry[]): Promise<readonly BatchFailure[]>;
   /** From now on, changes come as ChangeEvents. */
   watch(): Promise<void>;
   unwatch(): Promise<void>;
   close(): Promise<void>;
 }
 
-export interface RouteFailure {
+export interface BatchFailure {
   readonly index: number;
   readonly error: PackedError;
 }

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { MessagePort } from "node:worker_threads";
-import type { RouteResult } from "../felix/ports.ts";
 import { createDirectKernel, type Kernel } from "./kernel.ts";
-import { type Call, type KernelCalls, packError, type RouteFailure, type WorkerMessage } from "./rpc.ts";
+import { type BatchFailure, type Call, type KernelCalls, packError, type WorkerMessage } from "./rpc.ts";
 
 /** The worker's side: answers calls from the port until `close`. Tells `ready` when the sockets are open. */
 export function serveKernel(port: MessagePort): void {
@@ -24,7 +23,7 @@ export function serveKernel(port: MessagePort): void {
 }
 
 function kernelCalls(kernel: Kernel, post: (message: WorkerMessage) => void): KernelCalls {
-  const { wiring, routes, conntrack } = kernel;
+  const { wiring, routes, tunnels, conntrack } = kernel;
   let stop: (() => void) | undefined;
   return {
     identifyNetns: (path) => wiring.identifyNetns(path),
@@ -36,8 +35,12 @@ function kernelCalls(kernel: Kernel, post: (message: WorkerMessage) => void): Ke
     listRoutes: (family) => routes.listRoutes(family),
     listLinks: () => routes.listLinks(),
     listAddrs: () => routes.listAddrs(),
-    replaceRoutes: async (changes) => failuresOf(await routes.replaceRoutes(changes)),
-    deleteRoutes: async (changes) => failuresOf(await routes.deleteRoutes(changes)),
+    replaceRoutes: async (changes) => failuresOf((await routes.replaceRoutes(changes)).map(({ error }) => error)),
+    deleteRoutes: async (changes) => failuresOf((await routes.deleteRoutes(changes)).map(({ error }) => error)),
+    changeDevice: (change) => tunnels.changeDevice(change),
+    listEntries: (ifIndex) => tunnels.listEntries(ifIndex),
+    replaceEntries: async (entries) => failuresOf(await tunnels.replaceEntries(entries)),
+    deleteEntries: async (entries) => failuresOf(await tunnels.deleteEntries(entries)),
     async watch() {
       stop ??= routes.watch((change) => post({ kind: "change", change }));
     },
@@ -49,6 +52,6 @@ function kernelCalls(kernel: Kernel, post: (message: WorkerMessage) => void): Ke
   };
 }
 
-function failuresOf(results: readonly RouteResult[]): RouteFailure[] {
-  return results.flatMap(({ error }, index) => (error === undefined ? [] : [{ index, error: packError(error) }]));
+function failuresOf(errors: readonly (Error | undefined)[]): BatchFailure[] {
+  return errors.flatMap((error, index) => (error === undefined ? [] : [{ index, error: packError(error) }]));
 }

@@ -2,12 +2,12 @@
 import { Worker } from "node:worker_threads";
 import type { Conntrack } from "../cni/conntrack/ports.ts";
 import type { PodWiring } from "../cni/ports.ts";
-import type { KernelRoute, RouteDataplane, RouteResult } from "../felix/ports.ts";
+import type { KernelRoute, RouteDataplane, RouteResult, TunnelDataplane } from "../felix/ports.ts";
 import { KernelWorkerError } from "./errors.ts";
 import type { Kernel } from "./kernel.ts";
 import { identifyNetns } from "./netns.ts";
 import type { RouteChange } from "./ops/route-dataplane.ts";
-import { type Call, type KernelCalls, type RouteFailure, unpackError, type WorkerMessage } from "./rpc.ts";
+import { type BatchFailure, type Call, type KernelCalls, unpackError, type WorkerMessage } from "./rpc.ts";
 
 export interface KernelOptions {
   /** A worker died by itself. Its calls have been rejected; the process should end and restart into a resync. */
@@ -39,7 +39,8 @@ export async function createKernel(options: KernelOptions): Promise<Kernel> {
     throw error;
   }
   const conntrack: Conntrack = { flush: (ips) => deletions.call("flushConntrack", ips) };
-  return { wiring: wiringOver(main, deletions), routes: routesOver(main), conntrack, close };
+  const [routes, tunnels] = [routesOver(main), tunnelsOver(main)];
+  return { wiring: wiringOver(main, deletions), routes, tunnels, conntrack, close };
 }
 
 function defaultWorkerURL(): URL {
@@ -63,19 +64,31 @@ function routesOver(main: KernelClient): RouteDataplane {
     listRoutes: (family) => main.call("listRoutes", family),
     listLinks: () => main.call("listLinks"),
     listAddrs: () => main.call("listAddrs"),
-    replaceRoutes: async (routes) => resultsOf(routes, await main.call("replaceRoutes", routes)),
-    deleteRoutes: async (routes) => resultsOf(routes, await main.call("deleteRoutes", routes)),
+    replaceRoutes: async (routes) => withErrors(routes, await main.call("replaceRoutes", routes)),
+    deleteRoutes: async (routes) => withErrors(routes, await main.call("deleteRoutes", routes)),
     watch: (onChange) => main.watch(onChange),
   };
 }
 
-function resultsOf(routes: readonly KernelRoute[], failures: readonly RouteFailure[]): readonly RouteResult[] {
-  const results: RouteResult[] = routes.map((route) => ({ route }));
-  for (const { index, error } of failures) {
-    const result = results[index];
-    if (result !== undefined) results[index] = { ...result, error: unpackError(error) };
-  }
-  return results;
+/** With routes, so that Felix's own changes of either are told apart from others'. */
+function tunnelsOver(main: KernelClient): TunnelDataplane {
+  return {
+    changeDevice: (change) => main.call("changeDevice", change),
+    listEntries: (ifIndex) => main.call("listEntries", ifIndex),
+    replaceEntries: async (entries) => errorsOf(entries.length, await main.call("replaceEntries", entries)),
+    deleteEntries: async (entries) => errorsOf(entries.length, await main.call("deleteEntries", entries)),
+  };
+}
+
+function withErrors(routes: readonly KernelRoute[], failures: readonly BatchFailure[]): readonly RouteResult[] {
+  const errors = errorsOf(routes.length, failures);
+  return routes.map((route, i) => ({ route, ...(errors[i] && { error: errors[i] }) }));
+}
+
+function errorsOf(count: number, failures: readonly BatchFailure[]): readonly (Error | undefined)[] {
+  const errors = new Array<Error | undefined>(count).fill(undefined);
+  for (const { index, error } of failures) errors[index] = unpackError(error);
+  return errors;
 }
 
 interface Pending {

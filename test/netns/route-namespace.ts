@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 import { execFileSync } from "node:child_process";
-import type { RouteDataplane } from "../../src/felix/ports.ts";
+import type { RouteDataplane, TunnelDataplane } from "../../src/felix/ports.ts";
 import type { RouteDataplaneHarness } from "../../src/felix/route-dataplane.contract.ts";
 import { openConnIn, openNetns, withNetns } from "../../src/netlink/netns.ts";
 import { KernelRouteDataplane } from "../../src/netlink/ops/route-dataplane.ts";
+import { KernelTunnelDataplane } from "../../src/netlink/ops/tunnel-dataplane.ts";
 
 let count = 0;
 
 /** A network namespace of the test's own, and the main table in it. */
 export interface RouteNamespace extends RouteDataplaneHarness {
+  readonly tunnels: TunnelDataplane;
+  readonly othersTunnels: TunnelDataplane;
   /** Runs `ip` inside; a missing privilege fails here, with ip's own words. */
   ip(...args: readonly string[]): string;
 }
@@ -19,8 +22,10 @@ export function openRouteNamespace(): RouteNamespace {
   execFileSync("ip", ["netns", "add", name]);
   const path = `/run/netns/${name}`;
   const netns = openNetns(path);
-  const own = new KernelRouteDataplane(openConnIn(path));
-  const others = new KernelRouteDataplane(openConnIn(path));
+  const [ownConn, othersConn] = [openConnIn(path), openConnIn(path)];
+  const tunnels = new KernelTunnelDataplane(ownConn);
+  const own = new KernelRouteDataplane(ownConn, { tunnels: tunnels.watched });
+  const others = new KernelRouteDataplane(othersConn);
   const ip = (...args: readonly string[]): string => execFileSync("ip", ["-n", name, ...args], { encoding: "utf8" });
   const nameOf = async (ifIndex: number): Promise<string> =>
     (await own.listLinks()).find((link) => link.ifIndex === ifIndex)?.name ?? "";
@@ -38,6 +43,8 @@ export function openRouteNamespace(): RouteNamespace {
     ip,
     dataplane,
     others,
+    tunnels,
+    othersTunnels: new KernelTunnelDataplane(othersConn),
     addLink: async (iface, addresses) => {
       // A veth's end has a carrier only while the other end is up.
       ip("link", "add", iface, "type", "veth", "peer", "name", `${iface.slice(0, 13)}-p`);

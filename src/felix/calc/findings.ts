@@ -20,7 +20,10 @@ export type FindingCode =
   | "RouteWaits"
   | "RouteRefused"
   | "ForwardingOff"
-  | "PacketFilterOff";
+  | "PacketFilterOff"
+  | "NodeAddressNotFound"
+  | "AmbiguousNodeAddress"
+  | "DuplicateNodeAddress";
 
 /**
  * A fact about the present state that a person should know. Pure code returns these; the shell logs each once, when it

@@ -3,11 +3,12 @@ import { constants } from "node:os";
 import { ROUTE_PROTOCOL, WORKLOAD_IFACE_PREFIX } from "../../felix/ownership.ts";
 import type { KernelAddr, KernelLink, KernelRoute, RouteDataplane, RouteResult } from "../../felix/ports.ts";
 import { cidrFamily } from "../../net/cidr.ts";
-import type { Family } from "../../net/ip.ts";
+import { type Family, familyOf } from "../../net/ip.ts";
 import type { Conn, Request } from "../conn.ts";
 import { type ChangeKind, Monitor } from "../monitor.ts";
+import { LITTLE_ENDIAN } from "../wire/attribute.ts";
 import * as c from "../wire/constants.ts";
-import { decodeLink } from "../wire/link.ts";
+import { decodeLink, type LinkMessage } from "../wire/link.ts";
 import type { NetlinkMessage } from "../wire/message.ts";
 import type { RouteMessage } from "../wire/route.ts";
 import { listAddrs } from "./addr.ts";
@@ -18,11 +19,21 @@ import { deleteRoute, listRoutes, type RouteSpec, replaceRoute } from "./route.t
 const IPV6_DEFAULT_METRIC = 1024;
 /** ifi_change of a link that was just registered. */
 const ALL_FLAGS = 0xffffffff;
+/** Of IPv6, what nobody should be told to reach this machine by. Source: linux/if_addr.h. */
+const TRANSIENT = c.IFA_F_TEMPORARY | c.IFA_F_DEPRECATED | c.IFA_F_TENTATIVE | c.IFA_F_DADFAILED;
 /** Between two slices the monitor is read, so that the echo of a large batch does not overrun it. */
 const SLICE_REQUESTS = 512;
 
-/** Kinds of change that the port tells about. */
-export type RouteChange = { readonly kind: Exclude<ChangeKind, "neigh"> };
+/** What the port tells about. */
+export type RouteChange = { readonly kind: ChangeKind };
+
+/** Beyond whose notifications a dataplane passes on. */
+export interface WatchScope {
+  /** Of the conversation that makes pods' links: Felix hears of these from the attachment. */
+  readonly wiringPortID?: number;
+  /** The links whose neighbours and forwarding entries matter; a set that may grow. */
+  readonly tunnels?: ReadonlySet<number>;
+}
 
 /**
  * Felix's view of the main table, links and addresses.
@@ -34,17 +45,15 @@ export type RouteChange = { readonly kind: Exclude<ChangeKind, "neigh"> };
 export class KernelRouteDataplane implements RouteDataplane {
   readonly #conn: Conn;
   readonly #ownPortIDs: ReadonlySet<number>;
+  readonly #tunnels: ReadonlySet<number>;
   readonly #listeners = new Set<(change: RouteChange) => void>();
   #monitor: Monitor | undefined;
 
-  /**
-   * The Conn must be this object's own: its changes are told apart by it, and not reported back.
-   *
-   * @param wiringPortID the conversation that makes pods' links: Felix hears of these from the attachment
-   */
-  constructor(conn: Conn, wiringPortID?: number) {
+  /** The Conn must be Felix's own: its changes are told apart by it, and not reported back. */
+  constructor(conn: Conn, { wiringPortID, tunnels = new Set() }: WatchScope = {}) {
     this.#conn = conn;
     this.#ownPortIDs = new Set([conn.portID, ...(wiringPortID === undefined ? [] : [wiringPortID])]);
+    this.#tunnels = tunnels;
   }
 
   async listRoutes(family: Family): Promise<readonly KernelRoute[]> {
@@ -52,19 +61,17 @@ export class KernelRouteDataplane implements RouteDataplane {
   }
 
   async listLinks(): Promise<readonly KernelLink[]> {
-    return listLinks(this.#conn).map((link) => ({
-      ifIndex: link.index,
-      name: link.name ?? "",
-      up: (link.flags & c.IFF_UP) !== 0,
-      mtuBytes: link.mtu ?? 0,
-    }));
+    return listLinks(this.#conn).map(kernelLinkOf);
   }
 
   async listAddrs(): Promise<readonly KernelAddr[]> {
-    return listAddrs(this.#conn).flatMap(({ index, prefixLength, local, address }) => {
+    return listAddrs(this.#conn).flatMap(({ index, prefixLength, local, address, flags }) => {
       // On a point-to-point link `address` is the far end, and `local` ours.
       const ip = local ?? address;
-      return ip === undefined ? [] : [{ ifIndex: index, ip, prefixLength }];
+      if (ip === undefined) return [];
+      const addr = { ifIndex: index, ip, prefixLength };
+      if (familyOf(ip) === 4) return [(flags & c.IFA_F_SECONDARY) === 0 ? addr : { ...addr, isSecondary: true }];
+      return [(flags & TRANSIENT) === 0 ? addr : { ...addr, isTransient: true }];
     });
   }
 
@@ -82,10 +89,10 @@ export class KernelRouteDataplane implements RouteDataplane {
     const listener = (change: RouteChange): void => onChange(change);
     this.#listeners.add(listener);
     this.#monitor ??= new Monitor({
-      kinds: ["link", "addr", "route"],
+      kinds: ["link", "addr", "route", "neigh"],
       isRelevant: (message) => this.#isForeign(message),
       onChange: (kind) => {
-        if (kind !== "neigh") for (const l of this.#listeners) l({ kind });
+        for (const l of this.#listeners) l({ kind });
       },
     });
     return () => {
@@ -113,6 +120,8 @@ export class KernelRouteDataplane implements RouteDataplane {
       const [table, protocol] = [payload[4], payload[5]];
       return table === c.RT_TABLE_MAIN && !(type === c.RTM_NEWROUTE && protocol === ROUTE_PROTOCOL);
     }
+    // struct ndmsg: ndm_ifindex. On other links every ARP answer would be one.
+    if (type === c.RTM_NEWNEIGH || type === c.RTM_DELNEIGH) return this.#tunnels.has(indexOfNeigh(payload));
     if (type !== c.RTM_NEWLINK) return true;
     const { name = "", change } = decodeLink(payload);
     // Of a pod's link only going up or down matters. All bits at once say that it was just made (dev.c,
@@ -137,6 +146,25 @@ export class KernelRouteDataplane implements RouteDataplane {
     }
     return results;
   }
+}
+
+function kernelLinkOf({ index, name = "", flags, mtu = 0, address, info }: LinkMessage): KernelLink {
+  const base = { ifIndex: index, name, up: (flags & c.IFF_UP) !== 0, mtuBytes: mtu };
+  if (info?.kind !== "vxlan") return base;
+  const { id = 0, port = 0, local, link, learning = false } = info;
+  const vxlan = {
+    vni: id,
+    port,
+    learning,
+    ...(local === undefined ? {} : { localIP: local }),
+    ...(link === undefined ? {} : { parentIfIndex: link }),
+  };
+  return { ...base, vxlan, ...(address === undefined ? {} : { mac: address }) };
+}
+
+/** ndm_ifindex without the rest: of all that changes on a busy host, hardly any is of a tunnel. */
+function indexOfNeigh(payload: Uint8Array): number {
+  return new DataView(payload.buffer, payload.byteOffset).getUint32(4, LITTLE_ENDIAN);
 }
 
 /** The kernel's form of a route. Exported for its test. */

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+import { bitsOf, familyOf, type IP } from "../net/ip.ts";
+import type { FakeRouteDataplane } from "./fake-route-dataplane.ts";
+import { entryKey } from "./managers/vxlan-manager.ts";
+import type { DeviceChange, TunnelDataplane, TunnelEntry, VXLANDevice } from "./ports.ts";
+
+/**
+ * Tunnels beside the links of a fake kernel. It passes `tunnel-dataplane.contract.ts`, which the real one passes, too.
+ *
+ * `put` and `remove` are what others do to entries. `changes` and `written` are what was asked through the port.
+ */
+export class FakeTunnelDataplane implements TunnelDataplane {
+  readonly changes: DeviceChange[] = [];
+  readonly written: TunnelEntry[] = [];
+  readonly deleted: TunnelEntry[] = [];
+  /** Makes a change fail. */
+  refuse: ((what: DeviceChange | TunnelEntry) => Error | undefined) | undefined;
+  readonly #kernel: FakeRouteDataplane;
+  readonly #entries = new Map<string, TunnelEntry>();
+
+  constructor(kernel: FakeRouteDataplane) {
+    this.#kernel = kernel;
+  }
+
+  get entries(): readonly TunnelEntry[] {
+    return [...this.#entries.values()].filter(({ ifIndex }) => this.#kernel.linkOf(ifIndex) !== undefined);
+  }
+
+  put(entry: TunnelEntry): void {
+    this.#set(entry);
+    this.#kernel.tellNeigh();
+  }
+
+  remove(entry: TunnelEntry): void {
+    this.#entries.delete(keyOf(entry));
+    this.#kernel.tellNeigh();
+  }
+
+  async changeDevice(change: DeviceChange): Promise<void> {
+    this.changes.push(change);
+    const error = this.refuse?.(change);
+    if (error !== undefined) throw error;
+    switch (change.kind) {
+      case "create":
+        this.#create(change.device);
+        return;
+      case "delete":
+        if (this.#kernel.linkOf(change.ifIndex) !== undefined) this.#kernel.deleteLink(change.ifIndex);
+        return;
+      case "set": {
+        const link = this.#kernel.linkOf(change.ifIndex);
+        if (link === undefined) throw new Error("RTM_SETLINK failed with ENODEV");
+        this.#kernel.putLink({ ...link, up: true, mtuBytes: change.mtuBytes, mac: change.mac });
+        return;
+      }
+      case "addAddr":
+        if (this.#kernel.linkOf(change.ifIndex) === undefined) throw new Error("RTM_NEWADDR failed with ENODEV");
+        this.#kernel.addAddr(change.ifIndex, change.ip, change.prefixLength);
+        return;
+      case "deleteAddr":
+        this.#kernel.deleteAddr(change.ifIndex, change.ip);
+        return;
+      default:
+        change satisfies never;
+    }
+  }
+
+  async listEntries(ifIndex: number): Promise<readonly TunnelEntry[]> {
+    return this.entries.filter((entry) => entry.ifIndex === ifIndex);
+  }
+
+  async replaceEntries(entries: readonly TunnelEntry[]): Promise<readonly (Error | undefined)[]> {
+    return entries.map((entry) => {
+      this.written.push(entry);
+      const error = this.refuse?.(entry);
+      if (error !== undefined) return error;
+      if (this.#kernel.linkOf(entry.ifIndex) === undefined) return new Error("RTM_NEWNEIGH failed with ENODEV");
+      this.#set(entry);
+      return undefined;
+    });
+  }
+
+  async deleteEntries(entries: readonly TunnelEntry[]): Promise<readonly (Error | undefined)[]> {
+    return entries.map((entry) => {
+      this.deleted.push(entry);
+      const error = this.refuse?.(entry);
+      if (error === undefined) this.#entries.delete(keyOf(entry));
+      return error;
+    });
+  }
+
+  #create({ name, mac, mtuBytes, ...vxlan }: VXLANDevice): void {
+    if (this.#kernel.linkNamed(name) !== undefined) throw new Error("RTM_NEWLINK failed with EEXIST");
+    const ifIndex = this.#kernel.nextIfIndex;
+    this.#kernel.putLink({ ifIndex, name, up: true, mtuBytes, mac, vxlan });
+  }
+
+  /** Replacing moves the one remote of a MAC. */
+  #set(entry: TunnelEntry): void {
+    if (entry.kind === "fdb") {
+      for (const [key, other] of this.#entries) {
+        const isSameMAC = other.kind === "fdb" && other.ifIndex === entry.ifIndex && other.mac === entry.mac;
+        if (isSameMAC) this.#entries.delete(key);
+      }
+    }
+    this.#entries.set(keyOf(entry), entry);
+  }
+}
+
+function keyOf(entry: TunnelEntry): string {
+  return `${entry.ifIndex} ${entryKey(entry)}`;
+}
+
+/** The address as a device carries it. */
+export function asHost(ip: IP): { readonly ip: IP; readonly prefixLength: number } {
+  return { ip, prefixLength: bitsOf(familyOf(ip)) };
+}

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { bitsOf, familyOf, parseIP } from "../net/ip.ts";
+import { parseMAC } from "../net/mac.ts";
+import { formatEntry, readDevices } from "./managers/vxlan-manager.ts";
+import type { RouteDataplane, TunnelDataplane, TunnelEntry, VXLANDevice } from "./ports.ts";
+
+/** A kernel to try a TunnelDataplane on: a network namespace of the test's own, or the fake. */
+export interface TunnelDataplaneHarness {
+  readonly tunnels: TunnelDataplane;
+  readonly routes: Pick<RouteDataplane, "listLinks" | "listAddrs" | "watch">;
+  /** The same kernel through another socket: what other programs do. */
+  readonly others: Pick<TunnelDataplane, "replaceEntries" | "deleteEntries">;
+  /** Makes a link that is up, with addresses (`192.0.2.1/24`) of either family. Resolves to its index. */
+  addLink(name: string, addresses: readonly string[]): Promise<number>;
+  close(): Promise<void>;
+}
+
+const MAC_A = parseMAC("66:00:00:00:00:0a");
+const MAC_B = parseMAC("66:00:00:00:00:0b");
+
+const FAMILIES = {
+  4: {
+    name: "vxlan.calico",
+    node: "192.0.2.1",
+    own: "10.99.0.1",
+    peer: "10.99.1.1",
+    remotes: ["192.0.2.2", "192.0.2.3"],
+  },
+  6: {
+    name: "vxlan-v6.calico",
+    node: "2001:db8::1",
+    own: "fd99::1",
+    peer: "fd99::1:1",
+    remotes: ["2001:db8::2", "2001:db8::3"],
+  },
+} as const;
+
+/** The suite that every TunnelDataplane passes, so that the fake kernel cannot lie. */
+export function tunnelDataplaneContract(name: string, open: () => Promise<TunnelDataplaneHarness>): void {
+  describe(`TunnelDataplane (${name})`, () => {
+    let harness: TunnelDataplaneHarness;
+    let parentIfIndex: number;
+
+    beforeEach(async () => {
+      harness = await open();
+      parentIfIndex = await harness.addLink("eth0", ["192.0.2.1/24", "2001:db8::1/64"]);
+    });
+    afterEach(async () => await harness.close());
+
+    function deviceOf(family: 4 | 6): VXLANDevice {
+      const { name: device, node } = FAMILIES[family];
+      const localIP = parseIP(node);
+      const mtuBytes = family === 4 ? 1450 : 1430;
+      return { name: device, vni: 4096, port: 4789, localIP, parentIfIndex, learning: false, mac: MAC_A, mtuBytes };
+    }
+    async function read(family: 4 | 6) {
+      const [links, addrs] = await Promise.all([harness.routes.listLinks(), harness.routes.listAddrs()]);
+      return readDevices(links, addrs).devices.get(FAMILIES[family].name);
+    }
+    async function make(family: 4 | 6): Promise<number> {
+      await harness.tunnels.changeDevice({ kind: "create", device: deviceOf(family) });
+      const made = await read(family);
+      if (made === undefined) throw new Error("no device");
+      return made.ifIndex;
+    }
+    async function entries(ifIndex: number): Promise<string[]> {
+      return (await harness.tunnels.listEntries(ifIndex)).map(formatEntry).toSorted();
+    }
+
+    for (const family of [4, 6] as const) {
+      const { own, peer, remotes } = FAMILIES[family];
+      const [remote = "", moved = ""] = remotes;
+
+      test(`makes the device of IPv${family}, changes it, gives it an address, and deletes it`, async () => {
+        const ifIndex = await make(family);
+        const device = deviceOf(family);
+        expect(await read(family)).toEqual({ ...device, ifIndex, up: true, addrs: [] });
+        await expect(harness.tunnels.changeDevice({ kind: "create", device })).rejects.toThrow(/EEXIST/);
+        const ip = parseIP(own);
+        const addr = { ip, prefixLength: bitsOf(familyOf(ip)) };
+        await harness.tunnels.changeDevice({ kind: "addAddr", ifIndex, ...addr });
+        await harness.tunnels.changeDevice({ kind: "set", ifIndex, mtuBytes: 1400, mac: MAC_B });
+        expect(await read(family)).toMatchObject({ mtuBytes: 1400, mac: MAC_B, up: true, addrs: [addr] });
+        await harness.tunnels.changeDevice({ kind: "deleteAddr", ifIndex, ...addr });
+        await harness.tunnels.changeDevice({ kind: "deleteAddr", ifIndex, ...addr });
+        expect(await read(family)).toMatchObject({ addrs: [] });
+        await harness.tunnels.changeDevice({ kind: "delete", ifIndex });
+        await harness.tunnels.changeDevice({ kind: "delete", ifIndex });
+        expect(await read(family)).toBeUndefined();
+      });
+
+      test(`writes, replaces and deletes entries of IPv${family}; one bad one stops none`, async () => {
+        const ifIndex = await make(family);
+        expect(await entries(ifIndex)).toEqual([]);
+        const neigh: TunnelEntry = { kind: "neigh", ifIndex, ip: parseIP(peer), mac: MAC_B };
+        const fdb: TunnelEntry = { kind: "fdb", ifIndex, mac: MAC_B, remote: parseIP(remote) };
+        const nowhere: TunnelEntry = { ...neigh, ifIndex: 9999 };
+        const outcomes = await harness.tunnels.replaceEntries([nowhere, neigh, fdb]);
+        expect(outcomes.map((error) => error?.message.includes("ENODEV"))).toEqual([true, undefined, undefined]);
+        expect(await entries(ifIndex)).toEqual([formatEntry(fdb), formatEntry(neigh)]);
+        const others: TunnelEntry[] = [
+          { ...neigh, mac: MAC_A },
+          { ...fdb, remote: parseIP(moved) },
+        ];
+        expect(await harness.tunnels.replaceEntries(others)).toEqual([undefined, undefined]);
+        expect(await entries(ifIndex)).toEqual(others.map(formatEntry).toSorted());
+        const gone = [...others, fdb];
+        expect(await harness.tunnels.deleteEntries(gone)).toEqual([undefined, undefined, undefined]);
+        expect(await entries(ifIndex)).toEqual([]);
+      });
+    }
+
+    test("tells when others change entries of a device that was listed", async () => {
+      const ifIndex = await make(4);
+      const neigh: TunnelEntry = { kind: "neigh", ifIndex, ip: parseIP("10.99.1.1"), mac: MAC_B };
+      const fdb: TunnelEntry = { kind: "fdb", ifIndex, mac: MAC_B, remote: parseIP("192.0.2.2") };
+      await harness.tunnels.replaceEntries([neigh, fdb]);
+      await harness.tunnels.listEntries(ifIndex);
+      let seen = 0;
+      const stop = harness.routes.watch(({ kind }) => {
+        if (kind === "neigh") seen++;
+      });
+      await harness.others.deleteEntries([fdb]);
+      await expect.poll(() => seen).toBe(1);
+      await harness.others.replaceEntries([{ ...neigh, mac: MAC_A }]);
+      await expect.poll(() => seen).toBe(2);
+      stop();
+    });
+  });
+}

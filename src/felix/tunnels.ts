@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { Clock } from "../lib/clock.ts";
+import type { Family } from "../net/ip.ts";
+import type { Finding } from "./calc/findings.ts";
+import type { VXLANNetwork } from "./calc/vxlan.ts";
+import { type EntryReport, TunnelEntries } from "./drivers/tunnel-entries.ts";
+import { VXLANDevices } from "./drivers/vxlan-devices.ts";
+import { type VXLANSettings, wishForDevice } from "./managers/vxlan-manager.ts";
+import { VXLAN_DEVICES } from "./ownership.ts";
+import type { KernelAddr, KernelLink, TunnelDataplane, TunnelReport } from "./ports.ts";
+
+export interface TunnelsOptions {
+  readonly port: TunnelDataplane;
+  readonly settings: VXLANSettings;
+  readonly clock: Clock;
+  readonly random: () => number;
+}
+
+/** What a turn knows of one family. */
+export interface TunnelNeed {
+  /** Undefined: no pool of the family is in VXLAN. */
+  readonly network: VXLANNetwork | undefined;
+  readonly parent: { readonly ifIndex: number } | undefined;
+  readonly mtuBytes: number;
+}
+
+/** A device is made, and gets its address; one look more. */
+const DEVICE_PASSES = 3;
+/** After a hint that entries changed. Units: milliseconds. */
+const RESYNC_SPACING_MS = 200;
+
+/**
+ * The VXLAN devices of both families and the other ends on them, within Felix's turn: `applyDevices`, `update`, then routes,
+ * then `sweep`.
+ */
+export class Tunnels {
+  readonly #clock: Clock;
+  readonly #settings: VXLANSettings;
+  readonly #devices: VXLANDevices;
+  readonly #entries: Readonly<Record<Family, TunnelEntries>>;
+  #links: ReadonlyMap<string, number> = new Map();
+  #isDirty = false;
+  #resyncAllowedMs = 0;
+  #done: TunnelReport = { updated: 0, deleted: 0, failed: 0, restored: [] };
+
+  constructor(options: TunnelsOptions) {
+    this.#clock = options.clock;
+    this.#settings = options.settings;
+    this.#devices = new VXLANDevices(options);
+    this.#entries = { 4: new TunnelEntries(options), 6: new TunnelEntries(options) };
+  }
+
+  /** Entries in the kernel, as far as is known. */
+  get size(): number {
+    return this.#entries[4].size + this.#entries[6].size;
+  }
+
+  onLinks(links: Iterable<KernelLink>, addrs: readonly KernelAddr[]): void {
+    const all = [...links];
+    this.#links = new Map(all.flatMap(({ name, ifIndex, vxlan }) => (vxlan === undefined ? [] : [[name, ifIndex]])));
+    this.#devices.onLinks(all, addrs);
+  }
+
+  /** Somebody else changed entries, or may have. */
+  onEntriesChanged(): void {
+    this.#isDirty = true;
+  }
+
+  requestResync(): void {
+    for (const entries of Object.values(this.#entries)) entries.requestResync();
+  }
+
+  /** Routes and entries need the devices, and these the links as they are now. Errors: those of `readLinks`. */
+  async applyDevices(turn: {
+    readonly needs: () => Readonly<Record<Family, TunnelNeed>>;
+    /** Lists links and addresses again, and passes them to `onLinks`. */
+    readonly readLinks: () => Promise<void>;
+  }): Promise<void> {
+    this.#want(turn.needs());
+    for (let pass = 0; pass < DEVICE_PASSES; pass++) {
+      const { isChanged, failed, restored } = await this.#devices.apply();
+      if (!isChanged) return;
+      this.#add({ updated: 1, deleted: 0, failed, restored: restored.map((name) => `device ${name}`) });
+      await turn.readLinks();
+      this.#want(turn.needs());
+    }
+  }
+
+  /** Errors: rejects when a listing or the kernel's side as such fails. */
+  async update(): Promise<void> {
+    const nowMs = this.#clock.nowMs();
+    if (this.#isDirty && nowMs >= this.#resyncAllowedMs) {
+      this.#isDirty = false;
+      this.#resyncAllowedMs = nowMs + RESYNC_SPACING_MS;
+      this.requestResync();
+    }
+    for (const entries of Object.values(this.#entries)) this.#add(await entries.update());
+  }
+
+  /** Errors: as `update`. */
+  async sweep(): Promise<void> {
+    for (const entries of Object.values(this.#entries)) this.#add(await entries.sweep());
+  }
+
+  /** What was done since the last call. */
+  takeReport(): TunnelReport {
+    const done = this.#done;
+    this.#done = { updated: 0, deleted: 0, failed: 0, restored: [] };
+    return done;
+  }
+
+  findings(): readonly Finding[] {
+    return [...this.#devices.findings(), ...this.#entries[4].findings(), ...this.#entries[6].findings()];
+  }
+
+  /** When to have another turn although nothing changes. Units: milliseconds from now. */
+  get againInMs(): number | undefined {
+    const due = [this.#devices, this.#entries[4], this.#entries[6]].flatMap(({ nextRetryMs }) => nextRetryMs ?? []);
+    if (this.#isDirty) due.push(this.#resyncAllowedMs);
+    return due.length === 0 ? undefined : Math.max(1, Math.min(...due) - this.#clock.nowMs());
+  }
+
+  #want(needs: Readonly<Record<Family, TunnelNeed>>): void {
+    for (const family of [4, 6] as const) {
+      const { network, parent, mtuBytes } = needs[family];
+      const name = VXLAN_DEVICES[family];
+      this.#devices.wish(name, wishForDevice(family, network, { settings: this.#settings, parent, mtuBytes }));
+      this.#entries[family].want(network?.peers ?? NO_PEERS, network && this.#links.get(name));
+    }
+  }
+
+  #add({ updated, deleted, failed, restored }: EntryReport): void {
+    const sum = this.#done;
+    this.#done = {
+      updated: sum.updated + updated,
+      deleted: sum.deleted + deleted,
+      failed: sum.failed + failed,
+      restored: [...sum.restored, ...restored],
+    };
+  }
+}
+
+/** The same array each time, which tells that nothing changed. */
+const NO_PEERS: readonly [] = [];
