@@ -16,6 +16,18 @@ const ip: fc.Arbitrary<IP> = fc.oneof(
 const file: fc.Arbitrary<FileIdentity> = fc.record({ dev: u64, inode: u64 });
 const optional = { requiredKeys: ["namespace", "name"] } satisfies { requiredKeys: ("namespace" | "name")[] };
 const pod = fc.record({ namespace: text, name: text, uid: text }, optional);
+const delegation = fc.record(
+  {
+    type: text,
+    env: fc.dictionary(
+      text.filter((key) => key !== "__proto__"),
+      text,
+    ),
+    conf: text,
+    answer: text,
+  },
+  { requiredKeys: ["type", "env", "conf"] },
+);
 const base = { handleID: text, atMs: count };
 const vantage: fc.Arbitrary<IntentRecord["netns"]["vantage"]> = fc.record(
   { mntns: u64, pidns: u64, dir: file },
@@ -31,17 +43,33 @@ const result = fc.record({
   dns: fc.record({ nameservers: fc.array(text) }, { requiredKeys: [] }),
 });
 const record: fc.Arbitrary<AttachmentRecord> = fc.oneof(
+  fc.record(
+    {
+      state: fc.constant("intent" as const),
+      ...base,
+      delegation,
+      ...kernel,
+      executor: fc.record({ pid: count, startTicks: count }),
+    },
+    { requiredKeys: ["state", "handleID", "atMs", "bootID", "netns", "executor"] },
+  ),
   fc.record({
-    state: fc.constant("intent" as const),
+    state: fc.constant("assigned" as const),
     ...base,
-    ...kernel,
-    executor: fc.record({ pid: count, startTicks: count }),
+    bootID: text,
+    netns: kernel.netns,
+    allocations: fc.array(allocation),
+    result: fc.record({
+      ips: fc.array(fc.record({ address: text, gateway: text }, { requiredKeys: ["address"] })),
+      routes: fc.array(fc.record({ dst: fc.constant("::/0"), gw: text }, { requiredKeys: ["dst"] })),
+    }),
   }),
   fc.record(
     {
       state: fc.constant("whole" as const),
       ...base,
       pod,
+      delegation,
       ...kernel,
       hostIfIndex: count,
       allocations: fc.array(allocation),
@@ -67,6 +95,7 @@ const record: fc.Arbitrary<AttachmentRecord> = fc.oneof(
       state: fc.constant("releasing" as const),
       ...base,
       pod,
+      delegation,
       link: fc.record({ bootID: text, hostIface: text, hostIfIndex: count }),
       allocations: fc.array(allocation),
     },

@@ -4,13 +4,16 @@ import type { Allocation } from "../ipam/types.ts";
 import { parseJSON, stringifyJSON } from "../lib/json.ts";
 import { formatCIDR, parseCIDR } from "../net/cidr.ts";
 import { formatIP, type IP, parseIP } from "../net/ip.ts";
+import type { Delegation } from "./delegation/types.ts";
 import type {
   AddResult,
+  AssignedRecord,
   AttachmentID,
   AttachmentRecord,
   DNS,
   FileIdentity,
   IntentRecord,
+  IPAMResult,
   PodRef,
   ReleasingRecord,
   ResultRoute,
@@ -29,6 +32,11 @@ export function keyOf(id: AttachmentID): string {
 /** Whether the recorded attachment is the one that the caller means: same boot, same namespace, all made. */
 export function isLive(record: AttachmentRecord, bootID: string, netns: FileIdentity): record is WholeRecord {
   return record.state === "whole" && record.bootID === bootID && isSameFile(record.netns.identity, netns);
+}
+
+/** The same for an attachment that another plugin wires. */
+export function isAssigned(record: AttachmentRecord, bootID: string, netns: FileIdentity): record is AssignedRecord {
+  return record.state === "assigned" && record.bootID === bootID && isSameFile(record.netns.identity, netns);
 }
 
 export function isSameFile(a: FileIdentity, b: FileIdentity): boolean {
@@ -55,9 +63,13 @@ export function encodeRecord(record: AttachmentRecord): string {
     format: FORMAT,
     ...rest,
     ...(allocations !== undefined && { allocations: allocations.map(encodeAllocation) }),
-    ...(result !== undefined && { result: { ...result, ips: result.ips.map(formatIP) } }),
+    ...(result !== undefined && { result: encodeResult(result) }),
   };
   return `${stringifyJSON(fields)}\n`;
+}
+
+function encodeResult(result: AddResult | IPAMResult): object {
+  return "container" in result ? { ...result, ips: result.ips.map(formatIP) } : result;
 }
 
 /**
@@ -79,24 +91,45 @@ export function decodeRecord(name: string, text: string): AttachmentRecord | und
 
 function readRecord(reader: FieldReader): AttachmentRecord {
   const pod = readPod(reader);
-  const base = { handleID: reader.string("handleID"), atMs: integer(reader, "atMs"), ...(pod && { pod }) };
-  const state = reader.optionalEnum("state", ["intent", "whole", "releasing"]);
+  const base = {
+    handleID: reader.string("handleID"),
+    atMs: integer(reader, "atMs"),
+    ...(pod && { pod }),
+    ...(reader.value("delegation") !== undefined && { delegation: readDelegation(reader.nested("delegation")) }),
+  };
+  const state = reader.optionalEnum("state", ["intent", "whole", "assigned", "releasing"]);
   const allocations = () => reader.list("allocations", (raw, element) => readAllocation(reader.nested(element, raw)));
   switch (state) {
     case "intent": {
       const executor = reader.nested("executor");
       const process = { pid: integer(executor, "pid"), startTicks: integer(executor, "startTicks") };
-      return { state, ...base, ...readKernelPart(reader), executor: process };
+      const hostIface = reader.optionalString("hostIface");
+      return {
+        state,
+        ...base,
+        ...readNetnsPart(reader),
+        ...(hostIface !== undefined && { hostIface }),
+        executor: process,
+      };
     }
     case "whole":
       return {
         state,
         ...base,
-        ...readKernelPart(reader),
+        ...readNetnsPart(reader),
+        hostIface: reader.string("hostIface"),
         hostIfIndex: integer(reader, "hostIfIndex"),
         allocations: allocations(),
         result: readResult(reader.nested("result")),
         ...readSourcePrefixes(reader),
+      };
+    case "assigned":
+      return {
+        state,
+        ...base,
+        ...readNetnsPart(reader),
+        allocations: allocations(),
+        result: readIPAMResult(reader.nested("result")),
       };
     case "releasing":
       return {
@@ -106,7 +139,7 @@ function readRecord(reader: FieldReader): AttachmentRecord {
         ...(reader.value("allocations") !== undefined && { allocations: allocations() }),
       };
     case undefined:
-      throw reader.fail("state", reader.value("state"), "intent, whole or releasing");
+      throw reader.fail("state", reader.value("state"), "intent, whole, assigned or releasing");
   }
 }
 
@@ -120,7 +153,7 @@ function readLink(reader: FieldReader): NonNullable<ReleasingRecord["link"]> {
   return { bootID, hostIface, hostIfIndex: integer(reader, "hostIfIndex") };
 }
 
-function readKernelPart(reader: FieldReader): Pick<IntentRecord, "bootID" | "netns" | "hostIface"> {
+function readNetnsPart(reader: FieldReader): Pick<IntentRecord, "bootID" | "netns"> {
   const netns = reader.nested("netns");
   const vantage = netns.nested("vantage");
   return {
@@ -134,7 +167,16 @@ function readKernelPart(reader: FieldReader): Pick<IntentRecord, "bootID" | "net
         ...(vantage.value("dir") !== undefined && { dir: readFileIdentity(vantage.nested("dir")) }),
       },
     },
-    hostIface: reader.string("hostIface"),
+  };
+}
+
+function readDelegation(reader: FieldReader): Delegation {
+  const answer = reader.optionalString("answer");
+  return {
+    type: reader.string("type"),
+    env: reader.optionalStringMap("env") ?? {},
+    conf: reader.string("conf"),
+    ...(answer !== undefined && { answer }),
   };
 }
 
@@ -152,11 +194,6 @@ function readPod(reader: FieldReader): PodRef | undefined {
 function readResult(reader: FieldReader): AddResult {
   const host = reader.nested("host");
   const container = reader.nested("container");
-  const readRoute = (raw: unknown, element: string): ResultRoute => {
-    const route = reader.nested(element, raw);
-    const gw = route.optionalString("gw");
-    return { dst: route.cidr("dst"), ...(gw !== undefined && { gw }) };
-  };
   return {
     host: { name: host.string("name"), mac: host.string("mac") },
     container: {
@@ -166,10 +203,27 @@ function readResult(reader: FieldReader): AddResult {
       sandbox: container.string("sandbox"),
     },
     ips: reader.list("ips", (raw, element) => readIP(reader, element, raw)),
-    routes: reader.list("routes", readRoute),
+    routes: readRoutes(reader),
     // Written by ourselves out of a checked configuration, and only ever printed.
     dns: (reader.value("dns") ?? {}) as DNS,
   };
+}
+
+function readIPAMResult(reader: FieldReader): IPAMResult {
+  const ips = reader.list("ips", (raw, element) => {
+    const ip = reader.nested(element, raw);
+    const gateway = ip.optionalString("gateway");
+    return { address: ip.string("address"), ...(gateway !== undefined && { gateway }) };
+  });
+  return { ips, routes: readRoutes(reader) };
+}
+
+function readRoutes(reader: FieldReader): readonly ResultRoute[] {
+  return reader.list("routes", (raw, element) => {
+    const route = reader.nested(element, raw);
+    const gw = route.optionalString("gw");
+    return { dst: route.cidr("dst"), ...(gw !== undefined && { gw }) };
+  });
 }
 
 function encodeAllocation({ ip, block, handleID, sequenceNumber }: Allocation): object {

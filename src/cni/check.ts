@@ -4,7 +4,7 @@ import { familyOf, formatIP, type IP, parseIP } from "../net/ip.ts";
 import { GATEWAY } from "./plan.ts";
 import type { LinkFacts, RouteFacts, WiringFacts } from "./ports.ts";
 import type { PrevInterface, PrevResult } from "./prev-result.ts";
-import type { WholeRecord } from "./types.ts";
+import type { AssignedRecord, WholeRecord } from "./types.ts";
 
 /** One thing that is not as it should be, for people. */
 export interface Difference {
@@ -42,6 +42,15 @@ export function comparePrevResult({ result }: WholeRecord, prev: PrevResult): Di
     return { object: "routes of prevResult", want: routeText(dst, gw), have: listed(routes), step };
   }
   return undefined;
+}
+
+/** The same for an attachment that another plugin wired: that one may have told of interfaces and routes what it likes. */
+export function compareAddresses({ result }: AssignedRecord, prev: PrevResult): Difference | undefined {
+  const have = prev.ips.map(({ address }) => address);
+  const missing = result.ips.find(({ address }) => !have.includes(address));
+  if (missing === undefined) return undefined;
+  const step = "hand in what ADD answered, or attach the pod anew";
+  return { object: "ips of prevResult", want: missing.address, have: listed(have), step };
 }
 
 /**

@@ -160,8 +160,11 @@ async function liveOfPods(cni: CNI): Promise<readonly { readonly pod: PodRef; re
     // Other interfaces are not taken for the pod's own, see `planAssign`.
     if (id.ifName !== "eth0") continue;
     const stored = await cni.records.read(id);
-    if (stored.kind !== "record" || stored.record.state !== "whole" || stored.record.pod === undefined) continue;
-    live.push({ pod: stored.record.pod, ips: stored.record.result.ips });
+    if (stored.kind !== "record") continue;
+    const { record } = stored;
+    // Of ours alone: what another IPAM plugin gave is in no block.
+    if ((record.state === "whole" || record.state === "assigned") && record.pod !== undefined)
+      live.push({ pod: record.pod, ips: record.allocations.map(({ ip }) => ip) });
   }
   return live;
 }

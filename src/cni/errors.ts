@@ -25,6 +25,7 @@ export const CNI_CODE = {
   NotSupportedYet: 105,
   Rejected: 106,
   CheckFailed: 107,
+  Delegate: 108,
 } as const;
 
 export type CNICodeName = keyof typeof CNI_CODE;

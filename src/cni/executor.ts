@@ -4,18 +4,22 @@ import { parseJSON, stringifyJSON } from "../lib/json.ts";
 import { formatIP } from "../net/ip.ts";
 import { keyOf } from "./attachment.ts";
 import { add } from "./commands/add.ts";
+import { addAddresses } from "./commands/add-addresses.ts";
 import { check } from "./commands/check.ts";
 import type { CNI } from "./commands/cni.ts";
 import { type DelRequest, del } from "./commands/del.ts";
 import { gc } from "./commands/gc.ts";
 import { status } from "./commands/status.ts";
+import { delegationIn } from "./delegation/conf.ts";
+import { askIfAble } from "./delegation/delegate.ts";
+import type { Delegation } from "./delegation/types.ts";
 import { CancelledError, toErrorObject } from "./errors.ts";
 import type { VerbEvent } from "./journal/types.ts";
 import { decodeNetConf, type NetConf, parseNetConf, parseNetwork, parseValidAttachments } from "./netconf.ts";
 import type { Logger } from "./ports.ts";
 import { type PrevResult, parsePrevResult } from "./prev-result.ts";
 import { type Call, type Env, parseCall, requireCommandIn } from "./protocol.ts";
-import { renderResult } from "./result.ts";
+import { renderIPAMResult, renderResult } from "./result.ts";
 import type { AttachmentID } from "./types.ts";
 import { answerVersion, type CNIVersion, NEWEST_VERSION, parseVersion, SUPPORTED_VERSIONS } from "./versions.ts";
 
@@ -43,11 +47,16 @@ export interface Task {
 
 /** What a command needs besides the attachment. DEL needs no more, so that it goes through whatever is broken. */
 export type Work =
-  | { readonly verb: "ADD"; readonly conf: NetConf }
-  | { readonly verb: "DEL" }
+  | ({ readonly verb: "ADD"; readonly conf: NetConf } & Delegated)
+  | ({ readonly verb: "DEL" } & Delegated)
   | { readonly verb: "CHECK"; readonly conf: NetConf; readonly prevResult: PrevResult }
-  | { readonly verb: "GC"; readonly valid: readonly AttachmentID[] }
-  | { readonly verb: "STATUS"; readonly conf: NetConf };
+  | ({ readonly verb: "GC"; readonly valid: readonly AttachmentID[] } & Delegated)
+  | ({ readonly verb: "STATUS"; readonly conf: NetConf } & Delegated);
+
+interface Delegated {
+  /** The other IPAM plugin that the configuration names. */
+  readonly delegation?: Delegation;
+}
 
 /** Checks a call. A reply comes back when there is nothing more to do: VERSION, and everything that is refused. */
 export function prepare(env: Env, stdin: string): { readonly reply: Reply } | { readonly task: Task } {
@@ -58,23 +67,28 @@ export function prepare(env: Env, stdin: string): { readonly reply: Reply } | { 
     requireCommandIn(call.command, parseVersion(raw["cniVersion"]));
     const { name: network, ...shared } = parseNetwork(raw);
     const id = { network, containerID: call.containerID, ifName: call.ifName };
-    return { task: { ...shared, call, id, work: parseWork(call.command, raw) } };
+    return { task: { ...shared, call, id, work: parseWork(call.command, raw, delegationIn(raw, env, stdin)) } };
   } catch (error) {
     return { reply: fail(error, versionOf(stdin)) };
   }
 }
 
-function parseWork(verb: Work["verb"], raw: Readonly<Record<string, unknown>>): Work {
+function parseWork(
+  verb: Work["verb"],
+  raw: Readonly<Record<string, unknown>>,
+  delegation: Delegation | undefined,
+): Work {
+  const delegated = delegation && { delegation };
   switch (verb) {
     case "ADD":
     case "STATUS":
-      return { verb, conf: parseNetConf(raw) };
+      return { verb, conf: parseNetConf(raw), ...delegated };
     case "CHECK":
       return { verb, conf: parseNetConf(raw), prevResult: parsePrevResult(raw) };
     case "GC":
-      return { verb, valid: parseValidAttachments(raw) };
+      return { verb, valid: parseValidAttachments(raw), ...delegated };
     case "DEL":
-      return { verb };
+      return { verb, ...delegated };
   }
 }
 
@@ -110,12 +124,20 @@ async function run(cni: CNI, task: Task, signal?: AbortSignal): Promise<Ended> {
   const log = bind(cni.log, { op: verb, ...id, ...(pod && { namespace: pod.namespace, pod: pod.name }) });
   const start = cni.clock.nowMs();
   const durationMs = (): number => cni.clock.nowMs() - start;
-  const request = { id, netns: call.netns, ...(pod && { pod }) };
+  const delegation = "delegation" in work ? work.delegation : undefined;
+  const request = { id, netns: call.netns, ...(pod && { pod }), ...(delegation && { delegation }) };
   try {
     switch (work.verb) {
       case "ADD": {
         const asked = call.asked === undefined ? {} : { asked: call.asked };
-        const { record, existed, stepsMs } = await add(cni, { ...request, ...asked, conf: work.conf }, signal);
+        const adding = { ...request, ...asked, conf: work.conf };
+        if (work.conf.caller !== undefined) {
+          const { record, existed, stepsMs } = await addAddresses(cni, adding, work.conf.caller, signal);
+          const ips = record.allocations.map(({ ip }) => ip);
+          log.info({ ips: ips.map(formatIP), caller: work.conf.caller.type, existed, stepsMs }, "ADD done, as IPAM");
+          return { ...succeed(renderIPAMResult(record.result, task.cniVersion)), ips, stepsMs };
+        }
+        const { record, existed, stepsMs } = await add(cni, adding, signal);
         const ips = record.result.ips.map(formatIP);
         log.info({ ips, hostIface: record.hostIface, existed, stepsMs }, "ADD done");
         return { ...succeed(renderResult(record.result, task.cniVersion)), ips: record.result.ips, stepsMs };
@@ -130,11 +152,12 @@ async function run(cni: CNI, task: Task, signal?: AbortSignal): Promise<Ended> {
         const { nodeName } = task;
         const of = { network: id.network, valid: work.valid, ...(nodeName !== undefined && { nodeName }) };
         const summary = await gc(cni, of, signal);
+        if (delegation !== undefined) await askIfAble(cni, "GC", delegation, signal);
         log.info({ durationMs: durationMs(), ...summary }, "GC done");
         return NOTHING;
       }
       case "STATUS":
-        await status(cni, work.conf);
+        await status(cni, work.conf, delegation);
         return NOTHING;
     }
   } catch (error) {

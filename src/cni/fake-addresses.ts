@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import { IPAMError } from "../ipam/errors.ts";
 import type { Allocation, AssignRequest } from "../ipam/types.ts";
-import { type CIDR, cidrFamily, cidrSize, ipAt, parseCIDR } from "../net/cidr.ts";
-import { formatIP } from "../net/ip.ts";
+import { type CIDR, cidrFamily, cidrSize, ipAt, ordinalOf, parseCIDR } from "../net/cidr.ts";
+import { familyOf, formatIP, type IP } from "../net/ip.ts";
 import type { AddressManager } from "./ports.ts";
 
 /** AddressManager in memory: one block for each family, and a datastore that can be away. */
@@ -66,11 +66,20 @@ export class FakeAddresses implements AddressManager {
 
   #choose(request: AssignRequest, family: number): Allocation {
     const block = this.#blocks.find((candidate) => cidrFamily(candidate) === family);
+    const named = request.addresses?.find((ip) => familyOf(ip) === family);
+    if (named !== undefined && block !== undefined) return this.#chooseNamed(request, named, block);
     for (let ordinal = 0; block !== undefined && ordinal < cidrSize(block); ordinal++) {
       const ip = ipAt(block, ordinal);
       if (this.#held.has(formatIP(ip))) continue;
       return { ip, handleID: request.handleID, block, sequenceNumber: this.#sequenceNumber };
     }
     throw new IPAMError("NoAddress", `No IPv${family} address is free for ${request.handleID}; enlarge the pool`);
+  }
+
+  #chooseNamed({ handleID }: AssignRequest, ip: IP, block: CIDR): Allocation {
+    const held = this.#held.get(formatIP(ip));
+    if (held === undefined) return { ip, handleID, block, sequenceNumber: this.#sequenceNumber };
+    const holder = { ...held, ordinal: ordinalOf(block, ip), attributes: {} };
+    throw new IPAMError("AddressTaken", `${formatIP(ip)} is held by ${held.handleID}`, { holder });
   }
 }

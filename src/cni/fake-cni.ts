@@ -6,6 +6,7 @@ import { FakeClock } from "../lib/fake-clock.ts";
 import type { CNI } from "./commands/cni.ts";
 import { FakeConntrack } from "./conntrack/fake-conntrack.ts";
 import { ConntrackFlusher } from "./conntrack/flusher.ts";
+import type { PluginRunner } from "./delegation/types.ts";
 import { EndpointBook } from "./endpoint-book.ts";
 import { execute, type Reply } from "./executor.ts";
 import { FakeAddresses } from "./fake-addresses.ts";
@@ -24,6 +25,9 @@ export class FakeMachine implements Disposable {
   readonly clock: FakeClock = new FakeClock();
   readonly stateDir: string = mkdtempSync(join(tmpdir(), "gingham-cni-"));
   bootID = "boot-1";
+  /** Other IPAM plugins; absent: none can be executed. */
+  delegates: PluginRunner | undefined;
+  podCIDRs: readonly string[] = [];
   /** What the API server knows of pods and namespaces; absent: nobody asks. */
   pods: PodSource | undefined;
   namespaces: NamespaceSource | undefined;
@@ -138,6 +142,9 @@ export class FakeProcess {
         isAlive: (other) => machine.isAlive(other),
         vantageOf: async () => machine.vantage,
       },
+      segments: new Set(),
+      ...(machine.delegates && { delegates: machine.delegates }),
+      podCIDRs: async () => machine.podCIDRs,
       ...(machine.pods && { pods: machine.pods }),
       ...(machine.namespaces && { namespaces: machine.namespaces }),
       endpoints: new EndpointBook({
@@ -174,6 +181,7 @@ export class FakeProcess {
       CNI_IFNAME: ifName,
       CNI_NETNS: netns,
       CNI_ARGS: args,
+      CNI_PATH: "/opt/cni/bin",
     };
     return execute(this.cni, env, JSON.stringify({ ...CONF, ...conf }), signal);
   }

@@ -7,6 +7,7 @@ import { type Family, familyOf, type IP, parseIP } from "../net/ip.ts";
 import { type MAC, parseMAC } from "../net/mac.ts";
 import { checkCalicoKeys, unsupported } from "./calico-keys.ts";
 import { CNIError } from "./errors.ts";
+import { type IPAMCaller, readCaller } from "./ipam-plugin/segment.ts";
 import type { AttachmentID, DNS } from "./types.ts";
 import { type CNIVersion, parseVersion } from "./versions.ts";
 
@@ -29,6 +30,10 @@ export interface NetConf {
   readonly allowIPForwarding: boolean;
   /** Credentials for a machine without an agent. */
   readonly kubeconfig?: string;
+  /** The plugin that calls Gingham as its IPAM, which then wires nothing; absent: Gingham is the one that was called. */
+  readonly caller?: IPAMCaller;
+  /** The other IPAM plugin that gives addresses in place of our own. */
+  readonly delegatesTo?: string;
   /** MAC for the pod's end, by the runtime's capability `mac`. */
   readonly mac?: MAC;
   /** Addresses that the attachment must have, by the runtime's capability `ips`; at most one of each family. */
@@ -130,35 +135,74 @@ function readName(conf: FieldReader): string {
   return name;
 }
 
+/** The other IPAM plugin that a configuration names under ours, as far as it is a name; `read` refuses what is none. */
+export function otherIPAM(raw: Readonly<Record<string, unknown>>): string | undefined {
+  const { type = "gingham", ipam } = raw;
+  const name = isObject(ipam) ? ipam["type"] : undefined;
+  if (typeof type !== "string" || !OUR_TYPES.includes(type) || typeof name !== "string") return undefined;
+  return OUR_IPAM_TYPES.includes(name) || !isPluginName(name) ? undefined : name;
+}
+
+function isPluginName(text: string): boolean {
+  return /^[A-Za-z0-9][A-Za-z0-9_.-]*$/.test(text);
+}
+
 function read(conf: FieldReader, cniVersion: CNIVersion): NetConf {
   const name = readName(conf);
   const type = conf.optionalString("type") ?? "gingham";
-  if (!OUR_TYPES.includes(type)) {
-    throw unsupported("type", type, "gingham as IPAM under another plugin is not supported yet");
-  }
+  if (!OUR_TYPES.includes(type)) return readAsIPAM(conf, { cniVersion, name }, type);
   checkCalicoKeys(conf);
   if (conf.value("prevResult") !== undefined && !isObject(conf.value("prevResult"))) {
     throw conf.fail("prevResult", conf.value("prevResult"), "an object");
   }
-  const nodeName = conf.optionalString("nodename") || undefined;
-  const nodeNameFile = conf.optionalString("nodename_file") || undefined;
-  const kubeconfig = section(conf, "kubernetes")?.optionalString("kubeconfig") || undefined;
   const runtime = section(conf, "runtimeConfig", lowerCased);
   const mac = parseRuntimeMAC(runtime);
   const ips = parseRuntimeIPs(runtime);
   return {
     cniVersion,
     name,
-    ...(nodeName !== undefined && { nodeName }),
-    ...(nodeNameFile !== undefined && { nodeNameFile }),
+    ...readNode(conf),
     ...readIPAM(section(conf, "ipam")),
     mtuBytes: readMTU(conf),
     queues: conf.optionalInteger("num_queues", 0, MAX_QUEUES) ?? 0,
     allowIPForwarding: section(conf, "container_settings")?.optionalBoolean("allow_ip_forwarding") ?? false,
-    ...(kubeconfig !== undefined && { kubeconfig }),
     ...(mac !== undefined && { mac }),
     ...(ips !== undefined && { ips }),
     dns: readDNS(conf, runtime),
+  };
+}
+
+/**
+ * A call for IPAM alone, which the configuration tells: it is the calling plugin's own, handed on whole. All but `ipam` is
+ * that plugin's, and of whatever type it wants. Source: CNI SPEC 1.1.0, Section 4.
+ */
+function readAsIPAM(conf: FieldReader, head: Pick<NetConf, "cniVersion" | "name">, type: string): NetConf {
+  const ipam = section(conf, "ipam");
+  if (ipam === undefined || !OUR_IPAM_TYPES.includes(ipam.optionalString("type") ?? "")) {
+    throw unsupported("type", type, `want gingham; under another plugin ipam.type must be ${OUR_IPAM_TYPES[0]}`);
+  }
+  const ips = parseRuntimeIPs(section(conf, "runtimeConfig", lowerCased));
+  return {
+    ...head,
+    ...readNode(conf),
+    ...readFamilies(ipam),
+    ...(ips !== undefined && { ips }),
+    caller: readCaller(type, ipam),
+    mtuBytes: 0,
+    queues: 0,
+    allowIPForwarding: false,
+    dns: {},
+  };
+}
+
+function readNode(conf: FieldReader): Pick<NetConf, "nodeName" | "nodeNameFile" | "kubeconfig"> {
+  const nodeName = conf.optionalString("nodename") || undefined;
+  const nodeNameFile = conf.optionalString("nodename_file") || undefined;
+  const kubeconfig = section(conf, "kubernetes")?.optionalString("kubeconfig") || undefined;
+  return {
+    ...(nodeName !== undefined && { nodeName }),
+    ...(nodeNameFile !== undefined && { nodeNameFile }),
+    ...(kubeconfig !== undefined && { kubeconfig }),
   };
 }
 
@@ -168,12 +212,18 @@ function readMTU(conf: FieldReader): number {
   return mtu;
 }
 
-function readIPAM(ipam: FieldReader | undefined): Pick<NetConf, "families" | "pools"> {
+function readIPAM(ipam: FieldReader | undefined): Pick<NetConf, "families" | "pools" | "delegatesTo"> {
   if (ipam === undefined) return { families: [4], pools: { 4: [], 6: [] } };
-  const type = ipam.optionalString("type") ?? "gingham-ipam";
-  if (!OUR_IPAM_TYPES.includes(type)) {
-    throw unsupported("ipam.type", type, "delegation to other IPAM plugins is not supported yet; use gingham-ipam");
+  const type = ipam.optionalString("type") || "gingham-ipam";
+  if (OUR_IPAM_TYPES.includes(type)) return readFamilies(ipam);
+  if (!isPluginName(type)) throw ipam.fail("type", type, "the name of an IPAM plugin");
+  if (type === "dhcp") {
+    throw unsupported("ipam.type", type, "a pod is on no segment where a DHCP server could hear it; use gingham-ipam");
   }
+  return { families: [], pools: { 4: [], 6: [] }, delegatesTo: type };
+}
+
+function readFamilies(ipam: FieldReader): Pick<NetConf, "families" | "pools"> {
   const families: Family[] = [];
   if (readSwitch(ipam, "assign_ipv4", true)) families.push(4);
   if (readSwitch(ipam, "assign_ipv6", false)) families.push(6);

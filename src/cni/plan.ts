@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 import { INTERFACE_ATTRIBUTE } from "../ipam/gc/addresses.ts";
 import type { Allocation, AssignRequest } from "../ipam/types.ts";
-import { cidrFamily, formatCIDR, parseCIDR } from "../net/cidr.ts";
-import { familyOf, type IP } from "../net/ip.ts";
+import { type CIDR, cidrFamily, formatCIDR, parseCIDR } from "../net/cidr.ts";
+import { type Family, familyOf, type IP } from "../net/ip.ts";
+import type { Delegation } from "./delegation/types.ts";
 import type { PodWishes } from "./fixed/annotations.ts";
 import type { NetConf } from "./netconf.ts";
 import type { WiredPod, WiringPlan } from "./ports.ts";
-import type { AddResult, PodRef } from "./types.ts";
+import type { AddResult, DNS, PodRef } from "./types.ts";
 
 /** The host's end of every pod, and so the next hop's address on the link layer. Source: calico-interop 3.8. */
 export const HOST_MAC = "ee:ee:ee:ee:ee:ee";
@@ -25,6 +26,8 @@ export interface AttachmentPlan {
   readonly conf: NetConf;
   /** The address that CNI_ARGS ask for. */
   readonly asked?: IP;
+  /** Another IPAM plugin, to be asked in place of our own. */
+  readonly delegation?: Delegation;
   /** Used when the configuration names none. Units: bytes; 0 leaves the kernel's default. */
   readonly podMTUBytes: number;
 }
@@ -69,11 +72,12 @@ function ownerAttributes(plan: AttachmentPlan): Readonly<Record<string, string>>
 /** What to make in the kernel. The pod's annotation decides on the MAC before the runtime does, as it does on addresses. */
 export function planWiring(
   plan: AttachmentPlan,
-  allocations: readonly Allocation[],
-  { mac = plan.conf.mac }: Pick<PodWishes, "mac"> = {},
+  given: readonly Pick<Allocation, "ip">[],
+  { mac = plan.conf.mac, routes = [] }: Pick<PodWishes, "mac"> & { readonly routes?: readonly CIDR[] } = {},
 ): WiringPlan {
   const { conf, netns, contIface, hostIface } = plan;
-  const ips = allocations.map((allocation) => allocation.ip);
+  const ips = given.map(({ ip }) => ip);
+  const routesOf = (family: Family): readonly CIDR[] => routes.filter((route) => cidrFamily(route) === family);
   return {
     netns,
     contIface,
@@ -82,19 +86,21 @@ export function planWiring(
     mtuBytes: conf.mtuBytes === 0 ? plan.podMTUBytes : conf.mtuBytes,
     ...(mac !== undefined && { contMAC: mac }),
     ...(conf.queues > 0 && { queues: conf.queues }),
-    routes: familiesOf(ips).map((family) => DEFAULT_ROUTE[family]),
+    routes: familiesOf(ips).flatMap((family) =>
+      routesOf(family).length > 0 ? routesOf(family) : [DEFAULT_ROUTE[family]],
+    ),
     allowIPForwarding: conf.allowIPForwarding,
   };
 }
 
 /** What to answer. */
-export function planResult(plan: AttachmentPlan, wiring: WiringPlan, wired: WiredPod): AddResult {
+export function planResult(plan: AttachmentPlan, wiring: WiringPlan, wired: WiredPod, ipamDNS: DNS = {}): AddResult {
   return {
     host: { name: wiring.hostIface, mac: HOST_MAC },
     container: { name: wiring.contIface, mac: wired.contMAC, mtuBytes: wired.mtuBytes, sandbox: wiring.netns },
     ips: wiring.ips,
     routes: wiring.routes.map((route) => ({ dst: formatCIDR(route), gw: GATEWAY[cidrFamily(route)] })),
-    dns: plan.conf.dns,
+    dns: { ...ipamDNS, ...plan.conf.dns },
   };
 }
 
@@ -108,6 +114,6 @@ export function formatGoUTC(unixNs: bigint): string {
   return `${seconds}${fraction === "" ? "" : `.${fraction}`} +0000 UTC`;
 }
 
-function familiesOf(ips: readonly IP[]): readonly (4 | 6)[] {
+function familiesOf(ips: readonly IP[]): readonly Family[] {
   return [...new Set(ips.map(familyOf))];
 }

@@ -109,8 +109,9 @@ async function reconcile(cni: CNI, id: AttachmentID, trouble: { datastoreAway: b
     }
     const { record } = stored;
     if (isUnderWayElsewhere(cni, record)) return "busy";
-    if (record.state === "whole" && !(await isDead(cni, record))) {
-      await bringUp(cni, id, record);
+    const isMade = record.state === "whole" || record.state === "assigned";
+    if (isMade && !(await isDead(cni, record))) {
+      if (record.state === "whole") await bringUp(cni, id, record);
       return "live";
     }
     if (trouble.datastoreAway) return "postponed";

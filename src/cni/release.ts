@@ -2,13 +2,14 @@
 import type { IP } from "../net/ip.ts";
 import { keyOf } from "./attachment.ts";
 import { bounded, type CNI } from "./commands/cni.ts";
+import { givenBy, release } from "./delegation/delegate.ts";
 import { CNIError, isNetnsGone } from "./errors.ts";
 import type { ReleaseReason } from "./journal/types.ts";
 import type { PodWiring, WiringQuery } from "./ports.ts";
 import type { AttachmentID, AttachmentRecord, PodRef, ReleasingRecord } from "./types.ts";
 
 /** What an attachment holds in the datastore. */
-export type Held = Pick<ReleasingRecord, "handleID" | "allocations">;
+export type Held = Pick<ReleasingRecord, "handleID" | "allocations" | "delegation">;
 
 /** Whose release it is and why, for the journal. */
 export interface ReleaseNote {
@@ -26,6 +27,7 @@ export interface ReleaseNote {
  */
 export async function removeFromKernel(cni: CNI, id: AttachmentID, record: AttachmentRecord): Promise<void> {
   await cni.endpoints.down(keyOf(id));
+  if (record.state === "assigned") return;
   if (record.state !== "intent") {
     const link = record.state === "whole" ? record : record.link;
     if (link !== undefined && link.bootID === cni.host.bootID) {
@@ -34,8 +36,8 @@ export async function removeFromKernel(cni: CNI, id: AttachmentID, record: Attac
     cni.podStatus?.detached(id, record.pod);
     return;
   }
-  if (record.bootID !== cni.host.bootID) return;
   const { hostIface, netns } = record;
+  if (hostIface === undefined || record.bootID !== cni.host.bootID) return;
   await unwireFromNetns(cni, { netns: netns.path, identity: netns.identity, contIface: id.ifName, hostIface });
 }
 
@@ -71,7 +73,12 @@ async function addressesIn(
  * @throws IPAMError, CancelledError
  */
 export async function giveBack(cni: CNI, held: Held, note: ReleaseNote, signal?: AbortSignal): Promise<void> {
-  const { handleID, allocations } = held;
+  const { handleID, allocations, delegation } = held;
+  if (delegation !== undefined) {
+    cni.conntrack.released(givenBy(delegation));
+    await release(cni, delegation, signal);
+    return;
+  }
   const what = `Release of handle ${handleID}`;
   // Before they are free, or an ADD that takes one at once would not know.
   if (allocations !== undefined) cni.conntrack.released(allocations.map(({ ip }) => ip));
@@ -97,7 +104,7 @@ function noteReleased(cni: CNI, { handleID, allocations }: Held, { why, id, pod 
 }
 
 /** Why a record is undone that no DEL came for: who wrote it died, or waited for the datastore, or its pod has gone. */
-const WHY_BY_STATE = { intent: "undo", releasing: "DEL", whole: "namespaceGone" } as const;
+const WHY_BY_STATE = { intent: "undo", releasing: "DEL", whole: "namespaceGone", assigned: "namespaceGone" } as const;
 
 /** Undoes a recorded attachment to the end, record included. @throws WiringError, IPAMError, CNIError */
 export async function releaseRecorded(
@@ -116,7 +123,8 @@ export async function releaseRecorded(
 /** An intent tells of no address yet, so only the handle finds what was taken. */
 export function heldBy(record: AttachmentRecord): Held {
   const allocations = record.state === "intent" ? undefined : record.allocations;
-  return { handleID: record.handleID, ...(allocations !== undefined && { allocations }) };
+  const { handleID, delegation } = record;
+  return { handleID, ...(allocations !== undefined && { allocations }), ...(delegation && { delegation }) };
 }
 
 /** Whether an intent is another process's ADD that is still running. */

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-import { cidrFamily, formatCIDR, hostCIDR, parseCIDR } from "../net/cidr.ts";
+import { cidrFamily, formatCIDR, hostCIDR, parseCIDR, parseIPWithPrefix } from "../net/cidr.ts";
 import { type Family, familyOf } from "../net/ip.ts";
 import { GATEWAY, isPrimary } from "./plan.ts";
-import type { AddResult } from "./types.ts";
+import type { AddResult, IPAMResult } from "./types.ts";
 import { type CNIVersion, isAtLeast } from "./versions.ts";
 
 /** Index of the pod's interface in `interfaces`; the host's is 0. */
@@ -35,6 +35,24 @@ export function renderResult(result: AddResult, cniVersion: CNIVersion): object 
     routes: result.routes,
     dns: result.dns,
   };
+}
+
+/** Writes the answer of a call as IPAM alone: it tells of no interface. Source: CNI SPEC, "Result" of each version, Section 4. */
+export function renderIPAMResult({ ips, routes }: IPAMResult, cniVersion: CNIVersion): object {
+  const familyOfCIDR = (text: string): Family => familyOf(parseIPWithPrefix(text).ip);
+  if (isAtLeast(cniVersion, "0.3.0")) {
+    const withFamily = !isAtLeast(cniVersion, "1.0.0");
+    const version = (address: string) => (withFamily ? { version: String(familyOfCIDR(address)) } : {});
+    return { cniVersion, ips: ips.map((ip) => ({ ...version(ip.address), ...ip })), routes, dns: {} };
+  }
+  const ofFamily = (family: Family): object | undefined => {
+    const ip = ips.find(({ address }) => familyOfCIDR(address) === family);
+    if (ip === undefined) return undefined;
+    const { address, ...rest } = ip;
+    return { ip: address, ...rest, routes: routes.filter(({ dst }) => familyOfCIDR(dst) === family) };
+  };
+  const [ip4, ip6] = [ofFamily(4), ofFamily(6)];
+  return { cniVersion, ...(ip4 && { ip4 }), ...(ip6 && { ip6 }), dns: {} };
 }
 
 function renderLegacy(result: AddResult, cniVersion: CNIVersion): object {

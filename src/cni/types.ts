@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Allocation } from "../ipam/types.ts";
 import type { IP } from "../net/ip.ts";
+import type { Delegation } from "./delegation/types.ts";
 
 /**
  * Which interface of which container in which network: the identity of an attachment.
@@ -75,32 +76,53 @@ export interface Vantage {
 interface RecordBase {
   readonly handleID: string;
   readonly pod?: PodRef;
+  /** Who gives the addresses in our stead, and takes them back; then there are no allocations. */
+  readonly delegation?: Delegation;
   /** Unix time of this line. Units: milliseconds. */
   readonly atMs: number;
 }
 
-interface KernelPart {
+interface NetnsPart {
   /** The boot in which link and namespace exist. */
   readonly bootID: string;
   readonly netns: { readonly path: string; readonly identity: FileIdentity; readonly vantage: Vantage };
-  readonly hostIface: string;
 }
 
 /** Written before the first outside effect: addresses may be taken and links made, or not. */
-export interface IntentRecord extends RecordBase, KernelPart {
+export interface IntentRecord extends RecordBase, NetnsPart {
   readonly state: "intent";
+  /** Absent: another plugin makes the link. */
+  readonly hostIface?: string;
   /** While this process lives, its ADD is under way. */
   readonly executor: Executor;
 }
 
 /** Written before the answer: everything is made. */
-export interface WholeRecord extends RecordBase, KernelPart {
+export interface WholeRecord extends RecordBase, NetnsPart {
   readonly state: "whole";
+  readonly hostIface: string;
   readonly hostIfIndex: number;
   readonly allocations: readonly Allocation[];
   readonly result: AddResult;
   /** Texts of networks from which the pod may send besides its own addresses. */
   readonly allowedSourcePrefixes?: readonly string[];
+}
+
+/** Written before the answer of a call as IPAM alone: the addresses are taken, and the plugin that called does the rest. */
+export interface AssignedRecord extends RecordBase, NetnsPart {
+  readonly state: "assigned";
+  readonly allocations: readonly Allocation[];
+  readonly result: IPAMResult;
+}
+
+/** What a call as IPAM alone answered, free of any version. */
+export interface IPAMResult {
+  readonly ips: readonly {
+    /** With the prefix length of its segment, as `10.0.0.2/26`. */
+    readonly address: string;
+    readonly gateway?: string;
+  }[];
+  readonly routes: readonly ResultRoute[];
 }
 
 /**
@@ -116,4 +138,4 @@ export interface ReleasingRecord extends RecordBase {
 }
 
 /** State of an attachment, as its record's last complete line tells. */
-export type AttachmentRecord = IntentRecord | WholeRecord | ReleasingRecord;
+export type AttachmentRecord = IntentRecord | WholeRecord | AssignedRecord | ReleasingRecord;

@@ -95,6 +95,7 @@ async function startHolder(name: string, launcher: string): Promise<number> {
     mount -t sysfs sysfs /sys
     ln -s ${DEBIAN_PLUGINS}/* ${CNI_BIN_DIR}/
     if [ -e ${launcher} ]; then install -m 755 ${launcher} ${CNI_BIN_DIR}/gingham; fi
+    ln -s gingham ${CNI_BIN_DIR}/gingham-ipam
     ip link set lo up
     echo 1 > /proc/sys/net/ipv4/ip_forward
     echo 1 > /proc/sys/net/ipv6/conf/all/forwarding

@@ -7,6 +7,7 @@ import { pino } from "pino";
 import { NodeCollector } from "../cni/collect.ts";
 import type { CNI } from "../cni/commands/cni.ts";
 import { ConntrackFlusher } from "../cni/conntrack/flusher.ts";
+import { execPlugins } from "../cni/delegation/exec-plugin.ts";
 import { EndpointBook } from "../cni/endpoint-book.ts";
 import { execute } from "../cni/executor.ts";
 import { linuxHost } from "../cni/host.ts";
@@ -149,6 +150,9 @@ async function main(): Promise<void> {
     host: linuxHost({ nodeName, podMTUBytes: config.podInterfaceMTUBytes }),
     pods: podSource(cache.pods, client),
     namespaces: namespaceSource(cache.namespaces, client),
+    delegates: execPlugins(),
+    podCIDRs: async () => (await client.get(NODES, nodeName)).spec?.podCIDRs ?? [],
+    segments: new Set(),
     reservations: cache.reservationSource(),
     holders: {
       ...liveHolders(client),

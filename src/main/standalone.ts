@@ -5,6 +5,7 @@ import { readFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { ConntrackFlusher } from "../cni/conntrack/flusher.ts";
+import { execPlugins } from "../cni/delegation/exec-plugin.ts";
 import { EndpointBook } from "../cni/endpoint-book.ts";
 import { CNIError } from "../cni/errors.ts";
 import type { Task } from "../cni/executor.ts";
@@ -16,6 +17,7 @@ import { PodStatusQueue } from "../cni/pod-status/queue.ts";
 import type { Logger } from "../cni/ports.ts";
 import { fileRecordStore } from "../cni/record-store.ts";
 import { runOnce, type Standalone } from "../cni/standalone.ts";
+import { NODES } from "../crds/core.ts";
 import { routedAddresses } from "../felix/routed.ts";
 import { createAllocator } from "../ipam/allocator/allocator.ts";
 import { KubeStore, listedObjects } from "../ipam/kube-store.ts";
@@ -85,6 +87,8 @@ async function make({ kubeconfig, nodeName: confNodeName }: Task): Promise<Stand
       host: linuxHost({ nodeName, podMTUBytes: 0 }),
       pods: podSource(undefined, client),
       namespaces: namespaceSource(undefined, client),
+      delegates: execPlugins(),
+      podCIDRs: async () => (await client.get(NODES, nodeName)).spec?.podCIDRs ?? [],
       reservations: reservationSource(client),
       holders: {
         ...liveHolders(client),

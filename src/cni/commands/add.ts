@@ -2,6 +2,8 @@
 import { formatCIDR } from "../../net/cidr.ts";
 import type { IP } from "../../net/ip.ts";
 import { isLive, keyOf } from "../attachment.ts";
+import { completed } from "../delegation/delegate.ts";
+import type { Delegation } from "../delegation/types.ts";
 import { CancelledError, CNIError } from "../errors.ts";
 import { handleIDOf, hostIfaceOf } from "../iface-name.ts";
 import type { NetConf } from "../netconf.ts";
@@ -24,6 +26,8 @@ export interface AddRequest {
   readonly conf: NetConf;
   /** The address that CNI_ARGS ask for. */
   readonly asked?: IP;
+  /** The other IPAM plugin that the configuration names. */
+  readonly delegation?: Delegation;
 }
 
 /** An attachment that is made, with how long each step took, and whether it was there before. */
@@ -58,7 +62,8 @@ export async function add(cni: CNI, request: AddRequest, signal?: AbortSignal): 
   if (earlier !== undefined) await releaseRecorded(cni, id, earlier, turn.signal);
   watch.lap("look");
 
-  const plan = planAttachment(cni, request);
+  const delegation = request.delegation && (await completed(cni, request.delegation, turn.signal));
+  const plan = { ...planAttachment(cni, request), ...(delegation && { delegation }) };
   // Two sandboxes of one pod share the name of the host's end, and making a link deletes an older one of that name. So
   // they take turns, and the newer sandbox wins.
   const cancel = (): Error =>
@@ -73,13 +78,13 @@ export async function add(cni: CNI, request: AddRequest, signal?: AbortSignal): 
 }
 
 /** Namespace and vantage are looked up beside the record; neither has an effect, so an early failure leaves nothing. */
-async function lookAtNetns(cni: CNI, path: string): Promise<IntentRecord["netns"]> {
+export async function lookAtNetns(cni: CNI, path: string): Promise<IntentRecord["netns"]> {
   const [identity, vantage] = await Promise.all([cni.wiring.identifyNetns(path), cni.host.vantageOf(path)]);
   return { path, identity, vantage };
 }
 
 /** The record of an earlier call, after every pending release of the attachment is worked off. */
-async function readEarlier(cni: CNI, id: AttachmentID): Promise<AttachmentRecord | undefined> {
+export async function readEarlier(cni: CNI, id: AttachmentID): Promise<AttachmentRecord | undefined> {
   await workOffPending(cni, id);
   const stored = await cni.records.read(id);
   if (stored.kind === "record") return stored.record;
@@ -90,7 +95,7 @@ async function readEarlier(cni: CNI, id: AttachmentID): Promise<AttachmentRecord
   );
 }
 
-interface Attaching {
+export interface Attaching {
   readonly id: AttachmentID;
   readonly plan: AttachmentPlan;
   readonly netns: IntentRecord["netns"];
@@ -101,16 +106,18 @@ async function attach(cni: CNI, attaching: Attaching, watch: Stopwatch, signal: 
   const owner = lookUpOwner(cni, plan, signal);
   // Whoever waits for it sees the failure; until the intent is on disk nobody does.
   owner.catch(() => {});
-  const intent = planIntent(cni, attaching);
+  const intent = { ...planIntent(cni, attaching), hostIface: plan.hostIface };
   await using undo = undoOf(cni, id, intent);
   await cni.records.create(id, intent);
   watch.lap("intent");
   signal.throwIfAborted();
   const known = await owner;
-  const { allocations, wishes, pod } = await assign(cni, attaching, known, undo, signal);
+  const { allocations, wishes, pod, elsewhere } = await assign(cni, attaching, known, undo, signal);
   watch.lap("assign");
   signal.throwIfAborted();
-  const wiring = planWiring(plan, allocations, wishes);
+  const given = elsewhere?.given;
+  const ips = given?.ips.map((ip) => ({ ip })) ?? allocations;
+  const wiring = planWiring(plan, ips, { ...wishes, ...(given && { routes: given.routes }) });
   const sources = {
     ...(wishes.sourcePrefixes?.length && { allowedSourcePrefixes: wishes.sourcePrefixes.map(formatCIDR) }),
   };
@@ -122,9 +129,10 @@ async function attach(cni: CNI, attaching: Attaching, watch: Stopwatch, signal: 
     ...shared,
     state: "whole",
     ...(pod && { pod }),
+    ...(elsewhere && { delegation: elsewhere.delegation }),
     hostIfIndex: wired.hostIfIndex,
     allocations,
-    result: planResult(plan, wiring, wired),
+    result: planResult(plan, wiring, wired, given?.dns),
     ...sources,
     atMs: cni.clock.nowMs(),
   };
@@ -161,7 +169,7 @@ async function wire(
   return wired;
 }
 
-function planAttachment(cni: CNI, { id, netns, pod, conf, asked }: AddRequest): AttachmentPlan {
+export function planAttachment(cni: CNI, { id, netns, pod, conf, asked }: AddRequest): AttachmentPlan {
   const { nodeName, podMTUBytes } = cni.host;
   const owner = { ...id, nodeName, ...(pod && { pod }) };
   return {
@@ -177,15 +185,15 @@ function planAttachment(cni: CNI, { id, netns, pod, conf, asked }: AddRequest): 
   };
 }
 
-function planIntent(cni: CNI, { plan, netns }: Attaching): IntentRecord {
+export function planIntent(cni: CNI, { plan, netns }: Attaching): IntentRecord {
   return {
     state: "intent",
     handleID: plan.handleID,
     ...(plan.pod && { pod: plan.pod }),
+    ...(plan.delegation && { delegation: plan.delegation }),
     atMs: cni.clock.nowMs(),
     bootID: cni.host.bootID,
     netns,
-    hostIface: plan.hostIface,
     executor: cni.host.executor,
   };
 }

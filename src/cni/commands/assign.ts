@@ -4,6 +4,10 @@ import { IPAMError } from "../../ipam/errors.ts";
 import type { HeldAddress } from "../../ipam/gc/types.ts";
 import type { Allocation, AssignRequest } from "../../ipam/types.ts";
 import { formatIP, type IP } from "../../net/ip.ts";
+import { request as requestAddresses } from "../delegation/delegate.ts";
+import type { IPAMAnswer } from "../delegation/result.ts";
+import type { Delegation } from "../delegation/types.ts";
+import { refuseAddressWishes } from "../delegation/wishes.ts";
 import { mayHaveTaken } from "../errors.ts";
 import { type Annotated, type PodWishes, readWishes } from "../fixed/annotations.ts";
 import { chooseAddresses } from "../fixed/choice.ts";
@@ -30,6 +34,8 @@ export interface Assigned {
   readonly wishes: PodWishes;
   /** With its UID as far as anybody knows it. */
   readonly pod?: PodRef;
+  /** What another IPAM plugin gave; then there are no allocations. */
+  readonly elsewhere?: { readonly delegation: Delegation; readonly given: IPAMAnswer };
 }
 
 /** An attachment that is about to get its addresses. */
@@ -69,7 +75,8 @@ export async function assign(
   undo: Undo,
   signal: AbortSignal,
 ): Promise<Assigned> {
-  const { handleID } = assigning.plan;
+  const { handleID, delegation } = assigning.plan;
+  if (delegation !== undefined) return await assignElsewhere(cni, assigning.plan, delegation, owner, undo, signal);
   const { request, wishes } = planRequest(cni, assigning.plan, owner);
   try {
     const claimant = claimantOf(cni, assigning.plan, owner);
@@ -84,6 +91,34 @@ export async function assign(
   }
 }
 
+/** Has another IPAM plugin give the addresses. Whatever comes of it, a failed ADD has it take them back. */
+async function assignElsewhere(
+  cni: CNI,
+  plan: AttachmentPlan,
+  delegation: Delegation,
+  owner: Owner,
+  undo: Undo,
+  signal: AbortSignal,
+): Promise<Assigned> {
+  const annotated = annotatedOf(plan, owner);
+  refuseAddressWishes(annotated, delegation.type);
+  const { mac, sourcePrefixes } = isPrimary(plan) ? readWishes(annotated) : {};
+  const { handleID } = plan;
+  undo.step("have addresses taken back", () => giveBack(cni, { handleID, delegation }, { why: "undo" }));
+  const elsewhere = await requestAddresses(cni, delegation, signal);
+  const { pod } = claimantOf(cni, plan, owner);
+  const wishes = { ...(mac !== undefined && { mac }), ...(sourcePrefixes && { sourcePrefixes }) };
+  return { allocations: [], wishes, ...(pod && { pod }), elsewhere };
+}
+
+function annotatedOf({ pod }: AttachmentPlan, owner: Owner): Annotated {
+  return {
+    ...(pod && { pod }),
+    ...(owner.pod && { podAnnotations: owner.pod.annotations }),
+    ...(owner.namespace && { namespaceAnnotations: owner.namespace.annotations }),
+  };
+}
+
 function planRequest(
   cni: CNI,
   plan: AttachmentPlan,
@@ -91,11 +126,7 @@ function planRequest(
 ): { readonly request: AssignRequest; readonly wishes: PodWishes } {
   const { pod, conf } = plan;
   const asked = askedOf(plan);
-  const annotated: Annotated = {
-    ...(pod && { pod }),
-    ...(owner.pod && { podAnnotations: owner.pod.annotations }),
-    ...(owner.namespace && { namespaceAnnotations: owner.namespace.annotations }),
-  };
+  const annotated = annotatedOf(plan, owner);
   const all = readWishes(annotated);
   // What an interface can have only once is the pod's own interface's.
   const wishes = isPrimary(plan) ? all : { ...(all.families && { families: all.families }) };

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 import { formatIP } from "../../net/ip.ts";
 import { isSameFile, keyOf } from "../attachment.ts";
-import { compareKernel, comparePrevResult, type Difference } from "../check.ts";
+import { compareAddresses, compareKernel, comparePrevResult, type Difference } from "../check.ts";
+import { checkBy } from "../delegation/delegate.ts";
 import { CNIError } from "../errors.ts";
 import type { NetConf } from "../netconf.ts";
 import type { PrevResult } from "../prev-result.ts";
 import { refuseForeign } from "../release.ts";
-import type { AttachmentID, AttachmentRecord, WholeRecord } from "../types.ts";
+import type { AssignedRecord, AttachmentID, AttachmentRecord, WholeRecord } from "../types.ts";
 import { bounded, type CNI } from "./cni.ts";
 import { refuseOtherNode } from "./own-node.ts";
+
+type Made = WholeRecord | AssignedRecord;
 
 /** A checked CHECK. */
 export interface CheckRequest {
@@ -30,24 +33,28 @@ export async function check(cni: CNI, request: CheckRequest, signal?: AbortSigna
   const { id, conf, prevResult } = request;
   refuseOtherNode(cni, conf);
   using turn = await cni.locks.acquire(keyOf(id), { yields: true, ...(signal && { signal }) });
-  const record = await readWhole(cni, request);
+  const record = await readMade(cni, request, conf.caller === undefined ? "whole" : "assigned");
+  // Whoever called for IPAM alone compares the kernel itself.
   const difference =
-    comparePrevResult(record, prevResult) ??
-    compareKernel(record, prevResult, await lookAtKernel(cni, request, record)) ??
-    (await compareDatastore(cni, record, turn.signal));
-  if (difference !== undefined) throw failed(id, difference);
+    record.state === "assigned"
+      ? compareAddresses(record, prevResult)
+      : (comparePrevResult(record, prevResult) ??
+        compareKernel(record, prevResult, await lookAtKernel(cni, request, record)));
+  const late = difference ?? (await compareDatastore(cni, record, turn.signal));
+  if (late !== undefined) throw failed(id, late);
+  if (record.delegation !== undefined) await checkBy(cni, record.delegation, turn.signal);
 }
 
 /** The record, when it is of this very boot and namespace. */
-async function readWhole(cni: CNI, { id, netns }: CheckRequest): Promise<WholeRecord> {
+async function readMade(cni: CNI, { id, netns }: CheckRequest, state: Made["state"]): Promise<Made> {
   const stored = await cni.records.read(id);
   const object = `record of the attachment on node ${cni.host.nodeName}`;
   const step = "delete the pod, or its sandbox, so that it is attached anew";
   const refuse = (want: string, have: string): CNIError => failed(id, { object, want, have, step });
-  if (stored.kind !== "record") throw refuse("whole", stored.kind === "absent" ? "none" : stored.reason);
+  if (stored.kind !== "record") throw refuse(state, stored.kind === "absent" ? "none" : stored.reason);
   const record: AttachmentRecord = stored.record;
   refuseForeign(cni, id, record);
-  if (record.state !== "whole") throw refuse("whole", record.state);
+  if (record.state !== state) throw refuse(state, record.state);
   if (record.bootID !== cni.host.bootID) throw refuse(`boot ${cni.host.bootID}`, `boot ${record.bootID}`);
   const identity = await cni.wiring.identifyNetns(netns);
   if (isSameFile(record.netns.identity, identity)) return record;
@@ -68,11 +75,7 @@ function lookAtKernel(
   });
 }
 
-async function compareDatastore(
-  cni: CNI,
-  { allocations }: WholeRecord,
-  signal: AbortSignal,
-): Promise<Difference | undefined> {
+async function compareDatastore(cni: CNI, { allocations }: Made, signal: AbortSignal): Promise<Difference | undefined> {
   for (const allocation of allocations) {
     const { ip, handleID, sequenceNumber } = allocation;
     const object = `allocation of ${formatIP(ip)}`;

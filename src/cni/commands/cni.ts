@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Clock } from "../../lib/clock.ts";
 import type { ConntrackFlusher } from "../conntrack/flusher.ts";
+import type { PluginRunner } from "../delegation/types.ts";
 import type { EndpointBook } from "../endpoint-book.ts";
 import { CancelledError } from "../errors.ts";
 import type { Holders, ReservationSource } from "../fixed/ports.ts";
@@ -31,6 +32,12 @@ export interface CNI {
   readonly pods?: PodSource;
   /** Absent where nobody watches namespaces. */
   readonly namespaces?: NamespaceSource;
+  /** Parts of blocks that are kept from pods for other plugins' segments, as far as known. Absent: looked up each time. */
+  readonly segments?: Set<string>;
+  /** Absent where no other IPAM plugin can be executed. */
+  readonly delegates?: PluginRunner;
+  /** `spec.podCIDRs` of this node. Absent where nobody can ask. Errors: of the API */
+  readonly podCIDRs?: (signal?: AbortSignal) => Promise<readonly string[]>;
   /** Absent where nobody reads reservations: then no pod has an address of its own. */
   readonly reservations?: ReservationSource;
   /** Absent where nobody can be asked: then no address is taken away from its holder. */

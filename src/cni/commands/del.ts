@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { IP } from "../../net/ip.ts";
 import { keyOf } from "../attachment.ts";
+import { givenBy } from "../delegation/delegate.ts";
+import type { Delegation } from "../delegation/types.ts";
 import { CancelledError, isNetnsGone } from "../errors.ts";
 import { handleIDOf, hostIfaceOf } from "../iface-name.ts";
 import type { ReleaseReason } from "../journal/types.ts";
 import type { StoredRecord } from "../ports.ts";
 import { giveBack, type Held, heldBy, refuseForeign, removeFromKernel, unwireFromNetns } from "../release.ts";
-import type { AttachmentID, PodRef, WholeRecord } from "../types.ts";
+import type { AssignedRecord, AttachmentID, PodRef, WholeRecord } from "../types.ts";
 import type { CNI } from "./cni.ts";
 import { type Stopwatch, startStopwatch } from "./stopwatch.ts";
 
@@ -16,6 +18,8 @@ export interface DelRequest {
   /** Empty when the runtime knows of no namespace any more. */
   readonly netns: string;
   readonly pod?: PodRef;
+  /** The other IPAM plugin that the configuration names; it counts when no record tells who gave the addresses. */
+  readonly delegation?: Delegation;
   /** For the journal; absent: DEL. */
   readonly why?: ReleaseReason;
 }
@@ -58,7 +62,7 @@ export async function delLocked(
   const stored = await cni.records.read(id);
   const held = await remove(cni, request, stored);
   watch.lap("kernel");
-  const told = { found: stored.kind, ips: (held.allocations ?? []).map(({ ip }) => ip) };
+  const told = { found: stored.kind, ips: addressesOf(held) };
   const pod = (stored.kind === "record" ? stored.record.pod : undefined) ?? request.pod;
   try {
     await giveBack(cni, held, { why, id, ...(pod && { pod }) });
@@ -75,10 +79,15 @@ export async function delLocked(
   return { kind: "released", ...told, stepsMs: watch.stepsMs() };
 }
 
+function addressesOf({ allocations = [], delegation }: Held): readonly IP[] {
+  return delegation === undefined ? allocations.map(({ ip }) => ip) : givenBy(delegation);
+}
+
 async function remove(cni: CNI, request: DelRequest, stored: StoredRecord): Promise<Held> {
   if (stored.kind === "record") {
     refuseForeign(cni, request.id, stored.record);
-    if (stored.record.state === "whole") await markReleasing(cni, request.id, stored.record);
+    const { record } = stored;
+    if (record.state === "whole" || record.state === "assigned") await markReleasing(cni, request.id, record);
     await removeFromKernel(cni, request.id, stored.record);
     return heldBy(stored.record);
   }
@@ -87,7 +96,7 @@ async function remove(cni: CNI, request: DelRequest, stored: StoredRecord): Prom
   }
   const owner = { ...request.id, nodeName: cni.host.nodeName, ...(request.pod && { pod: request.pod }) };
   await removeUnrecorded(cni, request, hostIfaceOf(owner));
-  return { handleID: handleIDOf(owner) };
+  return { handleID: handleIDOf(owner), ...(request.delegation && { delegation: request.delegation }) };
 }
 
 /** Without a record the namespace at hand tells which pair is meant: its end in there, with the host's end as named. */
@@ -102,12 +111,12 @@ async function removeUnrecorded(cni: CNI, { id, netns }: DelRequest, hostIface: 
   }
 }
 
-async function markReleasing(cni: CNI, id: AttachmentID, whole: WholeRecord): Promise<void> {
-  const { handleID, pod, allocations, bootID, hostIface, hostIfIndex } = whole;
-  const link = { bootID, hostIface, hostIfIndex };
-  const atMs = cni.clock.nowMs();
+async function markReleasing(cni: CNI, id: AttachmentID, record: WholeRecord | AssignedRecord): Promise<void> {
+  const { handleID, pod, delegation, allocations, bootID } = record;
+  const link = record.state === "whole" && { bootID, hostIface: record.hostIface, hostIfIndex: record.hostIfIndex };
+  const shared = { handleID, ...(pod && { pod }), ...(delegation && { delegation }), atMs: cni.clock.nowMs() };
   try {
-    await cni.records.append(id, { state: "releasing", handleID, ...(pod && { pod }), atMs, link, allocations });
+    await cni.records.append(id, { state: "releasing", ...shared, ...(link && { link }), allocations });
   } catch (error) {
     // A full disk must not keep a pod from going; only a crash within this DEL would make it matter.
     cni.log.warn({ op: "DEL", ...id, err: error }, "Record could not be marked; the DEL goes on");

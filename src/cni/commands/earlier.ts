@@ -4,7 +4,7 @@ import { formatIP } from "../../net/ip.ts";
 import { keyOf } from "../attachment.ts";
 import { isDead } from "../reconcile.ts";
 import { giveBack, heldBy, isUnderWayElsewhere, releaseRecorded } from "../release.ts";
-import type { AttachmentID, AttachmentRecord } from "../types.ts";
+import type { AssignedRecord, AttachmentID, AttachmentRecord, WholeRecord } from "../types.ts";
 import type { CNI } from "./cni.ts";
 
 /**
@@ -46,11 +46,15 @@ async function releaseIfDead(
   if (stored.kind === "broken") return `the record of its sandbox ${id.containerID} cannot be read; a DEL of it helps`;
   const { record } = stored;
   if (!holds(record, holder)) return undefined;
-  const isLive = isUnderWayElsewhere(cni, record) || (record.state === "whole" && !(await isDead(cni, record)));
+  const isLive = isUnderWayElsewhere(cni, record) || (isMade(record) && !(await isDead(cni, record)));
   if (isLive)
     return `its earlier sandbox ${id.containerID} is still there; it is free when the runtime has removed that`;
   await releaseRecorded(cni, id, record, signal);
   return undefined;
+}
+
+function isMade(record: AttachmentRecord): record is WholeRecord | AssignedRecord {
+  return record.state === "whole" || record.state === "assigned";
 }
 
 async function findRecorded(cni: CNI, self: AttachmentID, holder: HeldAddress): Promise<AttachmentID | undefined> {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { keyOf } from "../attachment.ts";
+import { delegationIn } from "../delegation/conf.ts";
 import { CNIError } from "../errors.ts";
 import { decodeNetConf, parseNetwork } from "../netconf.ts";
 import type { PendingRelease } from "../ports.ts";
@@ -39,9 +40,12 @@ async function parse(cni: CNI, pending: PendingRelease): Promise<DelRequest | un
   try {
     const call = parseCall(pending.env);
     if (call.command !== "DEL") throw new CNIError("InvalidEnvironment", `CNI_COMMAND is ${call.command}, want DEL`);
-    const { name: network } = parseNetwork(decodeNetConf(pending.stdin));
+    const raw = decodeNetConf(pending.stdin);
+    const { name: network } = parseNetwork(raw);
     const id = { network, containerID: call.containerID, ifName: call.ifName };
-    return { id, netns: call.netns, why: "pendingDEL", ...(call.args.pod && { pod: call.args.pod }) };
+    const delegation = delegationIn(raw, pending.env, pending.stdin);
+    const shared = { id, netns: call.netns, ...(call.args.pod && { pod: call.args.pod }) };
+    return { ...shared, ...(delegation && { delegation }), why: "pendingDEL" };
   } catch (error) {
     if (!(error instanceof CNIError)) throw error;
     await cni.pending.setAside(pending.name, error.message);

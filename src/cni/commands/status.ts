@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import { IPAMError, type IPAMErrorCode } from "../../ipam/errors.ts";
-import { CNIError } from "../errors.ts";
+import { askIfAble, DelegateError } from "../delegation/delegate.ts";
+import type { Delegation } from "../delegation/types.ts";
+import { CNI_CODE, CNIError } from "../errors.ts";
 import type { NetConf } from "../netconf.ts";
 import type { CNI } from "./cni.ts";
 import { refuseOtherNode } from "./own-node.ts";
@@ -25,7 +27,7 @@ const NO_ADDRESS: ReadonlySet<IPAMErrorCode> = new Set<IPAMErrorCode>([
  *
  * @throws CNIError `NotAvailable`, `NotAvailableAndDegraded`, `InvalidNetworkConfig`
  */
-export async function status(cni: CNI, conf: NetConf): Promise<void> {
+export async function status(cni: CNI, conf: NetConf, delegation?: Delegation): Promise<void> {
   refuseOtherNode(cni, conf);
   const { nodeName } = cni.host;
   const awaySinceMs = await cni.datastoreAwaySinceMs?.();
@@ -36,7 +38,13 @@ export async function status(cni: CNI, conf: NetConf): Promise<void> {
   }
   try {
     await cni.addresses.rehearse({ families: conf.families, pools: conf.pools });
+    if (delegation !== undefined) await askIfAble(cni, "STATUS", delegation);
   } catch (cause) {
+    if (cause instanceof DelegateError) {
+      const isShort = cause.delegateCode === CNI_CODE.NotAvailableAndDegraded;
+      const what = `Node ${nodeName} can ${isShort ? "give no pod an address" : "attach no pod"}: ${cause.message}`;
+      throw new CNIError(isShort ? "NotAvailableAndDegraded" : "NotAvailable", what, { cause: cause.cause });
+    }
     if (!(cause instanceof IPAMError)) throw cause;
     const isShort = NO_ADDRESS.has(cause.code);
     const what = `Node ${nodeName} can ${isShort ? "give no pod an address" : "attach no pod"}: ${cause.message}`;

@@ -251,7 +251,7 @@ export function ownerText(owner: Owner, handleID: string): string {
     case "attachment":
       return `handle ${handleID}, an interface on ${owner.node}`;
     case "tunnel":
-      return `a tunnel of ${owner.node}`;
+      return `${owner.node} itself (a tunnel, or a segment of another plugin)`;
     case "windows":
       return "Windows";
     case "unknown":

@@ -10,13 +10,20 @@ import type { HeldAddress, Owner } from "./types.ts";
  */
 export const INTERFACE_ATTRIBUTE = "gingham-interface";
 
-/** Source: calico-interop 1.8. */
-const TUNNEL_TYPES: ReadonlySet<string> = new Set([
+/**
+ * `type` of addresses that a node keeps from its pods: a gateway's on a segment of another plugin, and those that stand for the
+ * whole segment.
+ */
+export const SEGMENT_TYPE = "ginghamSegment";
+
+/** The node's own addresses. Source, the last apart: calico-interop 1.8. */
+const NODE_TYPES: ReadonlySet<string> = new Set([
   "ipipTunnelAddress",
   "vxlanTunnelAddress",
   "vxlanV6TunnelAddress",
   "wireguardTunnelAddress",
   "wireguardV6TunnelAddress",
+  SEGMENT_TYPE,
 ]);
 const VM_ATTRIBUTES = ["vmi-name", "vmi-uid", "vm-uid", "vmim-uid"] as const;
 
@@ -50,7 +57,7 @@ export function ownerOf({ handleID, attributes }: Pick<HeldAddress, "handleID" |
   if (handleID === WINDOWS_RESERVED_HANDLE) return { kind: "windows" };
   const { node, namespace, pod, type } = attributes;
   if (node === undefined || node === "") return { kind: "unknown" };
-  if (type !== undefined) return TUNNEL_TYPES.has(type) ? { kind: "tunnel", node } : { kind: "unknown", node };
+  if (type !== undefined) return NODE_TYPES.has(type) ? { kind: "tunnel", node } : { kind: "unknown", node };
   const isVM = handleID.includes(".vmi.") || VM_ATTRIBUTES.some((key) => attributes[key] !== undefined);
   if (isVM) return { kind: "unknown", node };
   if (attributes[INTERFACE_ATTRIBUTE] !== undefined) return { kind: "attachment", node };

@@ -19,6 +19,7 @@ export type Owner =
   | { readonly kind: "pod"; readonly node: string; readonly namespace: string; readonly pod: string }
   /** An interface of this project that Kubernetes does not show: a container without a pod, or a pod's second one. */
   | { readonly kind: "attachment"; readonly node: string }
+  /** A node's own: of a tunnel, or of a segment that another plugin makes. */
   | { readonly kind: "tunnel"; readonly node: string }
   /** Pre-allocated on Windows. */
   | { readonly kind: "windows" }
