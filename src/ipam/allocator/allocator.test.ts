@@ -101,6 +101,14 @@ describe("assign()", () => {
     expect(store.requests.filter((r) => !r.isWrite)).toEqual([]);
   });
 
+  it("claims no second block when an ADD comes while the node's own is being read", async () => {
+    const first = setUp();
+    await first.allocator.assign(request("net.c1"));
+    const { store, allocator } = setUp({ shared: first.store, isResident: true });
+    await Promise.all([allocator.warmUp([4]), ...["net.c2", "net.c3"].map((id) => allocator.assign(request(id)))]);
+    expect(store.all("block")).toHaveLength(1);
+  });
+
   it("takes one address of each family, in the order asked for, with one handle write", async () => {
     const { store, allocator } = setUp({ pools: [{ cidr: "10.0.0.0/16" }, { cidr: "fd00::/64" }] });
     await allocator.warmUp([4, 6]);

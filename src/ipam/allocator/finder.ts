@@ -46,7 +46,7 @@ export class BlockFinder {
   /** Answers of `ownIn`, until a block comes or goes. */
   #own = new WeakMap<readonly EffectiveIPPool[], readonly BlockCommitter[]>();
   /** Blocks being read or claimed right now, so that parallel claims reach for different ones. */
-  readonly #busy = new Map<string, { readonly cidr: CIDR; readonly end: Promise<void> }>();
+  readonly #busy = new Map<string, { readonly cidr: CIDR; readonly end: Promise<void>; readonly isLoad: boolean }>();
   /** Blocks found to be somebody else's, which the sources may not know yet. */
   #foreign: readonly CIDR[] = [];
   /** Damaged blocks, and until when they are left alone. */
@@ -179,14 +179,18 @@ export class BlockFinder {
     if (!isInPools(cidr, pools) || this.committer(cidr).isOwn || this.#isLeftAlone(cidr)) return undefined;
     // Wholly reserved: nothing to be had.
     if (this.#tools.reservations().covers(cidr)) return undefined;
-    const isLoaded = await this.#exclusively(cidr, () => loadAffineBlock(this.#tools, cidr, affinity));
+    const isLoaded = await this.#exclusively(cidr, () => loadAffineBlock(this.#tools, cidr, affinity), true);
     return isLoaded ? this.committer(cidr) : undefined;
   }
 
   /** Reads the affine blocks that were not read yet, until one has room. */
   async #loadNext(pools: readonly EffectiveIPPool[]): Promise<boolean> {
     for (const affinity of await this.#tools.sources.ownAffinities()) {
-      const committer = await this.load(affinity, pools);
+      const cidr = parseCIDR(affinity.spec.cidr);
+      const busy = this.#busy.get(formatCIDR(cidr));
+      // Somebody reads it right now, as at an agent's start. To reach for another would claim a block too many.
+      const others = busy?.isLoad && isInPools(cidr, pools) ? busy.end.then(() => this.committer(cidr)) : undefined;
+      const committer = await (others ?? this.load(affinity, pools));
       if (committer !== undefined && committer.free > 0) return true;
     }
     return false;
@@ -337,12 +341,16 @@ export class BlockFinder {
     this.noteBroken(cidr, error);
   }
 
-  /** True when the block is this node's now. A block that another claim is busy with counts as not. */
-  async #exclusively(cidr: CIDR, fn: () => ReturnType<typeof claimBlock>): Promise<boolean> {
+  /**
+   * True when the block is this node's now. A block that another claim is busy with counts as not.
+   *
+   * @param isLoad it is believed to be ours
+   */
+  async #exclusively(cidr: CIDR, fn: () => ReturnType<typeof claimBlock>, isLoad: boolean = false): Promise<boolean> {
     const key = formatCIDR(cidr);
     if (this.#busy.has(key)) return false;
     const { promise: end, resolve } = Promise.withResolvers<void>();
-    this.#busy.set(key, { cidr, end });
+    this.#busy.set(key, { cidr, end, isLoad });
     try {
       const block = await fn();
       if (block === undefined) return false;
