@@ -38,6 +38,53 @@ function setUp() {
   return { clock, kernel, table, open, want, shown, names };
 }
 
+describe("a block whose segment is on this node", () => {
+  const BRIDGE = 12;
+  const connected: KernelRoute = {
+    ...blackhole("10.0.0.0/26"),
+    type: "unicast",
+    ifIndex: BRIDGE,
+    protocol: 2,
+    scope: "link",
+  };
+
+  test("its blackhole is not written beside the kernel's own route, and comes back when that goes", async () => {
+    const { kernel, table, want } = setUp();
+    kernel.put(connected);
+    want(blackhole("10.0.0.0/26"));
+    expect(await table.apply()).toMatchObject({ updated: 0, replacedForeign: [] });
+    want(blackhole("10.0.0.0/26"));
+    await table.apply();
+    expect(kernel.routes).toEqual([connected]);
+    expect(table.pending).toBe(0);
+    kernel.remove(connected.dst);
+    table.requestResync();
+    expect(await table.apply()).toMatchObject({ updated: 1 });
+    expect(kernel.routes).toEqual([blackhole("10.0.0.0/26")]);
+  });
+
+  test("a blackhole that was there before goes, or the kernel would use it; one that is no longer wanted stays away", async () => {
+    const { kernel, clock, names } = setUp();
+    const routes = [blackhole("10.0.0.0/26"), connected];
+    const dataplane = Object.assign(kernel, { listRoutes: async (family: number) => (family === 4 ? routes : []) });
+    const table = new RouteTable({ dataplane, clock, random: () => 0, linkName: (index) => names.get(index) });
+    table.want("10.0.0.0/26", blackhole("10.0.0.0/26"));
+    expect(await table.apply()).toMatchObject({ updated: 0, deleted: 1 });
+    expect(kernel.deletes).toEqual([blackhole("10.0.0.0/26")]);
+    table.drop("10.0.0.0/26");
+    routes.length = 0;
+    table.requestResync();
+    expect(await table.apply()).toMatchObject({ updated: 0, deleted: 0 });
+  });
+
+  test("a route to another node does not give way", async () => {
+    const { kernel, table, want } = setUp();
+    kernel.put({ ...connected, dst: parseCIDR("10.0.0.64/26") });
+    want(remote("10.0.0.64/26"));
+    expect(await table.apply()).toMatchObject({ updated: 1 });
+  });
+});
+
 describe("RouteTable", () => {
   test("apply() writes what is missing, deletes what is left over, and nothing else", async () => {
     const { kernel, table, want, shown } = setUp();

@@ -10,6 +10,9 @@ import { ownerOfRoute } from "../ownership.ts";
 import type { KernelRoute, RouteDataplane, RouteResult } from "../ports.ts";
 import { FailureLedger } from "./failure-ledger.ts";
 
+/** Source: linux/rtnetlink.h. */
+const RTPROT_KERNEL = 2;
+
 export interface RouteTableOptions {
   readonly dataplane: RouteDataplane;
   readonly clock: Clock;
@@ -52,6 +55,8 @@ export interface ApplyReport {
  * - A route whose link is missing is held: neither written (it would fail) nor deleted (the link may be back at once).
  * - A block that moves to another node is one replace of its key, never delete and add, so no packet falls between.
  *   New keys are written before old ones are deleted. Blackholes need no order: /32s inside them are more specific.
+ * - A bridge of another plugin makes a block a segment of this node. The kernel keeps its route beside a blackhole of the same
+ *   destination, and uses the older one; so a blackhole gives way to it.
  * - One route that the kernel refuses must not starve the others: it stays dirty, with its error, and is retried later.
  */
 export class RouteTable implements RouteSink {
@@ -64,6 +69,10 @@ export class RouteTable implements RouteSink {
   readonly #unknownSince = new Map<string, number>();
   /** Desired keys that were in sync and whose route others then took away. */
   readonly #lost = new Set<string>();
+  /** Keys for which the kernel has a route of its own, since a link has an address of that network. */
+  #connected: ReadonlySet<string> = new Set();
+  /** Desired blackholes that give way to these. */
+  readonly #yielded = new Map<string, KernelRoute>();
   /** Further routes of ours under a key that is taken: the kernel allows several. */
   #surplus: KernelRoute[] = [];
   #resyncWanted = true;
@@ -85,6 +94,12 @@ export class RouteTable implements RouteSink {
 
   want(key: string, route: KernelRoute): void {
     this.#held.delete(key);
+    if (this.#yields(key, route)) {
+      this.#tracker.deleteDesired(key);
+      this.#yielded.set(key, route);
+      return;
+    }
+    this.#yielded.delete(key);
     const previous = this.#tracker.desired.get(key);
     if (previous !== undefined && sameKernelRoute(previous, route)) return;
     this.#forget(key);
@@ -98,6 +113,7 @@ export class RouteTable implements RouteSink {
 
   drop(key: string): void {
     this.#held.delete(key);
+    this.#yielded.delete(key);
     this.#forget(key);
     this.#tracker.deleteDesired(key);
   }
@@ -159,8 +175,10 @@ export class RouteTable implements RouteSink {
     const ours = new Map<string, KernelRoute>();
     const surplus: KernelRoute[] = [];
     this.#foreign.clear();
+    const connected = new Set<string>();
     for (const route of routes.flat()) {
       const key = routeKey(route);
+      if (route.protocol === RTPROT_KERNEL) connected.add(key);
       const isTaken = ours.has(key) || this.#foreign.has(key);
       // The first route of a key is the one that the kernel uses.
       if (this.#isForeign(route)) {
@@ -168,6 +186,7 @@ export class RouteTable implements RouteSink {
       } else if (isTaken) surplus.push(route);
       else ours.set(key, route);
     }
+    this.#giveWayTo(connected);
     this.#options.onForeign?.(this.#foreign.values(), this);
     for (const [key, desired] of this.#tracker.desired) {
       const actual = ours.get(key);
@@ -175,6 +194,16 @@ export class RouteTable implements RouteSink {
     }
     this.#surplus = surplus;
     this.#tracker.replaceDataplane(ours);
+  }
+
+  #giveWayTo(connected: ReadonlySet<string>): void {
+    this.#connected = connected;
+    const concerned = [...connected].flatMap((key) => this.#tracker.desired.get(key) ?? []);
+    for (const route of [...concerned, ...this.#yielded.values()]) this.want(routeKey(route), route);
+  }
+
+  #yields(key: string, { type }: KernelRoute): boolean {
+    return type === "blackhole" && this.#connected.has(key);
   }
 
   #noteLost(key: string): void {
