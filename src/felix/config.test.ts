@@ -17,6 +17,9 @@ describe("parseAgentConfig()", () => {
       logLevel: "info",
       podInterfaceMTUBytes: 0,
       routeRefreshMs: 90_000,
+      nodeAddress: { 4: { kind: "node-object" }, 6: { kind: "node-object" } },
+      addressPollMs: 60_000,
+      ignoresDuplicates: false,
       packetFilter: { natOutgoing: true, natOutgoingExclusions: "IPPoolsOnly", randomFully: true },
       nftRefreshMs: 60_000,
       collect: "on",
@@ -68,6 +71,23 @@ describe("parseAgentConfig()", () => {
     expect(parseAgentConfig(["--packet-filter", "off"], env, "host")).not.toHaveProperty("packetFilter");
   });
 
+  test("reads this node's addresses in Calico's words", () => {
+    const env = {
+      IP: "autodetect",
+      IP_AUTODETECTION_METHOD: "can-reach=192.0.2.9",
+      IP6: "2001:db8::1/64",
+      AUTODETECT_POLL_INTERVAL: "2m",
+      DISABLE_NODE_IP_CHECK: "TRUE",
+    };
+    const { nodeAddress, ...rest } = parseAgentConfig(["--ip", "none"], env, "host");
+    expect(nodeAddress).toMatchObject({ 4: { kind: "none" }, 6: { kind: "explicit", prefixLength: 64 } });
+    expect(rest).toMatchObject({ addressPollMs: 120_000, ignoresDuplicates: true });
+    expect(parseAgentConfig([], env, "host").nodeAddress[4]).toEqual({
+      kind: "detect",
+      method: { kind: "can-reach", destination: "192.0.2.9" },
+    });
+  });
+
   const bad: readonly [string, string[], Record<string, string>, string][] = [
     ["a port", ["--health-port", "70000"], {}, "--health-port"],
     ["a port in the environment", [], { FELIX_PROMETHEUSMETRICSPORT: "x" }, "FELIX_PROMETHEUSMETRICSPORT"],
@@ -84,6 +104,17 @@ describe("parseAgentConfig()", () => {
     ["a range of three ports", ["--nat-port-range", "1:2:3"], {}, "--nat-port-range"],
     ["an address", [], { FELIX_NATOUTGOINGADDRESS: "here" }, "FELIX_NATOUTGOINGADDRESS"],
     ["exclusions", [], { FELIX_NATOUTGOINGEXCLUSIONS: "All" }, "FELIX_NATOUTGOINGEXCLUSIONS"],
+    ["a node address", [], { IP: "yes" }, "IP"],
+    ["a node address of the other family", ["--ip6", "192.0.2.1"], {}, "--ip6"],
+    ["a method", [], { IP_AUTODETECTION_METHOD: "eth0" }, "IP_AUTODETECTION_METHOD"],
+    [
+      "a method of the other family",
+      ["--ip6-autodetection-method", "cidr=10.0.0.0/8"],
+      {},
+      "--ip6-autodetection-method",
+    ],
+    ["an interval", [], { AUTODETECT_POLL_INTERVAL: "soon" }, "AUTODETECT_POLL_INTERVAL"],
+    ["a check", [], { DISABLE_NODE_IP_CHECK: "1" }, "DISABLE_NODE_IP_CHECK"],
     ["a relative path", ["--socket", "s"], {}, "--socket"],
   ];
   for (const [what, args, env, option] of bad) {

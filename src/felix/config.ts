@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 import { parseArgs } from "node:util";
-import { type IP, parseIP } from "../net/ip.ts";
+import { type Family, type IP, parseIP } from "../net/ip.ts";
 import { ConfigError } from "./errors.ts";
 import type { FilterSettings } from "./nft/settings.ts";
+import { type AddressSetting, type AddressSettings, parseAddress, parseMethod } from "./node-address/settings.ts";
 
 export type LogLevel = "debug" | "info" | "warn" | "error" | "fatal";
 
@@ -21,6 +22,12 @@ export interface AgentConfig {
   /** 0: the kernel's default. */
   readonly podInterfaceMTUBytes: number;
   readonly routeRefreshMs: number;
+  /** Where this node's own addresses come from. */
+  readonly nodeAddress: AddressSettings;
+  /** Between two looks for them. */
+  readonly addressPollMs: number;
+  /** Whether the agent goes on although another node has its address. */
+  readonly ignoresDuplicates: boolean;
   /** Absent: the table in nftables is left alone. */
   readonly packetFilter?: FilterSettings;
   readonly nftRefreshMs: number;
@@ -59,6 +66,23 @@ const OPTIONS = {
   "log-level": { env: "FELIX_LOGSEVERITYSCREEN", help: "Debug, Info, Warning, Error or Fatal", fallback: "Info" },
   "pod-interface-mtu": { env: "GINGHAM_POD_INTERFACE_MTU", help: "MTU of pods; 0: the kernel's", fallback: "0" },
   "route-refresh-interval": { env: "FELIX_ROUTEREFRESHINTERVAL", help: "seconds between resyncs", fallback: "90" },
+  ip: { env: "IP", help: "this node's IPv4 address: ADDRESS[/LENGTH], autodetect, or none (default: its InternalIP)" },
+  ip6: { env: "IP6", help: "the same for IPv6" },
+  "ip-autodetection-method": {
+    env: "IP_AUTODETECTION_METHOD",
+    help: "first-found, can-reach=HOST, interface=REGEX, skip-interface=REGEX, cidr=CIDR, kubernetes-internal-ip",
+  },
+  "ip6-autodetection-method": { env: "IP6_AUTODETECTION_METHOD", help: "the same for IPv6" },
+  "autodetect-poll-interval": {
+    env: "AUTODETECT_POLL_INTERVAL",
+    help: "between two looks for them, as 60s or 2m; changes of links and addresses are noticed at once",
+    fallback: "60s",
+  },
+  "disable-node-ip-check": {
+    env: "DISABLE_NODE_IP_CHECK",
+    help: "be content with an address that another node has, too: true or false",
+    fallback: "false",
+  },
   "packet-filter": {
     env: "GINGHAM_PACKET_FILTER",
     help: "keep the table inet gingham in nftables (spoofed sources, NAT): on or off",
@@ -94,6 +118,7 @@ type OptionName = keyof typeof OPTIONS;
 
 const COLLECT = ["on", "dry-run", "off"] as const;
 const ON_OFF = ["on", "off"] as const;
+const TRUE_FALSE = ["true", "false"] as const;
 const EXCLUSIONS = ["IPPoolsOnly", "IPPoolsAndHostIPs"] as const;
 const LOG_LEVELS: Readonly<Record<string, LogLevel>> = {
   debug: "debug",
@@ -146,6 +171,12 @@ export function parseAgentConfig(
     logLevel: logLevelOf(read("log-level")),
     podInterfaceMTUBytes: mtuOf(integer("pod-interface-mtu", 0, 65_535), read("pod-interface-mtu").option),
     routeRefreshMs: integer("route-refresh-interval", 1, 86_400) * 1000,
+    nodeAddress: {
+      4: addressSetting(4, read("ip"), read("ip-autodetection-method")),
+      6: addressSetting(6, read("ip6"), read("ip6-autodetection-method")),
+    },
+    addressPollMs: durationOf(read("autodetect-poll-interval")),
+    ignoresDuplicates: oneOf(TRUE_FALSE, read("disable-node-ip-check")) === "true",
     ...(oneOf(ON_OFF, read("packet-filter")) === "on" && { packetFilter: filterSettings(read) }),
     nftRefreshMs: integer("nft-refresh-interval", 1, 86_400) * 1000,
     collect: oneOf(COLLECT, read("collect")),
@@ -164,6 +195,32 @@ function filterSettings(read: (name: OptionName) => { text: string; option: stri
     natOutgoingExclusions: oneOf(EXCLUSIONS, read("nat-outgoing-exclusions")),
     randomFully: oneOf(ON_OFF, read("nat-random-fully")) === "on",
   };
+}
+
+interface Given {
+  readonly text: string;
+  readonly option: string;
+}
+
+function addressSetting(family: Family, address: Given, method: Given): AddressSetting {
+  const parse = <T>({ text, option }: Given, fn: () => T): T => {
+    try {
+      return fn();
+    } catch (cause) {
+      const want = cause instanceof Error ? cause.message : String(cause);
+      throw new ConfigError(option, `got ${JSON.stringify(text)}, ${want}`, cause);
+    }
+  };
+  const parsed = parse(method, () => parseMethod(method.text, family));
+  return parse(address, () => parseAddress(address.text, family, parsed));
+}
+
+/** As Go writes durations, of which Calico's manifests have whole seconds and minutes. */
+function durationOf({ text, option }: Given): number {
+  const [, count = "", unit = "s"] = /^(\d{1,5})([sm])?$/.exec(text) ?? [];
+  const seconds = Number(count) * (unit === "m" ? 60 : 1);
+  if (seconds >= 1 && seconds <= 86_400) return seconds * 1000;
+  throw new ConfigError(option, `got ${JSON.stringify(text)}, want seconds or minutes, as 60s or 2m`);
 }
 
 /** Text for --help. */

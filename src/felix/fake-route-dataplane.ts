@@ -23,6 +23,7 @@ export class FakeRouteDataplane implements RouteDataplane {
   readonly #links = new Map<number, KernelLink>();
   #addrs: KernelAddr[] = [];
   #nextIfIndex = 2;
+  #isQuiet = false;
   readonly #watchers = new Set<(change: KernelChange) => void>();
 
   get routes(): readonly KernelRoute[] {
@@ -180,7 +181,15 @@ export class FakeRouteDataplane implements RouteDataplane {
     }
   }
 
+  /** Lets the world change without a notification. */
+  quiet(change: () => void): void {
+    this.#isQuiet = true;
+    change();
+    this.#isQuiet = false;
+  }
+
   #tell(kind: KernelChange["kind"]): void {
+    if (this.#isQuiet) return;
     for (const watcher of this.#watchers) watcher({ kind });
   }
 }

@@ -12,6 +12,8 @@ export interface FelixStatus {
   readonly isFirstApplyDone: boolean;
   /** Absent: the agent keeps no table. */
   readonly packetFilter?: { readonly ok: boolean; readonly detail: string } | undefined;
+  /** Absent: nothing speaks against this node's addresses. */
+  readonly nodeAddressProblem?: string | undefined;
   readonly lastError: string | undefined;
 }
 
@@ -30,13 +32,14 @@ export function felixHealth(clock: Clock, status: () => FelixStatus): Health {
       return report({ applyLoop: { ok: silentMs < STUCK_AFTER_MS, detail } });
     },
     readiness: () => {
-      const { waitingFor, isMonitorUp, isFirstApplyDone, packetFilter, lastError } = status();
+      const { waitingFor, isMonitorUp, isFirstApplyDone, packetFilter, nodeAddressProblem, lastError } = status();
       const isInSync = waitingFor.length === 0;
       const failure = lastError === undefined ? "" : `; the last try failed: ${lastError}`;
       return report({
         datastore: { ok: isInSync, detail: isInSync ? "in sync" : `waiting for ${waitingFor.join(", ")}` },
         firstApply: { ok: isFirstApplyDone, detail: isFirstApplyDone ? "done" : `not done yet${failure}` },
         monitor: { ok: isMonitorUp, detail: isMonitorUp ? "listening" : "not listening to the kernel yet" },
+        nodeAddress: { ok: nodeAddressProblem === undefined, detail: nodeAddressProblem ?? "certain" },
         ...(packetFilter && { packetFilter }),
       });
     },

@@ -42,6 +42,7 @@ describe("serveHealth()", () => {
         datastore: { ok: false, detail: "waiting for pools" },
         firstApply: { ok: false, detail: "not done yet; the last try failed: EPERM" },
         monitor: { ok: true, detail: "listening" },
+        nodeAddress: { ok: true, detail: "certain" },
       },
     });
     status = { ...status, waitingFor: [], isFirstApplyDone: true };

@@ -26,6 +26,8 @@ import { createFelix } from "../felix/felix.ts";
 import { serveHealth, serveMetrics } from "../felix/http.ts";
 import { createMetrics } from "../felix/metrics.ts";
 import { nftPacketFilter } from "../felix/nft/run-nft.ts";
+import { NodeAddressDetector } from "../felix/node-address/detector.ts";
+import { udpReach } from "../felix/node-address/reach.ts";
 import { PacketFilter } from "../felix/packet-filter.ts";
 import { routedAddresses } from "../felix/routed.ts";
 import { createAllocator } from "../ipam/allocator/allocator.ts";
@@ -105,6 +107,13 @@ async function main(): Promise<void> {
     log: felixLog,
     metrics: metrics.felix,
     enableForwarding,
+    nodeAddress: new NodeAddressDetector({
+      settings: config.nodeAddress,
+      reach: udpReach,
+      clock,
+      pollMs: config.addressPollMs,
+    }),
+    ignoresDuplicates: config.ignoresDuplicates,
     nodeStatus: {
       get: () => client.get(NODES, nodeName),
       updateStatus: (node) => client.update(NODES, node, { subresource: "status" }),

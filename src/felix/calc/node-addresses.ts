@@ -26,8 +26,24 @@ export interface NodeAddresses {
   readonly malformed: readonly string[];
 }
 
-/** Names as in Calico's IP_AUTODETECTION_METHOD, and `annotation`. */
-export type AddressMethod = "annotation" | "kubernetes-internal-ip";
+/** What the Node object itself may say. */
+export type ObjectMethod = "annotation" | "kubernetes-internal-ip";
+
+/** Names as in Calico's IP_AUTODETECTION_METHOD, `annotation`, and `explicit` for what somebody has set. */
+export type AddressMethod =
+  | ObjectMethod
+  | "explicit"
+  | "first-found"
+  | "can-reach"
+  | "interface"
+  | "skip-interface"
+  | "cidr";
+
+/** `none`: the node shall have none; `unknown`: it shall, and which is not known. */
+export type DetectedAddress = NodeAddress | "none" | "unknown";
+
+/** What this machine knows of its addresses; a family that is absent is as the Node object says. */
+export type DetectedAddresses = Partial<Readonly<Record<Family, DetectedAddress>>>;
 
 type Detect = (node: Node, family: Family, malformed: string[]) => Omit<NodeAddress, "method"> | undefined;
 
@@ -37,11 +53,8 @@ export const ADDRESS_ANNOTATIONS: Readonly<Record<Family, string>> = {
   6: "projectcalico.org/IPv6Address",
 };
 
-/**
- * Ways to find a node's address. Further methods of calico-interop 4.7 (first-found, can-reach, interface, cidr) belong
- * here; those that look at this machine's links will get them as one more argument.
- */
-const ADDRESS_METHODS: Readonly<Record<AddressMethod, Detect>> = {
+/** Ways to find a node's address in its object. Those that look at this machine's links are in `node-address/detect.ts`. */
+const ADDRESS_METHODS: Readonly<Record<ObjectMethod, Detect>> = {
   annotation: (node, family, malformed) => {
     const text = node.metadata.annotations?.[ADDRESS_ANNOTATIONS[family]];
     if (text === undefined || text === "") return undefined;
@@ -65,17 +78,23 @@ const ADDRESS_METHODS: Readonly<Record<AddressMethod, Detect>> = {
  * For another node: what it says itself wins, since a Calico node of a mixed cluster may have chosen another address
  * than its InternalIP, and only it knows its subnet's length.
  */
-export const REMOTE_METHODS: readonly AddressMethod[] = ["annotation", "kubernetes-internal-ip"];
+export const REMOTE_METHODS: readonly ObjectMethod[] = ["annotation", "kubernetes-internal-ip"];
 
 /**
- * For this node: the annotation is our own output (or left over from before), so a changed InternalIP must win over it.
+ * For this node, unless its addresses are detected: the annotation is our own output (or left over from before), so a changed InternalIP must win over it.
  */
-export const LOCAL_METHODS: readonly AddressMethod[] = ["kubernetes-internal-ip", "annotation"];
+export const LOCAL_METHODS: readonly ObjectMethod[] = ["kubernetes-internal-ip", "annotation"];
 
-/** Finds a node's address of each family by the first method that knows one. */
-export function resolveNodeAddresses(node: Node, methods: readonly AddressMethod[]): NodeAddresses {
+/** Finds a node's address of each family by the first method that knows one. What is detected is not looked for. */
+export function resolveNodeAddresses(
+  node: Node,
+  methods: readonly ObjectMethod[],
+  detected: DetectedAddresses = {},
+): NodeAddresses {
   const malformed: string[] = [];
   const find = (family: Family): NodeAddress | undefined => {
+    const known = detected[family];
+    if (known !== undefined) return typeof known === "object" ? known : undefined;
     for (const method of methods) {
       const found = ADDRESS_METHODS[method](node, family, malformed);
       if (found !== undefined) return { ...found, method };

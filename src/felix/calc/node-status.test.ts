@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import type { Node } from "../../crds/core.ts";
 import { fakeNode } from "../fake-resources.ts";
-import { planNodeStatus } from "./node-status.ts";
+import { planNodeStatus, replacedAddresses } from "./node-status.ts";
 import { projectNode, sameNode } from "./projections.ts";
 
 const NOW = "2026-07-28T12:00:00Z";
@@ -47,6 +47,25 @@ describe("planNodeStatus()", () => {
     const annotations = { "projectcalico.org/IPv6Address": "2001:db8::1/64" };
     const next = planNodeStatus(nodeWith([], annotations), CLAIMS, NOW);
     expect(next?.metadata.annotations).toMatchObject(annotations);
+  });
+});
+
+describe("planNodeStatus() and replacedAddresses()", () => {
+  test("an empty claim takes the annotation away", () => {
+    const node = nodeWith([], { "projectcalico.org/IPv4Address": "192.0.2.1/24", other: "x" });
+    const next = planNodeStatus(node, { addresses: { 4: "", 6: "" } }, NOW);
+    expect(next?.metadata.annotations).toEqual({ other: "x" });
+    expect(next && planNodeStatus(next, { addresses: { 4: "", 6: "" } }, NOW)).toBeUndefined();
+  });
+
+  test("tell of another address, and not of another length or a first one", () => {
+    const node = nodeWith([], { "projectcalico.org/IPv4Address": "192.0.2.1/24" });
+    const replaced = (text: string) => replacedAddresses(node, { addresses: { 4: text, 6: "2001:db8::1/64" } });
+    expect(replaced("192.0.2.9/24")).toEqual([
+      { annotation: "projectcalico.org/IPv4Address", before: "192.0.2.1", after: "192.0.2.9", variable: "IP" },
+    ]);
+    expect(replaced("")).toMatchObject([{ after: "none" }]);
+    expect(replaced("192.0.2.1/16")).toEqual([]);
   });
 });
 

@@ -5,7 +5,7 @@ import { ADDRESS_ANNOTATIONS } from "./node-addresses.ts";
 
 /** What the agent says of its node in the node's own object. */
 export interface NodeClaims {
-  /** `address/length` by family; a family that is absent is left as it is. */
+  /** `address/length` by family; empty: the node has none, and the annotation goes; a family that is absent is left as it is. */
   readonly addresses: Partial<Readonly<Record<Family, string>>>;
 }
 
@@ -32,8 +32,9 @@ export function planNodeStatus(node: Node, claims: NodeClaims, nowText: string):
   let isChanged = false;
   for (const family of [4, 6] as const) {
     const text = claims.addresses[family];
-    if (text === undefined || annotations[ADDRESS_ANNOTATIONS[family]] === text) continue;
-    annotations[ADDRESS_ANNOTATIONS[family]] = text;
+    if (text === undefined || (annotations[ADDRESS_ANNOTATIONS[family]] ?? "") === text) continue;
+    if (text === "") delete annotations[ADDRESS_ANNOTATIONS[family]];
+    else annotations[ADDRESS_ANNOTATIONS[family]] = text;
     isChanged = true;
   }
   const conditions = conditionsOf(node);
@@ -53,6 +54,30 @@ export function planNodeStatus(node: Node, claims: NodeClaims, nowText: string):
       condition?.status === "False" ? conditions : [...conditions.filter((c) => c.type !== ready.type), ready],
   };
   return { ...node, metadata: { ...node.metadata, annotations }, status };
+}
+
+/** An address that the node's object names, and that the claims name otherwise: other nodes will go to another place. */
+export interface ReplacedAddress {
+  readonly annotation: string;
+  readonly before: string;
+  readonly after: string;
+  /** Which would keep it. */
+  readonly variable: "IP" | "IP6";
+}
+
+/**
+ * Whoever wrote the annotation before, an agent of Calico's with a method of its own or ours, is not written in it; so a
+ * change of the address itself (its length is no address) is told each time.
+ */
+export function replacedAddresses(node: Node, claims: NodeClaims): readonly ReplacedAddress[] {
+  return ([4, 6] as const).flatMap((family) => {
+    const [before = ""] = (node.metadata.annotations?.[ADDRESS_ANNOTATIONS[family]] ?? "").split("/");
+    const after = claims.addresses[family];
+    const [ip = ""] = after?.split("/") ?? [];
+    if (before === "" || after === undefined || ip === before) return [];
+    const variable = family === 4 ? "IP" : "IP6";
+    return [{ annotation: ADDRESS_ANNOTATIONS[family], before, after: ip || "none", variable }];
+  });
 }
 
 /** Conditions are not in the type of Node, since nobody else reads them; other fields of theirs pass through. */

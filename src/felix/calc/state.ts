@@ -10,6 +10,7 @@ import { type BlockClaim, claimOf, type Route, resolveDestination, sameRoute } f
 import type { BorrowedAddress } from "./borrowed.ts";
 import { collectFindings, type Finding, type Note } from "./findings.ts";
 import {
+  type DetectedAddresses,
   LOCAL_METHODS,
   type NodeAddresses,
   REMOTE_METHODS,
@@ -51,6 +52,8 @@ export class CalcState {
   readonly #localNode: string;
   readonly #waitingFor = new Set<Input>(["nodes", "affinities", "pools", "endpoints"]);
   readonly #nodes = new Map<string, NodeAddresses>();
+  #localObject: Node | undefined;
+  #detected: DetectedAddresses = {};
   /** Own addresses of nodes, with the number of nodes that have each. */
   readonly #hostAddresses = new Map<IP, number>();
   /** This node's own, by family. */
@@ -141,10 +144,40 @@ export class CalcState {
 
   setNode(object: Node): void {
     const { name } = object.metadata;
-    this.#replaceNode(name, resolveNodeAddresses(object, name === this.#localNode ? LOCAL_METHODS : REMOTE_METHODS));
+    if (name === this.#localNode) {
+      this.#localObject = object;
+      this.#replaceNode(name, resolveNodeAddresses(object, LOCAL_METHODS, this.#detected));
+    } else this.#replaceNode(name, resolveNodeAddresses(object, REMOTE_METHODS));
+  }
+
+  /** What this machine has found out about its own addresses. The same object again costs nothing. */
+  setDetected(detected: DetectedAddresses): void {
+    if (detected === this.#detected) return;
+    this.#detected = detected;
+    if (this.#localObject !== undefined) this.setNode(this.#localObject);
+  }
+
+  /** Whether this node shall have no address of the family. */
+  hasNone(family: Family): boolean {
+    return this.#detected[family] === "none";
+  }
+
+  /** Names of the other nodes that have one of this node's addresses, by that address. */
+  duplicates(): ReadonlyMap<IP, readonly string[]> {
+    const found = new Map<IP, readonly string[]>();
+    const local = this.localAddresses;
+    for (const address of [local?.ipv4, local?.ipv6]) {
+      if (address === undefined || (this.#hostAddresses.get(address.ip) ?? 0) < 2) continue;
+      const others = [...this.#nodes.values()].filter(({ name, ipv4, ipv6 }) => {
+        return name !== this.#localNode && (ipv4?.ip === address.ip || ipv6?.ip === address.ip);
+      });
+      if (others.length > 0) found.set(address.ip, others.map(({ name }) => name).toSorted());
+    }
+    return found;
   }
 
   deleteNode(name: string): void {
+    if (name === this.#localNode) this.#localObject = undefined;
     this.#replaceNode(name, undefined);
   }
 

@@ -3,7 +3,7 @@ import type { Node } from "../../crds/core.ts";
 import type { Clock } from "../../lib/clock.ts";
 import { describeError } from "../../lib/errors.ts";
 import { backoffMs } from "../../lib/retry.ts";
-import { type NodeClaims, planNodeStatus } from "../calc/node-status.ts";
+import { type NodeClaims, planNodeStatus, replacedAddresses } from "../calc/node-status.ts";
 import type { Logger } from "../ports.ts";
 
 /** This node's own object. */
@@ -63,8 +63,14 @@ export class NodeStatusDriver {
         const next = this.#claims === undefined ? undefined : planNodeStatus(node, this.#claims, nowText);
         if (next === undefined) return;
         const claims = JSON.stringify(this.#claims);
+        const replaced = this.#claims === undefined ? [] : replacedAddresses(node, this.#claims);
         await this.#port.updateStatus(next);
         this.#written = { claims, atMs: this.#clock.nowMs() };
+        for (const { annotation, before, after, variable } of replaced)
+          this.#log.warn(
+            { annotation, before, after },
+            `node address changed from ${before} to ${after}: other nodes follow; set ${variable}=${before} to keep it`,
+          );
         this.#log.info({ node: node.metadata.name, ...this.#claims }, "node object updated: network available");
         return;
       } catch (error) {

@@ -180,8 +180,12 @@ export const IFA_MULTICAST = 7;
 export const IFA_FLAGS = 8;
 export const IFA_RT_PRIORITY = 9;
 export const IFA_PROTO = 11;
+/** Of IPv4; the same bit says of IPv6 that the address is temporary. */
+export const IFA_F_SECONDARY = 0x01;
+export const IFA_F_TEMPORARY = 0x01;
 export const IFA_F_NODAD = 0x02;
 export const IFA_F_DADFAILED = 0x08;
+export const IFA_F_DEPRECATED = 0x20;
 export const IFA_F_TENTATIVE = 0x40;
 export const IFA_F_PERMANENT = 0x80;
 export const IFA_F_NOPREFIXROUTE = 0x200;
