@@ -64,6 +64,12 @@ async function ask(exec: Exec, ip: string): Promise<readonly string[]> {
   return Promise.all(PROTOCOLS.map((protocol) => hello(exec, { protocol, ip, port: HOST_PORT })));
 }
 
+function clientOn(node: string): ChainedPod {
+  const client = neighbours.get(node);
+  if (client === undefined) throw new Error(`No pod on ${node}`);
+  return client;
+}
+
 async function rules(): Promise<string> {
   const saved = ["iptables-save", "ip6tables-save"].map((command) => ok(lab.exec("node-1", [command, "-t", "nat"])));
   return (await Promise.all(saved)).join("\n");
@@ -71,17 +77,23 @@ async function rules(): Promise<string> {
 
 describe.each([4, 6] as const)("a host port over IPv%i, TCP and UDP", (family) => {
   const node = NODES["node-1"][family];
-  const ipOf = (pod: ChainedPod | undefined): string => pod?.ips[family === 4 ? 0 : 1] ?? "";
+  const ipOf = (pod: ChainedPod): string => pod.ips[family === 4 ? 0 : 1] ?? "";
 
   test("answers another node, which it sees under its own address", async () => {
     const other = NODES["node-2"][family];
     expect(await ask(onNode("node-2"), node)).toEqual([other, other]);
   });
 
-  test.each(["node-1", "node-2"])("answers a pod on %s, which it sees under its own address", async (where) => {
-    const client = neighbours.get(where);
-    if (client === undefined) throw new Error(`No pod on ${where}`);
+  test("answers a pod on its own node, which it sees under its own address", async () => {
+    const client = clientOn("node-1");
     expect(await ask(client.exec, node)).toEqual([ipOf(client), ipOf(client)]);
+  });
+
+  test("answers a pod on another node, which it sees as natOutgoing of the pool lets it out", async () => {
+    const client = clientOn("node-2");
+    // A node's address is outside every pool, and the laboratory's IPv4 pool has natOutgoing.
+    const seen = family === 4 ? NODES["node-2"][4] : ipOf(client);
+    expect(await ask(client.exec, node)).toEqual([seen, seen]);
   });
 
   test("answers its own node", async () => {
