@@ -10,6 +10,7 @@ let count = 0;
 
 /** A network namespace of the test's own, and the main table in it. */
 export interface RouteNamespace extends RouteDataplaneHarness {
+  readonly name: string;
   readonly tunnels: TunnelDataplane;
   readonly othersTunnels: TunnelDataplane;
   /** Runs `ip` inside; a missing privilege fails here, with ip's own words. */
@@ -40,6 +41,7 @@ export function openRouteNamespace(): RouteNamespace {
   };
   ip("link", "set", "lo", "up");
   return {
+    name,
     ip,
     dataplane,
     others,

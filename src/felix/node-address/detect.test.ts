@@ -41,8 +41,10 @@ function say(detection: Detection): string {
       return `${formatCandidate(detection.candidate)} /${detection.candidate.prefixLength ?? "?"}`;
     case "ambiguous":
       return `? ${detection.candidates.map(formatCandidate).join(", ")}`;
-    default:
+    case "absent":
       return detection.why;
+    default:
+      return detection satisfies never;
   }
 }
 

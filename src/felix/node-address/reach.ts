@@ -14,9 +14,11 @@ export const udpReach: Reach = {
     const socket = createSocket(family === 4 ? "udp4" : "udp6");
     const { promise, resolve } = Promise.withResolvers<IP | undefined>();
     const timer = setTimeout(() => resolve(undefined), TIMEOUT_MS);
-    // No way there, or no such name.
     socket.once("error", () => resolve(undefined));
-    socket.connect(PORT, host, () => resolve(localAddressOf(socket.address().address)));
+    // No way there, or no such name: then it is called with an error, which its type does not say.
+    socket.connect(PORT, host, (error?: Error | null) =>
+      resolve(error instanceof Error ? undefined : localAddressOf(socket.address().address)),
+    );
     try {
       const ip = await promise;
       return ip !== undefined && familyOf(ip) === family ? ip : undefined;

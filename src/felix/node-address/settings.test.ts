@@ -10,6 +10,7 @@ describe("parseMethod()", () => {
     "can-reach=192.0.2.9",
     "can-reach=www.example.org",
     "interface=eth.*,^en",
+    "cidr=192.0.2.0/24,198.51.100.7/32",
     "skip-interface=docker",
   ])("reads %s, and formatMethod() writes it", (text) => {
     const method = parseMethod(text, 4);

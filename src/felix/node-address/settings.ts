@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { type CIDR, cidrFamily, hostCIDR, parseCIDR, parseIPWithPrefix } from "../../net/cidr.ts";
+import { type CIDR, cidrFamily, formatCIDR, hostCIDR, parseCIDR, parseIPWithPrefix } from "../../net/cidr.ts";
 import { type Family, familyOf, type IP, parseIP } from "../../net/ip.ts";
 
 /** A way to find this node's address among those of its links. Source: calico-interop 4.7. */
@@ -48,7 +48,7 @@ export function parseAddress(text: string, family: Family, method: DetectionMeth
 export function parseMethod(text: string, family: Family): DetectionMethod | undefined {
   if (text === "") return undefined;
   if (text === "first-found" || text === "kubernetes-internal-ip") return { kind: text };
-  const [kind = "", value = ""] = splitOnce(text);
+  const [kind, value] = splitOnce(text);
   const values = value.split(",").filter((part) => part !== "");
   if (values.length === 0) throw new SyntaxError(`want ${METHODS}`);
   switch (kind) {
@@ -72,8 +72,13 @@ export function formatMethod(method: DetectionMethod): string {
     case "interface":
     case "skip-interface":
       return `${method.kind}=${method.patterns.map(({ source }) => source).join(",")}`;
-    default:
+    case "cidr":
+      return `cidr=${method.cidrs.map(formatCIDR).join(",")}`;
+    case "first-found":
+    case "kubernetes-internal-ip":
       return method.kind;
+    default:
+      return method satisfies never;
   }
 }
 
