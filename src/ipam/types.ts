@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import type { AllowedUse } from "../crds/ip-pool.ts";
 import type { CIDR } from "../net/cidr.ts";
 import type { Family, IP } from "../net/ip.ts";
 
@@ -17,13 +18,15 @@ export interface AssignRequest {
   readonly count?: number;
   /**
    * Just this address for its family, whatever pools, selectors, reservations and block limits say; its pool must be
-   * enabled and allow Workload. At most one of each family; `count` does not hold for it.
+   * enabled and allow the use. At most one of each family; `count` does not hold for it.
    */
   readonly addresses?: readonly IP[];
   /** Pools to which the choice is limited; their selectors do not count then. */
   readonly pools?: PoolNames;
   /** The pod's namespace, whose labels pools may select; absent: no namespace, so no labels. */
   readonly namespace?: string;
+  /** What the addresses are for, which their pools must allow. @default Workload */
+  readonly use?: AllowedUse;
 }
 
 /** One address that a handle holds. Address, handle and sequence number together are the right to release it. */

@@ -89,10 +89,15 @@ export class Assignment {
   }
 
   async #take(family: Family): Promise<Grant> {
-    const { pools, namespace, addresses = [] } = this.#request;
+    const { pools, namespace, use, addresses = [] } = this.#request;
     const ip = addresses.find((address) => familyOf(address) === family);
-    if (ip !== undefined) return await this.#supply.takeNamed(ip, this.#signal);
-    const need = { family, ...(pools && { pools }), ...(namespace !== undefined && { namespace }) };
+    if (ip !== undefined) return await this.#supply.takeNamed(ip, use, this.#signal);
+    const need = {
+      family,
+      ...(pools && { pools }),
+      ...(namespace !== undefined && { namespace }),
+      ...(use && { use }),
+    };
     return await this.#supply.take(need, this.#missing(family), this.#signal);
   }
 

@@ -355,6 +355,17 @@ describe("an address that is asked for by name", () => {
     await expect(allocator.assign(asked("a", "10.0.7.5"))).rejects.toThrow(/IPPool pool-0 is not enabled/);
     await expect(allocator.assign(asked("a", "10.1.7.5"))).rejects.toThrow(/is for Tunnel only/);
     await expect(allocator.assign(asked("a", "10.9.7.5"))).rejects.toThrow(/no IPPool holds it/);
+    expect(texts(await allocator.assign({ ...asked("a", "10.1.7.5"), use: "Tunnel" }))).toEqual(["10.1.7.5"]);
+  });
+
+  it("for a tunnel comes out of pools that allow it, and a pod's never out of those for tunnels only", async () => {
+    const pools = [
+      { cidr: "10.0.0.0/16", allowedUses: ["Workload" as const] },
+      { cidr: "10.1.0.0/16", allowedUses: ["Tunnel" as const] },
+    ];
+    const { allocator } = setUp({ pools });
+    expect(await take(allocator, "pod")).toMatch(/^10\.0\./);
+    expect(texts(await allocator.assign({ ...request("tunnel"), use: "Tunnel" }))[0]).toMatch(/^10\.1\./);
   });
 
   it("is borrowed from another node's block, but not with strictAffinity", async () => {

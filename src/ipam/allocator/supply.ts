@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { EffectiveIPPool } from "../../crds/ip-pool.ts";
+import type { AllowedUse, EffectiveIPPool } from "../../crds/ip-pool.ts";
 import { blockOf, type CIDR, cidrSize, formatCIDR, ordinalOf } from "../../net/cidr.ts";
 import { type Family, formatIP, type IP } from "../../net/ip.ts";
 import { hostAffinity } from "../affinity.ts";
@@ -23,6 +23,8 @@ export interface BlockNeed {
   readonly family: Family;
   readonly pools?: PoolNames;
   readonly namespace?: string;
+  /** @default Workload */
+  readonly use?: AllowedUse;
   /** It is asked for no namespace in particular: a pool counts whichever namespaces it is for. */
   readonly isForAnyNamespace?: boolean;
 }
@@ -140,9 +142,9 @@ export class BlockSupply {
    * Errors: the signal's reason, or IPAMError `PoolNotFound`, `AddressTaken`, `Overlap`, `Contention`, `Datastore`.
    * Source: calico-interop 2.5.
    */
-  async takeNamed(ip: IP, signal?: AbortSignal): Promise<Grant> {
+  async takeNamed(ip: IP, use: AllowedUse | undefined, signal?: AbortSignal): Promise<Grant> {
     const { sources, nodeName } = this.#tools;
-    const pool = poolOfAddress(await sources.pools(), ip);
+    const pool = poolOfAddress(await sources.pools(), ip, use);
     for (let round = 0; round < MAX_NAMED_ROUNDS; round++) {
       signal?.throwIfAborted();
       const committer = await this.#finder.holderOf(ip, pool);
@@ -179,14 +181,15 @@ export class BlockSupply {
 
   async #pools(need: BlockNeed): Promise<readonly EffectiveIPPool[]> {
     const { sources, nodeName } = this.#tools;
-    const { family, namespace } = need;
+    const { family, namespace, use = "Workload" } = need;
     const reservations = sources.reservations();
     this.#reservations = reservations instanceof Promise ? await reservations : reservations;
     const pools = sources.pools();
     const stored = pools instanceof Promise ? await pools : pools;
     const all = need.isForAnyNamespace ? stored.map((pool) => ({ ...pool, namespaceSelector: "" })) : stored;
     const names = need.pools?.[family] ?? [];
-    const known = this.#choices.get(all)?.get(`${family} ${names.join()}`);
+    const choiceKey = `${use} ${family} ${names.join()}`;
+    const known = this.#choices.get(all)?.get(choiceKey);
     if (known !== undefined) return known;
     // Labels are asked for only where a selector asks: nearly everywhere all pools are for all.
     const inUse = selectorsInUse(names.length === 0 ? all : []);
@@ -196,6 +199,7 @@ export class BlockSupply {
     const choice = selectPools(all, {
       family,
       names,
+      use,
       nodeName,
       ...(nodeLabels && { nodeLabels }),
       ...(namespace !== undefined && { namespace }),
@@ -205,7 +209,7 @@ export class BlockSupply {
     if (inUse.nodeSelector || inUse.namespaceSelector) return choice.pools;
     // Nothing but the pools has a say. The same array again lets others remember what they know of it, too.
     const choices = this.#choices.get(all) ?? new Map<string, readonly EffectiveIPPool[]>();
-    this.#choices.set(all, choices.set(`${family} ${names.join()}`, choice.pools));
+    this.#choices.set(all, choices.set(choiceKey, choice.pools));
     return choice.pools;
   }
 

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { Node } from "../../crds/core.ts";
+import type { EffectiveIPPool } from "../../crds/ip-pool.ts";
+import type { IPAMBlock } from "../../crds/ipam-block.ts";
+import { selectsNode } from "../../ipam/pools.ts";
+import { blockOf, type CIDR, cidrContains, ordinalOf, parseCIDR } from "../../net/cidr.ts";
+import { type Family, familyOf, type IP, parseIP } from "../../net/ip.ts";
+import type { Labels } from "../../selector/selector.ts";
+import { TUNNEL_ADDRESS_ANNOTATIONS } from "./vtep.ts";
+
+/** Under what a node's tunnel address is allocated. */
+export interface TunnelClaim {
+  readonly handleID: string;
+  readonly attributes: { readonly node: string; readonly type: string };
+}
+
+const CLAIMS: Readonly<Record<Family, { readonly handle: string; readonly type: string }>> = {
+  4: { handle: "vxlan-tunnel-addr", type: "vxlanTunnelAddress" },
+  6: { handle: "vxlan-v6-tunnel-addr", type: "vxlanV6TunnelAddress" },
+};
+
+/** Calico's handle and attributes, to the letter: its collector frees by them. Source: calico-interop 1.8. */
+export function tunnelClaim(node: string, family: Family): TunnelClaim {
+  const { handle, type } = CLAIMS[family];
+  return { handleID: `${handle}-${node}`, attributes: { node, type } };
+}
+
+/** The pools out of which a node's VXLAN tunnel address may come. Source: calico-interop 4.5. */
+export function tunnelPools(
+  pools: readonly EffectiveIPPool[],
+  family: Family,
+  labels: Labels | undefined,
+): readonly EffectiveIPPool[] {
+  return pools.filter(
+    (pool) =>
+      pool.enabled &&
+      pool.family === family &&
+      pool.vxlanMode !== "Never" &&
+      pool.allowedUses.includes("Tunnel") &&
+      selectsNode(pool, labels) === true,
+  );
+}
+
+/** The address that the Node's annotation has; what is none of the family counts as absent. */
+export function annotatedAddress(node: Node, family: Family): IP | undefined {
+  const text = node.metadata.annotations?.[TUNNEL_ADDRESS_ANNOTATIONS[family]];
+  if (text === undefined || text === "") return undefined;
+  try {
+    const ip = parseIP(text);
+    return familyOf(ip) === family ? ip : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** The Node with another tunnel address in its annotation, or without one. */
+export function withTunnelAddress(node: Node, family: Family, text: string | undefined): Node {
+  const key = TUNNEL_ADDRESS_ANNOTATIONS[family];
+  const { [key]: _old, ...annotations } = node.metadata.annotations ?? {};
+  const next = text === undefined ? annotations : { ...annotations, [key]: text };
+  return { ...node, metadata: { ...node.metadata, annotations: next } };
+}
+
+/** The block that an address is out of, if any pool has it, be that disabled. */
+export function blockAround(pools: readonly EffectiveIPPool[], ip: IP): CIDR | undefined {
+  const around = pools.filter(({ cidr }) => cidrContains(cidr, ip));
+  const [pool] = around.toSorted((a, b) => b.cidr.prefixLength - a.cidr.prefixLength);
+  return pool && blockOf(ip, pool.blockSize);
+}
+
+/** Who has an address, says its block. */
+export type Holding =
+  | { readonly kind: "free" | "ours" | "others" | "cooling" }
+  /** By nobody that is named: releases of long ago wrote tunnel addresses so. */
+  | { readonly kind: "nameless"; readonly block: string; readonly ordinal: number; readonly sequenceNumber: bigint };
+
+export function holdingOf(block: IPAMBlock | undefined, ip: IP, { attributes }: TunnelClaim): Holding {
+  if (block === undefined) return { kind: "free" };
+  const { spec } = block;
+  const ordinal = ordinalOf(parseCIDR(spec.cidr), ip);
+  const index = spec.allocations[ordinal];
+  if (index === null || index === undefined) return { kind: "free" };
+  const { handle_id, secondary = {}, releasedAt } = spec.attributes[index] ?? {};
+  if (releasedAt !== undefined) return { kind: "cooling" };
+  if (secondary["node"] === attributes.node && secondary["type"] === attributes.type) return { kind: "ours" };
+  if (handle_id !== undefined || Object.keys(secondary).length > 0) return { kind: "others" };
+  const sequenceNumber = spec.sequenceNumberForAllocation[String(ordinal)] ?? 0n;
+  return { kind: "nameless", block: block.metadata.name, ordinal, sequenceNumber };
+}
+
+/** What is to be done about a tunnel address. */
+export type TunnelPlan =
+  /** It is as it should be. */
+  | { readonly kind: "keep" }
+  /** Release by handle, then take another one and write it down. */
+  | { readonly kind: "assign"; readonly pools: readonly string[] }
+  /** Put our name to the address that we have. */
+  | { readonly kind: "adopt"; readonly ip: IP; readonly holding: Extract<Holding, { kind: "nameless" }> }
+  /** Nobody needs one: clear the annotation, and release by handle. */
+  | { readonly kind: "clear" }
+  | { readonly kind: "fail"; readonly reason: string };
+
+/**
+ * The table of calico-interop 4.5.
+ *
+ * @param holding of the annotated address
+ */
+export function planTunnelAddress(
+  annotated: IP | undefined,
+  holding: Holding,
+  eligible: readonly EffectiveIPPool[],
+): TunnelPlan {
+  if (eligible.length === 0) return { kind: "clear" };
+  const assign = { kind: "assign", pools: eligible.map(({ name }) => name) } as const;
+  if (annotated === undefined) return assign;
+  switch (holding.kind) {
+    case "ours":
+      return eligible.some(({ cidr }) => cidrContains(cidr, annotated)) ? { kind: "keep" } : assign;
+    case "nameless":
+      return { kind: "adopt", ip: annotated, holding };
+    case "cooling":
+      return { kind: "fail", reason: "it was released a moment ago and cools down" };
+    case "free":
+    case "others":
+      return assign;
+    default:
+      return holding satisfies never;
+  }
+}

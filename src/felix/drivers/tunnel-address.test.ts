@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+import { describe, expect, test } from "vitest";
+import type { Node } from "../../crds/core.ts";
+import type { IPPool, IPPoolSpec } from "../../crds/ip-pool.ts";
+import { expectSound, setUp as setUpIPAM } from "../../ipam/fake-node.ts";
+import { heldAddresses } from "../../ipam/gc/addresses.ts";
+import { releaseUnhandled } from "../../ipam/release-unhandled.ts";
+import { FakeClock } from "../../lib/fake-clock.ts";
+import { formatIP, parseIP } from "../../net/ip.ts";
+import { FakeLog, FakeSource, fakeNode, fakePool } from "../fake-resources.ts";
+import { TunnelAddresses } from "./tunnel-address.ts";
+
+const KEY = "projectcalico.org/IPv4VXLANTunnelAddr";
+const HANDLE = "vxlan-tunnel-addr-node-a";
+/** Of one block each, so that it is known which address is the first. */
+const POOLS: readonly (Partial<IPPoolSpec> & { cidr: string })[] = [
+  { cidr: "10.0.0.0/29", blockSize: 29, vxlanMode: "Always" },
+  { cidr: "10.1.0.0/29", blockSize: 29 },
+  {
+    cidr: "10.2.0.0/29",
+    blockSize: 29,
+    vxlanMode: "CrossSubnet",
+    allowedUses: ["Tunnel"],
+    nodeSelector: "zone == 'b'",
+  },
+];
+
+/** A cluster of one node, whose object and pools tests change. */
+function setUp({ annotation, pools = POOLS }: { annotation?: string; pools?: typeof POOLS } = {}) {
+  const ipam = setUpIPAM({ pools });
+  const clock = new FakeClock();
+  const log = new FakeLog();
+  const world = { node: fakeNode("node-a", [], annotation === undefined ? {} : { [KEY]: annotation }), version: 1 };
+  const nodes = new FakeSource<Node>(world.node);
+  const poolSource = new FakeSource<IPPool>(...pools.map((spec, i) => fakePool(`pool-${i}`, spec.cidr, spec)));
+  const faults: Error[] = [];
+  const writes: (string | undefined)[] = [];
+  const setNode = (node: Node): void => {
+    world.node = { ...node, metadata: { ...node.metadata, resourceVersion: String(++world.version) } };
+    nodes.set(world.node);
+  };
+  const start = (): TunnelAddresses => {
+    const tunnels = new TunnelAddresses({
+      nodeName: "node-a",
+      sources: { nodes, pools: poolSource },
+      ipam: {
+        assign: (request) => ipam.allocator.assign(request),
+        releaseByHandle: (handleID) => ipam.allocator.releaseByHandle(handleID),
+        releaseNameless: (address) =>
+          releaseUnhandled({ store: ipam.store, clock: ipam.clock, random: () => 0 }, address),
+        store: ipam.store,
+      },
+      node: {
+        get: async () => world.node,
+        updateStatus: async (node) => {
+          const fault = faults.shift();
+          if (fault !== undefined) throw fault;
+          writes.push(node.metadata.annotations?.[KEY]);
+          setNode(node);
+        },
+      },
+      clock,
+      random: () => 0,
+      log,
+    });
+    tunnels.start();
+    nodes.sync();
+    poolSource.sync();
+    return tunnels;
+  };
+  /** Lets everything that is due happen; the allocator's turns need real ones. */
+  const settle = async (ms = 100): Promise<void> => {
+    for (let i = 0; i < 20; i++) {
+      await clock.advance(ms / 20);
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+  };
+  const held = (): string[] =>
+    ipam.store
+      .all("block")
+      .flatMap(({ spec }) => heldAddresses(spec))
+      .map(({ ip, handleID, attributes }) => `${formatIP(ip)} ${handleID} ${JSON.stringify(attributes)}`);
+  const ours = (ip: string): string =>
+    `${ip} ${HANDLE} ${JSON.stringify({ node: "node-a", type: "vxlanTunnelAddress" })}`;
+  const annotated = (): string | undefined => world.node.metadata.annotations?.[KEY];
+  return {
+    ...ipam,
+    clock,
+    log,
+    world,
+    nodes,
+    poolSource,
+    faults,
+    writes,
+    setNode,
+    start,
+    settle,
+    held,
+    ours,
+    annotated,
+  };
+}
+
+/** The same with an address that was taken and written down. */
+async function setUpRunning() {
+  const world = setUp();
+  const tunnels = world.start();
+  await world.settle();
+  return { ...world, tunnels };
+}
+
+describe("TunnelAddresses", () => {
+  test("takes an address under Calico's handle and attributes, and writes it down", async () => {
+    const { tunnels, held, ours, annotated, writes, store, clock, settle } = await setUpRunning();
+    expect(annotated()).toBe("10.0.0.0");
+    expect(held()).toEqual([ours("10.0.0.0")]);
+    expect(store.peek("handle", HANDLE)?.spec).toMatchObject({ handleID: HANDLE, block: { "10.0.0.0/29": 1 } });
+    await clock.advance(700_000);
+    await settle();
+    expect(writes).toEqual(["10.0.0.0"]);
+    expectSound(store);
+    await tunnels.stop();
+  });
+
+  test("keeps what is ours over a restart", async () => {
+    const { tunnels, start, settle, held, ours, writes } = await setUpRunning();
+    await tunnels.stop();
+    const again = start();
+    await settle();
+    expect(held()).toEqual([ours("10.0.0.0")]);
+    expect(writes).toEqual(["10.0.0.0"]);
+    await again.stop();
+  });
+
+  test("takes another one when the pool is no longer eligible for this node", async () => {
+    const { tunnels, poolSource, world, setNode, settle, held, ours, annotated, store } = await setUpRunning();
+    setNode({ ...world.node, metadata: { ...world.node.metadata, labels: { zone: "b" } } });
+    await settle();
+    expect(annotated()).toBe("10.0.0.0");
+    poolSource.set(fakePool("pool-0", "10.0.0.0/29", { blockSize: 29, vxlanMode: "Always", disabled: true }));
+    await settle();
+    expect(annotated()).toBe("10.2.0.0");
+    expect(held()).toEqual([ours("10.2.0.0")]);
+    expectSound(store);
+    await tunnels.stop();
+  });
+
+  test.each([
+    ["not allocated: a new one", "10.0.0.9", undefined, "10.0.0.0"],
+    ["another's: theirs stays", "10.0.0.0", { handleID: "pod", attributes: { node: "node-b", pod: "p" } }, "10.0.0.1"],
+    ["outside of all pools", "192.0.2.1", undefined, "10.0.0.0"],
+    ["no address at all", "tunnel", undefined, "10.0.0.0"],
+  ])("an annotated address that is %s", async (_, annotation, holder, expected) => {
+    const world = setUp({ annotation });
+    if (holder !== undefined) await world.allocator.assign({ ...holder, families: [4] });
+    const tunnels = world.start();
+    await world.settle();
+    expect(world.annotated()).toBe(expected);
+    expect(world.held()).toContain(world.ours(expected));
+    expect(world.held()).toHaveLength(holder === undefined ? 1 : 2);
+    await tunnels.stop();
+  });
+
+  test("puts its name to an address that is allocated for nobody", async () => {
+    const world = setUp({ annotation: "10.0.0.0" });
+    await world.allocator.assign({ handleID: "old", attributes: {}, families: [4], addresses: [parseIP("10.0.0.0")] });
+    const [block] = world.store.all("block");
+    if (block === undefined) throw new Error("no block");
+    await world.store.update("block", { ...block, spec: { ...block.spec, attributes: [{}] } });
+    const tunnels = world.start();
+    await world.settle();
+    expect(world.held()).toEqual([world.ours("10.0.0.0")]);
+    expect(world.writes).toEqual([]);
+    await tunnels.stop();
+  });
+
+  test("a conflict is written again; when that fails, too, the address is given back and all is tried later", async () => {
+    const world = setUp();
+    world.faults.push(new Error("conflict"));
+    const tunnels = world.start();
+    await world.settle();
+    expect(world.writes).toEqual(["10.0.0.0"]);
+    await tunnels.stop();
+
+    const failing = setUp();
+    failing.faults.push(...Array.from({ length: 5 }, () => new Error("down")));
+    const again = failing.start();
+    await failing.settle(40);
+    expect(failing.held()).toEqual([]);
+    expect(failing.log.said("warn")).toEqual(["no tunnel address; will retry"]);
+    await failing.settle(1000);
+    expect(failing.annotated()).toBeDefined();
+    expect(failing.held()).toEqual([failing.ours(failing.annotated() ?? "")]);
+    await again.stop();
+  });
+
+  test("an old cache never makes it give back what it has just taken", async () => {
+    const world = setUp();
+    const old = world.world.node;
+    const tunnels = world.start();
+    await world.settle();
+    world.nodes.set(old);
+    await world.settle();
+    expect(world.held()).toEqual([world.ours("10.0.0.0")]);
+    expect(world.writes).toEqual(["10.0.0.0"]);
+    await tunnels.stop();
+  });
+
+  test("follows pools: gives the address back when no pool is in VXLAN any more", async () => {
+    const { tunnels, poolSource, settle, held, annotated, store } = await setUpRunning();
+    poolSource.set(fakePool("pool-0", "10.0.0.0/29", { blockSize: 29 }));
+    await settle();
+    expect(annotated()).toBeUndefined();
+    expect(held()).toEqual([]);
+    expect(store.peek("handle", HANDLE)).toBeUndefined();
+    await tunnels.stop();
+  });
+});

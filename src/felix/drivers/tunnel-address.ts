@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { Node } from "../../crds/core.ts";
+import { type EffectiveIPPool, effectiveIPPool, type IPPool } from "../../crds/ip-pool.ts";
+import { blockName } from "../../crds/names.ts";
+import type { IPAMStore } from "../../ipam/ports.ts";
+import type { UnhandledAddress } from "../../ipam/release-unhandled.ts";
+import type { Allocation, AssignRequest } from "../../ipam/types.ts";
+import type { Clock } from "../../lib/clock.ts";
+import { describeError } from "../../lib/errors.ts";
+import { type Family, formatIP, type IP } from "../../net/ip.ts";
+import { ApplyLoop } from "../apply-loop.ts";
+import {
+  annotatedAddress,
+  blockAround,
+  holdingOf,
+  planTunnelAddress,
+  type TunnelClaim,
+  type TunnelPlan,
+  tunnelClaim,
+  tunnelPools,
+  withTunnelAddress,
+} from "../calc/tunnel-address.ts";
+import type { Logger, Source } from "../ports.ts";
+import type { NodeStatusPort } from "./node-status.ts";
+
+/** What tunnel addresses ask of IPAM. */
+export interface TunnelIPAM {
+  assign(request: AssignRequest): Promise<readonly Allocation[]>;
+  releaseByHandle(handleID: string): Promise<void>;
+  /** Frees an address that nobody is named for. */
+  releaseNameless(address: UnhandledAddress): Promise<unknown>;
+  readonly store: Pick<IPAMStore, "get">;
+}
+
+export interface TunnelAddressesOptions {
+  readonly nodeName: string;
+  readonly sources: { readonly nodes: Source<Node>; readonly pools: Source<IPPool> };
+  readonly ipam: TunnelIPAM;
+  readonly node: NodeStatusPort;
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly log: Logger;
+}
+
+/** Somebody may release what is ours. Units: milliseconds. */
+const CHECK_EVERY_MS = 300_000;
+const WRITE_ATTEMPTS = 5;
+
+/**
+ * Keeps this node's VXLAN tunnel addresses allocated, and says them in the annotations of its Node, by which all other nodes
+ * know them.
+ *
+ * Invariants: one look at a time, when pools or the Node have changed and every five minutes; an address that was taken and
+ * could not be written down is given back; the annotation is only ever changed from what the decision was made of.
+ * A process that is killed between the two leaves an address under the handle, and the next look releases it.
+ *
+ * Source: calico-interop 4.5.
+ */
+export class TunnelAddresses {
+  readonly #options: TunnelAddressesOptions;
+  readonly #loop: ApplyLoop;
+  readonly #stops: (() => void)[] = [];
+  /** Families whose handle is known to hold nothing. */
+  readonly #clear = new Set<Family>();
+  #node: Node | undefined;
+  #isSynced = false;
+  #lastError = "";
+
+  constructor(options: TunnelAddressesOptions) {
+    this.#options = options;
+    this.#loop = new ApplyLoop({
+      clock: options.clock,
+      random: options.random,
+      turn: async () => await this.#turn(),
+      onError: (error, retryInMs) => this.#failed(error, retryInMs),
+    });
+  }
+
+  start(): void {
+    const { sources, nodeName } = this.#options;
+    const setNode = (node: Node | undefined): void => {
+      this.#node = node;
+      this.#loop.wake();
+    };
+    this.#stops.push(
+      sources.nodes.onChange((change) => {
+        if (change.key === nodeName) setNode(change.new);
+      }),
+      sources.pools.onChange(() => this.#loop.wake()),
+    );
+    for (const node of sources.nodes.list()) if (node.metadata.name === nodeName) setNode(node);
+    void Promise.all([sources.nodes.synced, sources.pools.synced]).then(() => {
+      this.#isSynced = true;
+      this.#loop.wake();
+    });
+    this.#loop.start();
+  }
+
+  async stop(): Promise<void> {
+    for (const stop of this.#stops.splice(0)) stop();
+    await this.#loop.stop();
+  }
+
+  async #turn(): Promise<number> {
+    const errors: unknown[] = [];
+    for (const family of [4, 6] as const) {
+      const node = this.#node;
+      if (!this.#isSynced || node === undefined) break;
+      await this.#look(family, node).catch((error: unknown) => errors.push(error));
+    }
+    if (errors.length > 0) throw errors[0];
+    this.#lastError = "";
+    return CHECK_EVERY_MS;
+  }
+
+  /** What the cache says is only trusted to tell that nothing is to be done. */
+  async #look(family: Family, cached: Node): Promise<void> {
+    const { nodeName, node: port } = this.#options;
+    const pools = this.#pools();
+    const claim = tunnelClaim(nodeName, family);
+    const isUnused = (node: Node): boolean =>
+      tunnelPools(pools, family, node.metadata.labels).length === 0 && annotatedAddress(node, family) === undefined;
+    if (this.#clear.has(family) && isUnused(cached)) return;
+    if ((await this.#plan(family, cached, pools, claim)).kind === "keep") return;
+    const node = await port.get();
+    await this.#carryOut(family, node, await this.#plan(family, node, pools, claim), claim);
+    if (isUnused(node)) this.#clear.add(family);
+    else this.#clear.delete(family);
+  }
+
+  async #plan(family: Family, node: Node, pools: readonly EffectiveIPPool[], claim: TunnelClaim): Promise<TunnelPlan> {
+    const ip = annotatedAddress(node, family);
+    const block = ip === undefined ? undefined : blockAround(pools, ip);
+    const eligible = tunnelPools(pools, family, node.metadata.labels);
+    if (ip === undefined || block === undefined || eligible.length === 0)
+      return planTunnelAddress(ip, { kind: "free" }, eligible);
+    const stored = await this.#options.ipam.store.get("block", blockName(block));
+    return planTunnelAddress(ip, holdingOf(stored, ip, claim), eligible);
+  }
+
+  async #carryOut(family: Family, node: Node, plan: TunnelPlan, claim: TunnelClaim): Promise<void> {
+    const { ipam, log } = this.#options;
+    const annotated = annotatedAddress(node, family);
+    switch (plan.kind) {
+      case "keep":
+        return;
+      case "fail":
+        throw new Error(`IPv${family} tunnel address of node ${node.metadata.name}: ${plan.reason}`);
+      case "clear":
+        if (annotated !== undefined) {
+          await this.#write(family, annotated, undefined);
+          log.info({ address: formatIP(annotated) }, `IPv${family} tunnel address given back: no pool needs it`);
+        }
+        await ipam.releaseByHandle(claim.handleID);
+        return;
+      case "adopt":
+        await ipam.releaseNameless(plan.holding);
+        await ipam.assign({ ...claim, families: [family], addresses: [plan.ip], use: "Tunnel" });
+        return;
+      case "assign":
+        await this.#assign(family, annotated, claim, plan.pools);
+        return;
+      default:
+        plan satisfies never;
+    }
+  }
+
+  async #assign(
+    family: Family,
+    annotated: IP | undefined,
+    claim: TunnelClaim,
+    names: readonly string[],
+  ): Promise<void> {
+    const { ipam, log } = this.#options;
+    await ipam.releaseByHandle(claim.handleID);
+    const [taken] = await ipam.assign({ ...claim, families: [family], pools: { [family]: names }, use: "Tunnel" });
+    if (taken === undefined) throw new Error(`no IPv${family} tunnel address out of ${names.join(", ")}`);
+    try {
+      await this.#write(family, annotated, taken.ip);
+    } catch (error) {
+      await ipam.releaseByHandle(claim.handleID).catch(() => {});
+      throw error;
+    }
+    const was = annotated === undefined ? {} : { was: formatIP(annotated) };
+    log.info({ address: formatIP(taken.ip), ...was }, `IPv${family} tunnel address allocated for VXLAN`);
+  }
+
+  /** Kubelets write the same object, so a conflict is nothing unusual. */
+  async #write(family: Family, from: IP | undefined, to: IP | undefined): Promise<void> {
+    const { node: port, nodeName } = this.#options;
+    for (let attempt = 1; ; attempt++) {
+      const node = await port.get();
+      if (annotatedAddress(node, family) !== from)
+        throw new Error(
+          `Node ${nodeName}: another program has changed the annotation of its IPv${family} tunnel address`,
+        );
+      try {
+        await port.updateStatus(withTunnelAddress(node, family, to === undefined ? undefined : formatIP(to)));
+        return;
+      } catch (error) {
+        if (attempt === WRITE_ATTEMPTS) throw error;
+      }
+    }
+  }
+
+  /** Malformed ones are told by the calculation. */
+  #pools(): readonly EffectiveIPPool[] {
+    return [...this.#options.sources.pools.list()].flatMap((pool) => {
+      try {
+        return [effectiveIPPool(pool)];
+      } catch {
+        return [];
+      }
+    });
+  }
+
+  #failed(error: unknown, retryInMs: number): void {
+    const message = describeError(error);
+    // Once for each reason, since it is retried until it is over.
+    const level = message === this.#lastError ? "debug" : "warn";
+    this.#lastError = message;
+    this.#options.log[level]({ err: message, retryInMs: Math.round(retryInMs) }, "no tunnel address; will retry");
+  }
+}
