@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // One allocator with nothing beside it but its watches: prints what it weighs. Argument: a kubeconfig.
 import { setTimeout as sleep } from "node:timers/promises";
+import { setFlagsFromString } from "node:v8";
 import { connectKube } from "../src/lab/connect-kube.ts";
 import type { MemoryFigures } from "./ipam-memory.ts";
 import { SimulatedNodes } from "./ipam-nodes.ts";
+
+// As in src/main/agent.ts.
+setFlagsFromString("--semi-space-growth-factor=1");
 
 const BORROWED = 20;
 const [, , adminKubeconfig = ""] = process.argv;

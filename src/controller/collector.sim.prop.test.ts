@@ -7,7 +7,7 @@ import { expectSound } from "../ipam/fake-node.ts";
 import { nodeFacts, podFacts, viewOf } from "../ipam/gc/fake-cluster.ts";
 import type { ClusterView, NodeFacts, PodFacts } from "../ipam/gc/types.ts";
 import { MemoryStore } from "../ipam/memory-store.ts";
-import type { IPAMStore } from "../ipam/ports.ts";
+import type { IPAMStore, StoredKind } from "../ipam/ports.ts";
 import type { Clock } from "../lib/clock.ts";
 import { ordinalOf, parseCIDR } from "../net/cidr.ts";
 import { parseIP } from "../net/ip.ts";
@@ -70,9 +70,14 @@ class World {
       get: (target, property) => {
         const value: unknown = Reflect.get(target, property);
         if (typeof value !== "function") return value;
+        if (property === "pages")
+          return async function* (kind: StoredKind): AsyncGenerator<unknown> {
+            if (--life.diesAfter < 0) throw new Died("the process died");
+            yield* store.pages(kind);
+          };
         return async (...args: unknown[]): Promise<unknown> => {
           if (--life.diesAfter < 0) throw new Died("the process died");
-          const isWrite = property !== "get" && property !== "list";
+          const isWrite = property !== "get";
           const isLost = isWrite && scheduler.random() < this.faultRate;
           const isTaken = !isLost || scheduler.random() < 0.5;
           const result: unknown = isTaken ? await Reflect.apply(value, target, args) : await scheduler.pause();

@@ -142,7 +142,7 @@ export class NaivePlugin {
   }
 
   async #findBlock(): Promise<IPAMBlock | undefined> {
-    const all = await this.#store.list("block");
+    const all = (await Array.fromAsync(this.#store.pages("block"))).flat();
     const own = all.filter(({ spec }) => spec.affinity === hostAffinity(this.#node) && !spec.deleted);
     const roomy = own.find(({ spec }) => spec.unallocated.length > 0);
     if (roomy !== undefined) return await this.#confirmed(roomy);

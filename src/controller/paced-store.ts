@@ -29,7 +29,13 @@ export function pacedStore(store: IPAMStore, pace: Pace, signal: AbortSignal): I
   };
   return {
     get: (kind, name) => paced(() => store.get(kind, name)),
-    list: (kind) => paced(() => store.list(kind)),
+    pages: async function* (kind) {
+      await pace(signal);
+      for await (const page of store.pages(kind)) {
+        yield page;
+        await pace(signal);
+      }
+    },
     create: (kind, object) => paced(() => store.create(kind, object)),
     update: (kind, object) => paced(() => store.update(kind, object)),
     delete: (kind, object) => paced(() => store.delete(kind, object)),

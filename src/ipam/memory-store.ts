@@ -61,9 +61,9 @@ export class MemoryStore implements IPAMStore {
     return undefined;
   }
 
-  async list<K extends StoredKind>(kind: K): Promise<readonly StoredKinds[K][]> {
+  async *pages<K extends StoredKind>(kind: K): AsyncGenerator<readonly StoredKinds[K][], void, undefined> {
     await this.#read({ verb: "list", kind, name: "", isWrite: false });
-    return this.all(kind);
+    yield this.all(kind);
   }
 
   async create<K extends StoredKind>(kind: K, object: StoredKinds[K]): Promise<CreateOutcome<StoredKinds[K]>> {

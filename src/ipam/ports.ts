@@ -55,8 +55,11 @@ export interface IPAMStore {
    * The object, or undefined. A tombstone is never returned: its deletion is finished first, and then it is not there.
    */
   get<K extends StoredKind>(kind: K, name: string): Promise<StoredKinds[K] | undefined>;
-  /** Everything, tombstones included. */
-  list<K extends StoredKind>(kind: K): Promise<readonly StoredKinds[K][]>;
+  /**
+   * Everything, tombstones included, page by page: there may be ten thousand blocks, of which nobody needs more than one
+   * page at a time.
+   */
+  pages<K extends StoredKind>(kind: K): AsyncIterable<readonly StoredKinds[K][]>;
   create<K extends StoredKind>(kind: K, object: StoredKinds[K]): Promise<CreateOutcome<StoredKinds[K]>>;
   /** Compare-and-swap by the object's resourceVersion. */
   update<K extends StoredKind>(kind: K, object: StoredKinds[K]): Promise<UpdateOutcome<StoredKinds[K]>>;

@@ -49,7 +49,9 @@ export function describeStore(
 
   /** What a list has of this test. */
   async function listed<K extends StoredKind>(store: IPAMStore, kind: K): Promise<readonly StoredKinds[K][]> {
-    return (await store.list(kind)).filter(({ metadata }) => metadata.name.startsWith(named("")));
+    return (await Array.fromAsync(store.pages(kind)))
+      .flat()
+      .filter(({ metadata }) => metadata.name.startsWith(named("")));
   }
 
   describe(`${name} as an IPAMStore`, () => {

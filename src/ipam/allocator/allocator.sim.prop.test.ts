@@ -15,7 +15,7 @@ import { IPAMError } from "../errors.ts";
 import { expectSound } from "../fake-node.ts";
 import { addToBlocks, newHandle, withBlocks } from "../handle.ts";
 import { MemoryStore } from "../memory-store.ts";
-import type { IPAMSettings, IPAMSources, IPAMStore, Reservations } from "../ports.ts";
+import type { IPAMSettings, IPAMSources, IPAMStore, Reservations, StoredKind } from "../ports.ts";
 import { ReservationIndex } from "../reservations.ts";
 import type { Allocation, AssignRequest } from "../types.ts";
 import { type Allocator, createAllocator } from "./allocator.ts";
@@ -199,7 +199,7 @@ function faulty(world: World, life: Life): IPAMStore {
     if (scheduler.random() >= world.faultRate) return await call();
     await scheduler.pause();
     const fault = Math.floor(scheduler.random() * 4);
-    if (property === "get" || property === "list") throw new IPAMError("Datastore", "the test took the server away");
+    if (property === "get" || property === "pages") throw new IPAMError("Datastore", "the test took the server away");
     if (fault === 0 && property === "update") return { kind: "conflict" };
     if (fault === 1) await call();
     if (fault === 2) scheduler.later(() => void call());
@@ -209,6 +209,11 @@ function faulty(world: World, life: Life): IPAMStore {
     get: (target, property) => {
       const method: unknown = Reflect.get(target, property);
       if (typeof method !== "function") return method;
+      if (property === "pages")
+        return async function* (kind: StoredKind): AsyncGenerator<unknown> {
+          yield await answer(property, async () => (await Array.fromAsync(store.pages(kind))).flat());
+          if (life.isDead) await never;
+        };
       return async (...args: unknown[]): Promise<unknown> => {
         if (life.isDead) return await never;
         if (JSON.stringify(args, (_, v: unknown) => (typeof v === "bigint" ? 0 : v)).includes("pendingDeletion"))
@@ -343,7 +348,7 @@ async function runHost(world: World, node: string, rounds: number): Promise<void
 async function runCalico(world: World, rounds: number): Promise<void> {
   const { store, scheduler, holders } = world;
   for (let i = 0; i < rounds; i++) {
-    const blocks = await store.list("block");
+    const blocks = (await Array.fromAsync(store.pages("block"))).flat();
     const block = blocks[Math.floor(scheduler.random() * blocks.length)];
     if (block === undefined) continue;
     const cidr = parseCIDR(block.spec.cidr);

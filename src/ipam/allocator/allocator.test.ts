@@ -263,7 +263,7 @@ describe("loading blocks that are there", () => {
 
   it("steps aside for a block that exists without an affinity", async () => {
     const settings = { strictAffinity: true };
-    const { store, allocator, sources } = setUp({ pools: [{ cidr: "10.0.0.0/27", blockSize: 28 }], settings });
+    const { store, allocator, sources, clock } = setUp({ pools: [{ cidr: "10.0.0.0/27", blockSize: 28 }], settings });
     expect(await sources.knownBlocks()).toEqual([]);
     const inUse = (spec: IPAMBlockSpec): IPAMBlockSpec =>
       assign(spec, { handleID: "x", attributes: {}, count: 1 }).block;
@@ -281,6 +281,8 @@ describe("loading blocks that are there", () => {
     const second = both[1];
     const stored = second && store.peek("block", second.metadata.name);
     if (stored) await store.delete("block", stored);
+    // Only the next listing shows it.
+    await clock.advance(10_000);
     await allocator.assign(request("net.c1"));
     expect(used(store)).toBe(2);
   });

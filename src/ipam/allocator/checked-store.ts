@@ -6,7 +6,7 @@ import type { IPAMStore, StoredKind, StoredKinds } from "../ports.ts";
 
 /**
  * The store, but a damaged block is as good as one that cannot be parsed: reading it rejects with `BrokenObject`, so
- * that nobody writes it. Lists hold damaged blocks, too, since their addresses are not free: look at `damageOf`.
+ * that nobody writes it. Pages hold damaged blocks, too, since their addresses are not free: look at `damageOf`.
  */
 export function checkedStore(store: IPAMStore): IPAMStore {
   return {
@@ -15,7 +15,7 @@ export function checkedStore(store: IPAMStore): IPAMStore {
       if (found !== undefined && isBlock(found)) refuseDamaged(found);
       return found;
     },
-    list: (kind) => store.list(kind),
+    pages: (kind) => store.pages(kind),
     create: (kind, object) => store.create(kind, object),
     update: (kind, object) => store.update(kind, object),
     delete: (kind, object) => store.delete(kind, object),

@@ -38,7 +38,7 @@ describe("BlockCommitter", () => {
     const store = new MemoryStore({ onRequest: ({ verb }) => (verb === "update" ? faults.shift() : undefined) });
     await store.create("block", blockOf(CIDR, "node-b"));
     const committer = committerOf(store);
-    const [listed] = await store.list("block");
+    const [listed] = store.all("block");
     committer.adopt(listed);
     expect(await committer.submit(op)).toMatchObject({ ordinals: [0] });
     // The list of somebody else's search was answered before that write.

@@ -2,28 +2,19 @@
 import type { IPAMBlock } from "../../crds/ipam-block.ts";
 import { blockName } from "../../crds/names.ts";
 import { type CIDR, formatCIDR } from "../../net/cidr.ts";
-import { hostAffinity } from "../affinity.ts";
 import { type BatchPlan, type BatchRules, type BlockOp, type BlockOpResult, type Places, planBatch } from "../batch.ts";
-import { freeCount } from "../block.ts";
-import { nextThawMs, thaw } from "../cooldown.ts";
+import { thaw } from "../cooldown.ts";
 import { IPAMError } from "../errors.ts";
-import type { DeleteOutcome, IPAMSettings, IPAMStore, Refused, Reservations, UpdateOutcome } from "../ports.ts";
+import type { DeleteOutcome, IPAMStore, Refused, UpdateOutcome } from "../ports.ts";
 import { attempts, type LoopTools, refusedError } from "./attempts.ts";
-import { CoolingAddresses } from "./cooling.ts";
+import { BlockView, type ViewTools } from "./block-view.ts";
 
-export interface CommitTools extends LoopTools {
+export interface CommitTools extends LoopTools, ViewTools {
   readonly store: IPAMStore;
-  readonly nodeName: string;
   /** Reads the block through its affinity, for assignments; undefined when the block is not this node's. */
   readonly loadOwn: (cidr: CIDR) => Promise<IPAMBlock | undefined>;
   /** Lets everything run that became ready at the same moment, so that it shares one write. */
   readonly turn: () => Promise<void>;
-  /** As last heard; the same object while nothing changes. */
-  readonly reservations: () => Reservations;
-  /** As last heard. */
-  readonly cooldown: () => Pick<IPAMSettings, "ipCooldownMs" | "recordsReleases">;
-  /** How long this process remembers a release and does not give the address again; 0: not at all. Units: milliseconds. */
-  readonly cooldownMs: number;
   /** Hears of a stored block that is damaged. */
   readonly onBroken: (cidr: CIDR, error: IPAMError) => void;
 }
@@ -49,137 +40,31 @@ interface Waiter {
  * All writes of one block by this process: a group commit. What arrives while a write is under way goes into the next
  * one. Standalone, the group is a group of one.
  *
- * The block that was last read or written stays here with its resourceVersion, so that a write needs no read before it;
- * it is only ever a guess, and each write is a compare-and-swap. Hazards:
+ * A write needs no read before it, since what was last seen stays here (`BlockView`), and each write is a
+ * compare-and-swap. Hazards:
  * - A conflict makes everything computed from the old block worthless, so the whole batch is worked out again.
  * - A write without an answer may have been taken, or may be taken later, until another write of the block is. So a
  *   waiter of such a write stays until its place is found in the block or the block has moved on without it.
  * - A write that is refused for one waiter's sake must not fail the others: they are tried one by one.
  */
-export class BlockCommitter {
-  readonly cidr: CIDR;
+export class BlockCommitter extends BlockView {
   readonly #tools: CommitTools;
-  readonly #onOwnerChange: () => void;
   readonly #queue: Waiter[] = [];
   #isRunning = false;
   #idleTask: (() => Promise<void>) | undefined;
-  /** As last seen, with its resourceVersion; undefined: must be read. */
-  #block: IPAMBlock | undefined;
-  /** The newest version that was ever seen. */
-  #newest: IPAMBlock | undefined;
-  #lastFree = 0;
-  /** The reservations by which `#lastFree` was counted. */
-  #countedBy: Reservations | undefined;
-  /** From when on there are more free ones, since they have cooled down in the block. Units: Unix milliseconds. */
-  #thawMs = Number.POSITIVE_INFINITY;
-  readonly #cooling: CoolingAddresses;
-  #isOwn = false;
-  #reserved = 0;
+  /** A look that is under way. */
+  #look: Promise<void> | undefined;
   /** Ends the wait for others that are on their way; absent while nothing waits. */
   #allHere: (() => void) | undefined;
 
   /** @param onOwnerChange hears when the block has become this node's, or is so no longer */
   constructor(tools: CommitTools, cidr: CIDR, onOwnerChange: () => void) {
-    this.cidr = cidr;
+    super(tools, cidr, onOwnerChange);
     this.#tools = tools;
-    this.#onOwnerChange = onOwnerChange;
-    this.#cooling = new CoolingAddresses(tools.cooldownMs);
   }
 
-  /** As far as known, this node may assign from the block. */
-  get isOwn(): boolean {
-    return this.#isOwn;
-  }
-
-  /** Free addresses that this node may assign as the owner and nobody waits for, by the block as last seen. */
-  get free(): number {
-    return this.#isOwn ? this.room : 0;
-  }
-
-  /** The same of a block of somebody else, which a node may borrow. */
-  get lendable(): number {
-    return this.#isOwn ? 0 : this.room;
-  }
-
-  /** The same, whoever owns it, without those that were released a moment ago. */
-  get rested(): number {
-    const room = this.room;
-    if (this.#cooling.isEmpty) return room;
-    const { clock, reservations } = this.#tools;
-    return room - this.#cooling.count(clock.nowMs(), reservations().of(this.cidr));
-  }
-
-  /** Since when the one rests that was released first; Infinity when all have rested. Units: Unix milliseconds. */
-  get coolingSinceMs(): number {
-    return this.#cooling.oldestMs;
-  }
-
-  /** Free addresses that nobody waits for, whoever owns the block. */
-  get room(): number {
-    const reservations = this.#tools.reservations();
-    const isOld =
-      this.#countedBy !== reservations ||
-      (this.#thawMs !== Number.POSITIVE_INFINITY && this.#tools.clock.nowMs() >= this.#thawMs);
-    if (this.#block !== undefined && isOld) this.#countFree(this.#block);
-    return this.#lastFree - this.#reserved;
-  }
-
-  #countFree({ spec }: IPAMBlock): void {
-    const { clock, cooldown, reservations } = this.#tools;
-    const { ipCooldownMs } = cooldown();
-    const thawed = thaw(spec, clock.nowMs(), ipCooldownMs);
-    this.#thawMs = nextThawMs(thawed, ipCooldownMs);
-    this.#countedBy = reservations();
-    this.#lastFree = spec.deleted ? 0 : freeCount(thawed, this.#countedBy.of(this.cidr));
-  }
-
-  /** The block as last seen, for reports. */
-  get block(): IPAMBlock | undefined {
-    return this.#block;
-  }
-
-  /**
-   * Takes over a block that was just read or written elsewhere, such as by a claim. One that is older than what was seen is
-   * left: an answer may come late. What is planned on it would bear the sequence number of an earlier write, and be taken
-   * for that when the answer to its own write is lost.
-   */
-  adopt(block: IPAMBlock | undefined): void {
-    if (block !== undefined && this.#newest !== undefined && isOlder(block, this.#newest)) return;
-    this.#newest = block ?? this.#newest;
-    this.#block = block;
-    const wasOwn = this.#isOwn;
-    this.#isOwn = block?.spec.affinity === hostAffinity(this.#tools.nodeName);
-    if (this.#isOwn !== wasOwn) this.#onOwnerChange();
-    if (block === undefined) this.#lastFree = 0;
-    else {
-      this.#cooling.show(block.spec, this.#tools.clock.nowMs());
-      this.#countFree(block);
-    }
-  }
-
-  /** Drops what was seen: the next write reads first. */
-  forget(): void {
-    this.#block = undefined;
-  }
-
-  /**
-   * Keeps free addresses for an assignment to come, which `submit` uses up and `unreserve` gives back.
-   *
-   * @returns how many, at most `count`
-   */
-  reserve(count: number): number {
-    const kept = Math.max(0, Math.min(count, this.room));
-    this.#reserved += kept;
-    return kept;
-  }
-
-  /** Keeps the place of an address that is asked for by name, whether it is free or not. */
-  reserveNamed(): void {
-    this.#reserved++;
-  }
-
-  unreserve(count: number): void {
-    this.#reserved -= count;
+  override unreserve(count: number): void {
+    super.unreserve(count);
     this.#noteArrival();
   }
 
@@ -193,7 +78,7 @@ export class BlockCommitter {
   async submit(op: BlockOp, signal?: AbortSignal): Promise<BlockOpResult> {
     return await new Promise((resolve, reject) => {
       const settle = (result: BlockOpResult | Error): void => {
-        if (op.kind === "assign") this.#reserved -= op.count;
+        if (op.kind === "assign") super.unreserve(op.count);
         if (result instanceof Error) reject(result);
         else resolve(result);
       };
@@ -211,18 +96,37 @@ export class BlockCommitter {
 
   /** Frees in the stored block what has cooled down, if anything has. Rejects as `submit` does. */
   async thaw(): Promise<void> {
-    if (this.#block === undefined || !this.#isOwn) return;
-    const { spec } = this.#block;
+    if (this.block === undefined || !this.isOwn) return;
+    const { spec } = this.block;
     const thawed = thaw(spec, this.#tools.clock.nowMs(), this.#tools.cooldown().ipCooldownMs);
     if (thawed !== spec) await this.submit({ kind: "thaw" });
   }
 
   /** Reads the block again, in case others gave addresses back. */
   async refresh(): Promise<void> {
-    const before = this.#block;
+    const before = this.block;
     const fresh = await this.#tools.loadOwn(this.cidr);
     // A write that ended meanwhile knows better.
-    if (this.#block === before) this.adopt(fresh);
+    if (this.block === before) this.adopt(fresh);
+  }
+
+  /**
+   * Reads a block of somebody else, unless it was seen a moment ago; whoever asks meanwhile shares the answer. To be done
+   * before handles are counted up for it: others write it as well, and one that has become full costs each of them a
+   * handle's write more. Errors: IPAMError `BrokenObject`, `Datastore`.
+   */
+  async look(): Promise<void> {
+    if (this.isFresh) return;
+    const read = async (): Promise<void> => {
+      const before = this.block;
+      const fresh = await this.#tools.store.get("block", blockName(this.cidr));
+      // As above.
+      if (this.block === before) this.adopt(fresh);
+    };
+    this.#look ??= read().finally(() => {
+      this.#look = undefined;
+    });
+    await this.#look;
   }
 
   #start(): void {
@@ -250,7 +154,7 @@ export class BlockCommitter {
   /** Somebody waits for a write, and so many are to come that they are worth waiting for. */
   get #isExpecting(): boolean {
     const here = this.#queue.reduce((sum, { op }) => sum + (op.kind === "assign" ? op.count : 0), 0);
-    return this.#queue.length > 0 && here < (this.#reserved - here) * HERE_PER_COMING;
+    return this.#queue.length > 0 && here < (this.reserved - here) * HERE_PER_COMING;
   }
 
   #noteArrival(): void {
@@ -273,13 +177,11 @@ export class BlockCommitter {
       for await (const _ of attempts(this.#tools, `write block ${formatCIDR(this.cidr)}`)) {
         waiters = dropAborted(waiters);
         if (waiters.length === 0) return;
-        const block = this.#block ?? (await this.#read(waiters));
+        const block = this.block ?? (await this.#read(waiters));
         const plan = planBatch(block?.spec, waiters, this.#rules());
         const outcome = await this.#write(block, plan);
-        // What a write was taken for is how things are, even if a backup has set the numbers back.
-        if (outcome.kind === "ok" && plan.write !== "none") this.#newest = undefined;
         if (outcome.kind === "ok") return this.#finish(waiters, plan, "object" in outcome ? outcome.object : undefined);
-        this.#block = undefined;
+        this.forget();
         if (outcome.kind === "unknown") rememberTries(waiters, plan);
         if (outcome.kind === "refused") return await this.#onRefused(waiters, outcome);
       }
@@ -301,7 +203,7 @@ export class BlockCommitter {
     const { clock, cooldown, cooldownMs, reservations } = this.#tools;
     const nowMs = clock.nowMs();
     const isReserved = reservations().of(this.cidr);
-    const isCooling = (ordinal: number): boolean => this.#cooling.has(ordinal, nowMs);
+    const isCooling = (ordinal: number): boolean => this.cooling.has(ordinal, nowMs);
     return { nowMs, ...cooldown(), ...(isReserved && { isReserved }), ...(cooldownMs > 0 && { isCooling }) };
   }
 
@@ -327,7 +229,8 @@ export class BlockCommitter {
 
   /** In one go: the new block and the reservations that it makes good must never be seen apart. */
   #finish(waiters: readonly Waiter[], plan: BatchPlan, block: IPAMBlock | undefined): void {
-    this.adopt(block);
+    if (plan.write === "none") this.adopt(block);
+    else this.adoptWritten(block);
     for (const [i, waiter] of waiters.entries()) {
       const result = plan.results[i];
       if (result !== undefined) waiter.settle(result);
@@ -350,11 +253,6 @@ export class BlockCommitter {
     const step = "release the handle when the API server answers again";
     return new IPAMError("Datastore", `${what}; ${step}`, { cause, mayHoldAddresses: true });
   }
-}
-
-/** Every write of a block moves its sequence number on, but those of its status. */
-function isOlder(block: IPAMBlock, known: IPAMBlock): boolean {
-  return block.metadata.uid === known.metadata.uid && block.spec.sequenceNumber < known.spec.sequenceNumber;
 }
 
 /** Waiters that hung up before anything was written for them leave; the others cannot be let go. */

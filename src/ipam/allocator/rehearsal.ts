@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { EffectiveIPPool } from "../../crds/ip-pool.ts";
-import type { IPAMBlock } from "../../crds/ipam-block.ts";
-import { cidrCovers, parseCIDR } from "../../net/cidr.ts";
 import { hostAffinity } from "../affinity.ts";
-import { damageOf } from "../check-block.ts";
 import { IPAMError } from "../errors.ts";
 import { isInPools } from "../pools.ts";
 import { type ShortageReason, shortageError } from "../shortage.ts";
-import { Elsewhere } from "./elsewhere.ts";
+import type { BlockTable } from "./block-table.ts";
+import { freeElsewhere, idleIn } from "./elsewhere.ts";
 import type { BlockFinder, FinderTools } from "./finder.ts";
-import { mayTakeOver } from "./takeover.ts";
+import type { Listing } from "./listing.ts";
 
 /**
  * Whoever asks for a node's state asks every few seconds, so while nothing can be claimed all blocks are listed no more
@@ -20,59 +18,44 @@ const REMEMBER_MS = 60_000;
 /** Answers whether an address could be had, as `BlockFinder.find` would find it, but claims and takes nothing. */
 export class Rehearsal {
   readonly #tools: FinderTools;
+  readonly #table: BlockTable;
   readonly #finder: BlockFinder;
-  readonly #elsewhere: Elsewhere;
-  /** What the last list of all blocks said, by choice of pools. */
-  readonly #verdicts = new Map<string, { readonly atMs: number; readonly error: IPAMError | undefined }>();
 
-  constructor(tools: FinderTools, finder: BlockFinder) {
+  constructor(tools: FinderTools, table: BlockTable, finder: BlockFinder) {
     this.#tools = tools;
+    this.#table = table;
     this.#finder = finder;
-    this.#elsewhere = new Elsewhere(tools);
   }
 
   /** Errors: IPAMError `NoAddress`, `BlockLimit`, `Overlap`; of the sources. */
   async run(pools: readonly EffectiveIPPool[]): Promise<void> {
-    if (this.#finder.ownIn(pools).some(({ free }) => free > 0)) return;
-    const reason = await this.#finder.shortageIn(pools);
+    const own = this.#table.ownIn(pools);
+    if (own.some(({ free }) => free > 0)) return;
+    const { sources, nodeName } = this.#tools;
+    const reason = await this.#finder.search.look(pools, await sources.settings());
     if (reason === undefined) return;
-    const key = pools.map(({ name }) => name).join(" ");
-    const last = this.#verdicts.get(key);
-    const isFresh = last !== undefined && this.#tools.clock.nowMs() - last.atMs < REMEMBER_MS;
-    const error = isFresh ? last.error : await this.#judge(pools, reason, key);
-    if (error !== undefined) throw error;
-  }
-
-  async #judge(pools: readonly EffectiveIPPool[], reason: ShortageReason, key: string): Promise<IPAMError | undefined> {
-    const { store, clock, nodeName } = this.#tools;
-    let blocks: readonly IPAMBlock[];
+    let listing: Listing;
     try {
-      blocks = await store.list("block");
+      listing = await this.#finder.listing(REMEMBER_MS);
     } catch (error) {
       // Who asks whether the API server answers must ask something else.
-      if (error instanceof IPAMError && error.code === "Datastore") return undefined;
+      if (error instanceof IPAMError && error.code === "Datastore") return;
       throw error;
     }
-    const { elsewhere } = await this.#elsewhere.survey(pools, blocks);
-    const mayLook = reason.kind === "exhausted";
-    const canBorrow = mayLook && !reason.strictAffinity && (elsewhere?.addresses ?? 0) > 0;
-    const hasBlock = blocks.some((block) => this.#isUsable(block, pools, mayLook));
-    const owned = this.#finder.ownIn(pools).length;
-    const error =
-      canBorrow || hasBlock
-        ? undefined
-        : shortageError({ nodeName, pools, owned, reason, ...(elsewhere && { elsewhere }) });
-    this.#verdicts.set(key, { atMs: clock.nowMs(), error });
-    return error;
+    if (this.#isThere(listing, pools, reason)) return;
+    const elsewhere = freeElsewhere(listing, pools, nodeName);
+    throw shortageError({ nodeName, pools, owned: own.length, reason, elsewhere });
   }
 
-  /** A block with room that is this node's, or may become so. */
-  #isUsable(block: IPAMBlock, pools: readonly EffectiveIPPool[], mayTake: boolean): boolean {
+  /** A block with room that is this node's, or may become so, or may lend. */
+  #isThere(listing: Listing, pools: readonly EffectiveIPPool[], reason: ShortageReason): boolean {
     const { clock, nodeName } = this.#tools;
-    const cidr = parseCIDR(block.spec.cidr);
-    if (!isInPools(cidr, pools) || this.#elsewhere.freeOf(block) === 0 || damageOf(block.spec).length > 0) return false;
-    if (block.spec.affinity === hostAffinity(nodeName)) return true;
-    const fits = pools.some((pool) => pool.blockSize === cidr.prefixLength && cidrCovers(pool.cidr, cidr));
-    return mayTake && fits && mayTakeOver(block, clock.nowMs());
+    const { roomy } = listing;
+    const isOwn = [...roomy.values()].some(
+      ({ affinity, cidr }) => affinity === hostAffinity(nodeName) && isInPools(cidr, pools),
+    );
+    if (isOwn || reason.kind !== "exhausted") return isOwn;
+    const mayBorrow = !reason.strictAffinity && freeElsewhere(listing, pools, nodeName).addresses > 0;
+    return mayBorrow || idleIn(listing, pools, nodeName, clock.nowMs()).length > 0;
   }
 }

@@ -334,6 +334,24 @@ describe("an address that is asked for by name", () => {
     expectSound(store);
   });
 
+  it("is had by each of several requests at once, out of one block that nobody has", async () => {
+    const { store, allocator } = setUp({ pools: [{ cidr: "10.0.0.0/16" }] });
+    const got = await Promise.all([1, 2, 3].map((n) => allocator.assign(asked(`c${n}`, `10.0.7.${n}`))));
+    expect(got.map(texts)).toEqual([["10.0.7.1"], ["10.0.7.2"], ["10.0.7.3"]]);
+    expectSound(store);
+  });
+
+  it("is had by twenty requests at once, out of one block of another node, which is read but once", async () => {
+    const { store, allocator } = setUp({ pools: [{ cidr: "10.0.0.0/16" }] });
+    await foreignBlock(store, "10.0.7.0/26", 1);
+    store.requests.length = 0;
+    const ips = Array.from({ length: 20 }, (_, n) => `10.0.7.${n + 10}`);
+    const got = await Promise.all(ips.map((ip) => allocator.assign(asked(`c.${ip}`, ip))));
+    expect(got.map(texts)).toEqual(ips.map((ip) => [ip]));
+    expect(summary(store.requests).filter((r) => r === "get block")).toHaveLength(1);
+    expectSound(store);
+  });
+
   it("is refused with the name of its holder when it is taken, and nothing is kept", async () => {
     const { store, allocator } = setUp();
     await allocator.assign(asked("a", "10.0.7.5"));

@@ -9,8 +9,10 @@ import { type PoolFinding, poolOfAddress, selectorsInUse, selectPools } from "..
 import type { Reservations } from "../ports.ts";
 import { NO_RESERVATIONS } from "../reservations.ts";
 import type { PoolNames } from "../types.ts";
+import { BlockTable } from "./block-table.ts";
 import { BlockFinder, type FinderTools } from "./finder.ts";
 import type { BlockCommitter } from "./group-commit.ts";
+import { NamedBlocks } from "./named-blocks.ts";
 import { Rehearsal } from "./rehearsal.ts";
 
 export interface SupplyTools extends FinderTools {
@@ -75,7 +77,9 @@ interface Growth {
 export class BlockSupply {
   readonly #tools: SupplyTools;
   readonly #growths = new Map<string, Growth>();
+  readonly #table: BlockTable;
   readonly #finder: BlockFinder;
+  readonly #named: NamedBlocks;
   readonly #rehearsal: Rehearsal;
   /** Pools chosen without a look at labels, by family and names, as long as the sources give the same list of pools. */
   readonly #choices = new WeakMap<readonly EffectiveIPPool[], Map<string, readonly EffectiveIPPool[]>>();
@@ -85,8 +89,10 @@ export class BlockSupply {
 
   constructor(tools: SupplyTools) {
     this.#tools = tools;
-    this.#finder = new BlockFinder(tools);
-    this.#rehearsal = new Rehearsal(tools, this.#finder);
+    this.#table = new BlockTable(tools);
+    this.#finder = new BlockFinder(tools, this.#table);
+    this.#named = new NamedBlocks(tools, this.#table, this.#finder.search);
+    this.#rehearsal = new Rehearsal(tools, this.#table, this.#finder);
   }
 
   /** What automatic assignment leaves alone, as last read. */
@@ -96,16 +102,16 @@ export class BlockSupply {
 
   /** The one committer of a block, ours or not. */
   committer(cidr: CIDR): BlockCommitter {
-    return this.#finder.committer(cidr);
+    return this.#table.committer(cidr);
   }
 
   committers(): Iterable<BlockCommitter> {
-    return this.#finder.committers();
+    return this.#table.committers();
   }
 
   /** To be called when a block turned out to be damaged. */
   noteBroken(cidr: CIDR, error: IPAMError): void {
-    this.#finder.noteBroken(cidr, error);
+    this.#table.noteBroken(cidr, error);
   }
 
   /**
@@ -122,8 +128,12 @@ export class BlockSupply {
         this.#prefetch(pools, growth);
         return own;
       }
-      const borrowed = this.#borrowIn(pools, growth, count);
-      if (borrowed !== undefined) return borrowed;
+      if (this.#tools.clock.nowMs() < growth.lendUntilMs) {
+        const borrowed = await this.#borrowIn(pools, count);
+        if (borrowed !== undefined) return borrowed;
+        growth.lendUntilMs = 0;
+        continue;
+      }
       try {
         await this.#grow(pools, growth, count, signal);
       } catch (error) {
@@ -147,7 +157,7 @@ export class BlockSupply {
     const pool = poolOfAddress(await sources.pools(), ip, use);
     for (let round = 0; round < MAX_NAMED_ROUNDS; round++) {
       signal?.throwIfAborted();
-      const committer = await this.#finder.holderOf(ip, pool);
+      const committer = await this.#named.holderOf(ip, pool);
       if (committer === undefined) continue;
       const owner = committer.block?.spec.affinity;
       const { strictAffinity } = await sources.settings();
@@ -225,13 +235,17 @@ export class BlockSupply {
   }
 
   #reserveIn(pools: readonly EffectiveIPPool[], count: number): Grant | undefined {
-    const grant = reserveIn(this.#finder.ownIn(pools), count);
+    const grant = reserveIn(this.#table.ownIn(pools), count);
     return grant && { ...grant, affinity: hostAffinity(this.#tools.nodeName) };
   }
 
-  #borrowIn(pools: readonly EffectiveIPPool[], growth: Growth, count: number): Grant | undefined {
-    if (this.#tools.clock.nowMs() >= growth.lendUntilMs) return undefined;
-    return reserveIn(this.#finder.lendersIn(pools), count);
+  /** Others fill these blocks, too, so each is looked at before it is counted on. */
+  async #borrowIn(pools: readonly EffectiveIPPool[], count: number): Promise<Grant | undefined> {
+    for (const lender of this.#table.lendersIn(pools)) {
+      const grant = (await this.#table.canLend(lender)) ? reserveIn([lender], count) : undefined;
+      if (grant !== undefined) return grant;
+    }
+    return undefined;
   }
 
   /** One for each choice of pools: what one request waits for helps every other with the same choice. */
@@ -268,7 +282,7 @@ export class BlockSupply {
   #start(pools: readonly EffectiveIPPool[], growth: Growth): void {
     const claim = async (): Promise<void> => {
       const found = await this.#finder.find(pools);
-      if (found === "lenders") growth.lendUntilMs = this.#tools.clock.nowMs() + LEND_MS;
+      if (found === "lender") growth.lendUntilMs = this.#tools.clock.nowMs() + LEND_MS;
     };
     track(growth, claim());
   }
@@ -276,7 +290,7 @@ export class BlockSupply {
   #prefetch(pools: readonly EffectiveIPPool[], growth: Growth): void {
     const { hasPrefetch, clock, onBackgroundError } = this.#tools;
     if (!hasPrefetch || growth.claims.size > 0 || clock.nowMs() < growth.prefetchAfterMs) return;
-    const free = this.#finder.ownIn(pools).reduce((sum, committer) => sum + committer.free, 0);
+    const free = this.#table.ownIn(pools).reduce((sum, committer) => sum + committer.free, 0);
     if (free >= Math.ceil(blockAddresses(pools) * PREFETCH_PART)) return;
     const claim = this.#finder.findEarly(pools).catch((error: unknown) => {
       growth.prefetchAfterMs = clock.nowMs() + PREFETCH_PAUSE_MS;

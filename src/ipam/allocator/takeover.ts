@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { BlockAffinity } from "../../crds/block-affinity.ts";
 import type { IPAMBlock } from "../../crds/ipam-block.ts";
-import { affinityName } from "../../crds/names.ts";
-import { type CIDR, parseCIDR } from "../../net/cidr.ts";
+import { affinityName, blockName } from "../../crds/names.ts";
+import type { CIDR } from "../../net/cidr.ts";
 import { nodeOfAffinity } from "../affinity.ts";
 import { isEmptyBlock } from "../block.ts";
 import type { IPAMStore } from "../ports.ts";
@@ -12,10 +12,20 @@ import { type ClaimTools, claimBlock } from "./claims.ts";
 /** A block whose owner has just claimed it is about to be used. Source: calico-interop 2.4. */
 export const MIN_CLAIM_AGE_MS = 60_000;
 
+/** A block as it was seen: what must not have changed for it to be taken. */
+export interface SeenBlock {
+  readonly cidr: CIDR;
+  readonly affinity: string | undefined;
+  readonly sequenceNumber: bigint;
+}
+
 /** Whether a node that has nothing left may take the block from its owner: it is idle, and the claim is old enough. */
-export function mayTakeOver(block: IPAMBlock, nowMs: number): boolean {
-  const { affinityClaimTime: claimed } = block.spec;
-  return isIdle(block) && (claimed === undefined || !(nowMs - Date.parse(claimed) < MIN_CLAIM_AGE_MS));
+export function mayTakeOver(
+  block: { readonly isIdle: boolean; readonly claimedAt: string | undefined },
+  nowMs: number,
+): boolean {
+  const { isIdle, claimedAt } = block;
+  return isIdle && (claimedAt === undefined || !(nowMs - Date.parse(claimedAt) < MIN_CLAIM_AGE_MS));
 }
 
 /**
@@ -27,26 +37,25 @@ export function mayMove(block: IPAMBlock): boolean {
 }
 
 /** It is empty, and the owner is a node or nobody. Virtual owners, such as load balancers, keep theirs. */
-function isIdle({ spec }: IPAMBlock): boolean {
+export function isIdle({ spec }: IPAMBlock): boolean {
   if (spec.deleted || !isEmptyBlock(spec)) return false;
   return spec.affinity === undefined || nodeOfAffinity(spec.affinity) !== undefined;
 }
 
 /**
- * Takes an empty block from its owner, as it was listed: if it was written since, the owner keeps it. Undefined when this
+ * Takes an empty block from its owner, as it was seen: if it was written since, the owner keeps it. Undefined when this
  * node did not get it.
  */
-export async function takeOverBlock(tools: ClaimTools, listed: IPAMBlock): Promise<IPAMBlock | undefined> {
-  const cidr = parseCIDR(listed.spec.cidr);
-  return (await unclaim(tools.store, cidr, listed)) ? await claimBlock(tools, cidr) : undefined;
+export async function takeOverBlock(tools: ClaimTools, seen: SeenBlock): Promise<IPAMBlock | undefined> {
+  return (await unclaim(tools.store, seen)) ? await claimBlock(tools, seen.cidr) : undefined;
 }
 
-async function unclaim(store: IPAMStore, cidr: CIDR, { metadata, spec }: IPAMBlock): Promise<boolean> {
-  const node = nodeOfAffinity(spec.affinity);
+async function unclaim(store: IPAMStore, { cidr, affinity: owner, sequenceNumber }: SeenBlock): Promise<boolean> {
+  const node = nodeOfAffinity(owner);
   const affinity = node === undefined ? undefined : await store.get("affinity", affinityName(node, cidr));
-  if (affinity === undefined || node === undefined)
-    return await removeBlock(store, { name: metadata.name, why: "unowned", sequenceNumber: spec.sequenceNumber });
-  return await releaseEmpty(store, affinity, spec.sequenceNumber);
+  if (affinity === undefined)
+    return await removeBlock(store, { name: blockName(cidr), why: "unowned", sequenceNumber });
+  return await releaseEmpty(store, affinity, sequenceNumber);
 }
 
 /** Gives up a claim whose block has this sequence number still, and is empty. */

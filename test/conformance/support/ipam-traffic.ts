@@ -258,7 +258,6 @@ function naiveWriter(writer: NaiveWriter): Writer {
 /** Nothing to be had, which is no fault in a pool so small. */
 function isShortage(error: unknown): boolean {
   if (error instanceof NoAddressError) return true;
-  // Where every empty block may be taken at once, a block can change hands too often under a request.
-  const codes = ["NoAddress", "AddressTaken", "BlockLimit", "Contention"];
+  const codes = ["NoAddress", "AddressTaken", "BlockLimit"];
   return error instanceof IPAMError && codes.includes(error.code);
 }
