@@ -179,11 +179,14 @@ describe("sbr", () => {
 });
 
 describe("a second interface without sbr", () => {
-  test("can be asked for and checked, and leaves the first one's traffic alone", async () => {
+  test("passes CHECK and leaves the first one alone, but its answers leave by eth0, and the node drops them", async () => {
     const eth0 = await attach({ name: "pair", plugins: [DUAL] });
     const net1 = await attach({ name: "pair", network: "second", ifName: "net1", plugins: [DUAL] });
     await net1.check();
     await expectTraffic(eth0);
+    for (const ip of net1.ips) {
+      expect(await hello(far.exec, { protocol: "tcp", ip, port: PORT })).toBe("exit status 124");
+    }
   });
 });
 

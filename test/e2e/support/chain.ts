@@ -100,7 +100,7 @@ export async function hello(
   const { protocol, ip, port } = to;
   const script = `exec 3<>/dev/${protocol}/${ip}/${port} && echo hello >&3 && head -1 <&3`;
   const { exitCode, stdout, stderr } = await exec("timeout", "2", "bash", "-c", script);
-  return exitCode === 0 ? stdout.trim() : `exit status ${exitCode} ${stderr.trim()}`;
+  return exitCode === 0 ? stdout.trim() : `exit status ${exitCode} ${stderr}`.trim();
 }
 
 /** Standard output of what has to succeed. */
