@@ -47,6 +47,13 @@ export class CancelledError extends CNIError {
   }
 }
 
+/** Another IPAM plugin is not installed, so it did nothing. */
+export class MissingPluginError extends CNIError {
+  constructor(message: string) {
+    super("Delegate", message);
+  }
+}
+
 /** The object that a plugin prints when it fails. */
 export interface CNIErrorObject {
   readonly cniVersion: string;

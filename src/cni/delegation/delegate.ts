@@ -3,7 +3,7 @@ import { describeError } from "../../lib/errors.ts";
 import { parseJSON, stringifyJSON } from "../../lib/json.ts";
 import type { IP } from "../../net/ip.ts";
 import { bounded, type CNI } from "../commands/cni.ts";
-import { CancelledError, CNI_CODE, CNIError } from "../errors.ts";
+import { CancelledError, CNI_CODE, CNIError, MissingPluginError } from "../errors.ts";
 import type { Command } from "../protocol.ts";
 import { wantsPodCIDRs, withPodCIDRs } from "./conf.ts";
 import { type IPAMAnswer, parseIPAMAnswer } from "./result.ts";
@@ -63,8 +63,17 @@ export function givenBy({ type, answer }: Delegation): readonly IP[] {
 
 /** Has the plugin take its addresses back, in bounded time. Idempotent, as far as the plugin is. */
 export async function release(cni: CNI, delegation: Delegation, signal?: AbortSignal): Promise<void> {
-  // What is recorded has its networks; a configuration that the runtime has just handed in needs only something to read.
-  await call(cni, "DEL", withPodCIDRs(delegation, cni.host.nodeName, undefined), signal);
+  try {
+    // What is recorded has its networks; a configuration that the runtime has just handed in needs only something to read.
+    await call(cni, "DEL", withPodCIDRs(delegation, cni.host.nodeName, undefined), signal);
+  } catch (error) {
+    // Nobody knows of an address that it gave; a person would have to install it just to be told so.
+    if (!(error instanceof MissingPluginError) || delegation.answer !== undefined) throw error;
+    cni.log.warn(
+      { op: "DEL", plugin: delegation.type, err: error },
+      "IPAM plugin is missing; it can have given nothing",
+    );
+  }
 }
 
 /** Has the plugin look for its addresses: it is shown the answer that it gave, of which the runtime knows only a part. */

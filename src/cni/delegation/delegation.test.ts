@@ -164,6 +164,21 @@ describe("DEL", () => {
     expect(machine.addresses.held).toEqual([]);
   });
 
+  it("has nothing to do when the plugin is missing and nobody knows of an address, else it waits for the plugin", async () => {
+    ipam.isMissing = true;
+    expect(parsed(await agent.call("ADD", { conf: HOST_LOCAL }))).toMatchObject({ code: CNI_CODE.Delegate });
+    expect((await agent.call("DEL", { conf: HOST_LOCAL })).exitCode).toBe(0);
+    await nothingLeft();
+    ipam.isMissing = false;
+    await agent.call("ADD", { conf: HOST_LOCAL });
+    ipam.isMissing = true;
+    expect((await agent.call("DEL", { conf: HOST_LOCAL })).exitCode).toBe(0);
+    expect(await sweep(agent.cni)).toMatchObject({ postponed: 1 });
+    ipam.isMissing = false;
+    expect(await sweep(agent.cni)).toMatchObject({ released: 1 });
+    await nothingLeft();
+  });
+
   it("is done by the sweep when the namespace has gone", async () => {
     await agent.call("ADD", { conf: HOST_LOCAL });
     machine.kernel.removeNetns("/run/netns/c1");

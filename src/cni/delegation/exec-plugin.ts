@@ -3,7 +3,7 @@ import { spawn } from "node:child_process";
 import { constants } from "node:fs";
 import { access, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { CNIError } from "../errors.ts";
+import { CNIError, MissingPluginError } from "../errors.ts";
 import type { Executed, Execution, PluginRunner } from "./types.ts";
 
 export interface ExecPluginOptions {
@@ -46,7 +46,7 @@ async function findPlugin(type: string, cniPath: string, root: string): Promise<
     if (isThere) return path;
   }
   const what = `IPAM plugin ${type} is in no folder of CNI_PATH ${JSON.stringify(cniPath)}`;
-  throw new CNIError("Delegate", `${what}; install it there, or correct ipam.type`);
+  throw new MissingPluginError(`${what}; install it there, or correct ipam.type`);
 }
 
 function execute(argv: readonly string[], { type, env, stdin }: Execution, signal: AbortSignal): Promise<Executed> {

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { MissingPluginError } from "../errors.ts";
 import type { Executed, Execution, PluginRunner } from "./types.ts";
 
 /** An IPAM plugin in memory: 10.9.0.2 and up, one for each container; the answers of its commands can be set. */
@@ -10,6 +11,7 @@ export class FakeIPAM implements PluginRunner {
   readonly executions: Execution[] = [];
   /** What a command does in place of its work. */
   readonly misbehaves: Map<string, Partial<Executed> | "hang"> = new Map();
+  isMissing = false;
   /** Put into the answer of ADD. */
   extra: object = {};
   #next = 2;
@@ -19,6 +21,7 @@ export class FakeIPAM implements PluginRunner {
     const command = env["CNI_COMMAND"] ?? "";
     this.calls.push(`${type} ${command}`);
     this.executions.push(execution);
+    if (this.isMissing) throw new MissingPluginError(`IPAM plugin ${type} is in no folder of CNI_PATH`);
     const container = env["CNI_CONTAINERID"] ?? "";
     // A plugin that is killed has often done half of its work.
     if (command === "ADD") this.held.set(container, `10.9.0.${this.#next++}`);

@@ -36,7 +36,7 @@ export interface PluginRunner {
   /**
    * Runs a plugin to its end. When the signal aborts, the plugin and its children are killed.
    *
-   * @throws CNIError `Delegate` when there is no such executable, or it cannot be started; the signal's reason
+   * @throws MissingPluginError, CNIError `Delegate` when it cannot be started, the signal's reason
    */
   run(execution: Execution, signal: AbortSignal): Promise<Executed>;
 }

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { FAMILIES } from "../../src/lab/families.ts";
+import { type RemoteLab, startLab } from "../../src/lab/remote.ts";
+import { attachChain, type ChainedPod, DUAL, ok, requirePrograms } from "./support/chain.ts";
+import { waitUntil } from "./support/containerd-machine.ts";
+import { ROOT } from "./support/stack.ts";
+
+/** gingham-ipam under Debian's ptp, bridge and macvlan, and Debian's host-local and static under gingham. */
+
+const POOLS = { bridged: "10.77.0.0/24", segment: "10.78.0.0/24" };
+
+let lab: RemoteLab;
+let far: ChainedPod;
+beforeAll(async () => {
+  const plugins = ["ptp", "bridge", "macvlan", "host-local", "static"];
+  await requirePrograms(
+    Object.fromEntries(plugins.map((name) => [`/usr/lib/cni/${name}`, "containernetworking-plugins"])),
+  );
+  lab = await startLab({
+    root: ROOT,
+    script: join(ROOT, "src/main/lab.ts"),
+    nodes: 2,
+    pods: 0,
+    families: FAMILIES.dual,
+  });
+  for (const [name, cidr] of Object.entries(POOLS)) await createPool(name, cidr);
+  far = await attachChain(lab, { node: "node-2", name: "far", plugins: [DUAL] });
+});
+afterAll(() => lab.stop());
+
+async function createPool(name: string, cidr: string): Promise<void> {
+  // Of no node: only who names it gets addresses of it.
+  const spec = { cidr, blockSize: 28, ipipMode: "Never", vxlanMode: "Never", nodeSelector: "!all()" };
+  const pool = { apiVersion: "crd.projectcalico.org/v1", kind: "IPPool", metadata: { name }, spec };
+  await ok(lab.kubectl(["create", "-f", "-"], JSON.stringify(pool)));
+}
+
+async function reaches(from: ChainedPod, ip: string): Promise<void> {
+  await waitUntil(
+    `a ping to ${ip}`,
+    async () => (await from.exec("ping", "-c", "1", "-W", "1", ip)).exitCode === 0,
+    5000,
+  );
+}
+
+async function allReach(pods: readonly ChainedPod[]): Promise<void> {
+  for (const from of pods) {
+    for (const to of pods) {
+      const families = new Set(from.ips.map((ip) => ip.includes(":")));
+      for (const ip of to.ips) if (to !== from && families.has(ip.includes(":"))) await reaches(from, ip);
+    }
+  }
+}
+
+/** Handles of pods; what nodes keep for segments stays. */
+async function podHandles(): Promise<readonly string[]> {
+  const text = await ok(lab.kubectl(["get", "ipamhandles", "-o", "jsonpath={.items[*].spec.handleID}"]));
+  return text.split(" ").filter((id) => !id.startsWith("gingham-segment."));
+}
+
+async function ended(pods: readonly ChainedPod[], handlesBefore: readonly string[]): Promise<void> {
+  for (const pod of pods) await pod.del();
+  expect(await podHandles()).toEqual(handlesBefore);
+}
+
+describe("gingham-ipam under", () => {
+  const OURS = { type: "gingham-ipam", assign_ipv6: "true" };
+
+  test("ptp: pods reach those of gingham, on their node and on another, in both families", async () => {
+    const handles = await podHandles();
+    const plugins = [{ type: "ptp", ipam: OURS }];
+    const near = await attachChain(lab, { node: "node-1", name: "near", plugins: [DUAL] });
+    const pods = [
+      await attachChain(lab, { node: "node-1", name: "ptp-a", plugins }),
+      await attachChain(lab, { node: "node-1", name: "ptp-b", plugins }),
+      await attachChain(lab, { node: "node-2", name: "ptp-c", plugins }),
+    ];
+    expect(pods[0]?.ips).toHaveLength(2);
+    await allReach([near, far, ...pods]);
+    for (const pod of pods) await pod.check();
+    await ended([...pods, near], handles);
+  });
+
+  test("bridge: pods of a bridge reach each other and another node, whose packets the block's blackhole does not take", async () => {
+    const handles = await podHandles();
+    const ipam = { type: "gingham-ipam", ipv4_pools: ["bridged"] };
+    const plugins = [{ type: "bridge", bridge: "cni0", isDefaultGateway: true, ipam }];
+    const request = { node: "node-1", plugins, network: "bridged" };
+    const pods = [
+      await attachChain(lab, { ...request, name: "br-a" }),
+      await attachChain(lab, { ...request, name: "br-b" }),
+    ];
+    await allReach([far, ...pods]);
+    for (const pod of pods) await pod.check();
+    const routes = await ok(lab.exec("node-1", ["ip", "route", "show", "root", POOLS.bridged]));
+    expect(routes.trim().split("\n")).toEqual([expect.stringContaining("dev cni0 proto kernel")]);
+    await ended(pods, handles);
+    // The network's own address, the gateway and the broadcast address stay with the node.
+    const text = await ok(lab.kubectl(["get", "ipamhandles", "-o", "jsonpath={.items[*].spec.block}"]));
+    expect(text).toMatch(/\{"10\.77\.0\.\d+\/28":3\}/);
+  });
+
+  test("macvlan: pods on two nodes reach each other on the segment that the configuration describes", async () => {
+    const handles = await podHandles();
+    const ipam = { type: "gingham-ipam", ipv4_pools: ["segment"], subnet: POOLS.segment, gateway: "10.78.0.1" };
+    const plugins = [{ type: "macvlan", master: "eth0", mode: "bridge", ipam }];
+    const pods = [
+      await attachChain(lab, { node: "node-1", name: "mac-a", plugins, network: "segment" }),
+      await attachChain(lab, { node: "node-1", name: "mac-b", plugins, network: "segment" }),
+      await attachChain(lab, { node: "node-2", name: "mac-c", plugins, network: "segment" }),
+    ];
+    expect(pods[0]?.result.ips).toMatchObject([
+      { address: expect.stringMatching(/\/24$/) as string, gateway: "10.78.0.1" },
+    ]);
+    await allReach(pods);
+    for (const pod of pods) await pod.check();
+    await ended(pods, handles);
+  });
+});
+
+describe("under gingham", () => {
+  const onNode = (...argv: string[]): Promise<string> => ok(lab.exec("node-1", argv));
+
+  test("host-local gives addresses of the node's own network, and takes them back", async () => {
+    const handles = await podHandles();
+    const podCIDRs = ["10.79.1.0/24", "fd00:79:1::/64"];
+    await ok(lab.kubectl(["patch", "node", "node-1", "--type=merge", "-p", JSON.stringify({ spec: { podCIDRs } })]));
+    const ranges = [[{ subnet: "usePodCidr" }], [{ subnet: "usePodCidrIPv6" }]];
+    const plugins = [{ type: "gingham", ipam: { type: "host-local", ranges } }];
+    const request = { node: "node-1", plugins, network: "podcidr" };
+    const pods = [
+      await attachChain(lab, { ...request, name: "hl-a" }),
+      await attachChain(lab, { ...request, name: "hl-b" }),
+    ];
+    expect(pods[0]?.result.ips).toMatchObject([
+      { address: expect.stringMatching(/^10\.79\.1\.\d+\/32$/) as string },
+      { address: expect.stringMatching(/^fd00:79:1::.*\/128$/) as string },
+    ]);
+    await allReach(pods);
+    for (const pod of pods) await pod.check();
+    const reserved = async () => (await onNode("ls", "/var/lib/cni/networks/podcidr")).split("\n");
+    expect(await reserved()).toContain(pods[0]?.ips[0]);
+    await ended(pods, handles);
+    expect((await reserved()).filter((file) => /^(10|fd00)/.test(file))).toEqual([]);
+  });
+
+  test("static gives the address that the configuration has", async () => {
+    const addresses = [{ address: "10.80.0.5/24", gateway: "10.80.0.1" }];
+    const ipam = { type: "static", addresses, routes: [{ dst: "0.0.0.0/0", gw: "10.80.0.1" }] };
+    const pod = await attachChain(lab, { node: "node-1", name: "static", plugins: [{ type: "gingham", ipam }] });
+    expect(pod.result.ips).toMatchObject([{ address: "10.80.0.5/32" }]);
+    await onNode("ping", "-c", "1", "-W", "1", "10.80.0.5");
+    await pod.check();
+    await pod.del();
+  });
+
+  test("a plugin that is missing, or refuses, is named, and nothing stays", async () => {
+    const before = await onNode("ip", "-o", "link");
+    const attach = (ipam: object): Promise<unknown> =>
+      attachChain(lab, { node: "node-1", name: "bad", plugins: [{ type: "gingham", ipam }] });
+    await expect(attach({ type: "nobodys-ipam" })).rejects.toThrow(/nobodys-ipam is in no folder of CNI_PATH/);
+    await expect(attach({ type: "host-local" })).rejects.toThrow(/host-local failed ADD/);
+    expect(await onNode("ip", "-o", "link")).toBe(before);
+  });
+});
