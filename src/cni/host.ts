@@ -14,14 +14,17 @@ export function linuxHost({
   podMTUBytes,
 }: {
   readonly nodeName: string;
-  readonly podMTUBytes: number;
+  /** Asked for each pod, since the MTU between nodes may change. */
+  readonly podMTUBytes: () => number;
 }): Host {
   const self = startTicksOf("self");
   if (self === undefined) throw new Error("Cannot read /proc/self/stat: mount /proc");
   const here = { mntns: inodeOf("/proc/self/ns/mnt"), pidns: inodeOf("/proc/self/ns/pid") };
   return {
     nodeName,
-    podMTUBytes,
+    get podMTUBytes() {
+      return podMTUBytes();
+    },
     bootID: readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim(),
     executor: { pid: process.pid, startTicks: self },
     isAlive: (executor: Executor) => startTicksOf(String(executor.pid)) === executor.startTicks,

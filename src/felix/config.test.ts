@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { describe, expect, test } from "vitest";
 import { parseIP } from "../net/ip.ts";
+import { MTU_IFACE_PATTERN } from "./calc/mtu.ts";
 import { agentUsage, parseAgentConfig } from "./config.ts";
 import { ConfigError } from "./errors.ts";
 
@@ -16,6 +17,8 @@ describe("parseAgentConfig()", () => {
       metricsPort: 9091,
       logLevel: "info",
       podInterfaceMTUBytes: 0,
+      vxlan: { vni: 4096, port: 4789 },
+      mtu: { mtuIfacePattern: new RegExp(MTU_IFACE_PATTERN) },
       routeRefreshMs: 90_000,
       nodeAddress: { 4: { kind: "node-object" }, 6: { kind: "node-object" } },
       addressPollMs: 60_000,

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 import { parseArgs } from "node:util";
 import { type Family, type IP, parseIP } from "../net/ip.ts";
+import { MTU_IFACE_PATTERN, type MTUSettings } from "./calc/mtu.ts";
 import { ConfigError } from "./errors.ts";
+import { VXLAN_DEFAULTS, type VXLANSettings } from "./managers/vxlan-manager.ts";
 import type { FilterSettings } from "./nft/settings.ts";
 import { type AddressSetting, type AddressSettings, parseAddress, parseMethod } from "./node-address/settings.ts";
 
@@ -19,8 +21,10 @@ export interface AgentConfig {
   readonly metricsHost: string;
   readonly metricsPort: number;
   readonly logLevel: LogLevel;
-  /** 0: the kernel's default. */
+  /** 0: what fits between the nodes. */
   readonly podInterfaceMTUBytes: number;
+  readonly vxlan: VXLANSettings;
+  readonly mtu: MTUSettings;
   readonly routeRefreshMs: number;
   /** Where this node's own addresses come from. */
   readonly nodeAddress: AddressSettings;
@@ -64,7 +68,32 @@ const OPTIONS = {
   },
   "journal-size": { env: "GINGHAM_JOURNAL_SIZE", help: "MiB of each journal file; 0: no journal", fallback: "2" },
   "log-level": { env: "FELIX_LOGSEVERITYSCREEN", help: "Debug, Info, Warning, Error or Fatal", fallback: "Info" },
-  "pod-interface-mtu": { env: "GINGHAM_POD_INTERFACE_MTU", help: "MTU of pods; 0: the kernel's", fallback: "0" },
+  "pod-interface-mtu": {
+    env: "GINGHAM_POD_INTERFACE_MTU",
+    help: "MTU of pods; 0: what fits between nodes",
+    fallback: "0",
+  },
+  "mtu-iface-pattern": {
+    env: "FELIX_MTUIFACEPATTERN",
+    help: "regular expression: names of the links between nodes, whose smallest MTU counts",
+    fallback: MTU_IFACE_PATTERN,
+  },
+  "vxlan-mtu": { env: "FELIX_VXLANMTU", help: "MTU of vxlan.calico; 0: 50 less than between nodes", fallback: "0" },
+  "vxlan-mtu-v6": {
+    env: "FELIX_VXLANMTUV6",
+    help: "MTU of vxlan-v6.calico; 0: 70 less than between nodes",
+    fallback: "0",
+  },
+  "vxlan-port": {
+    env: "FELIX_VXLANPORT",
+    help: "UDP port of VXLAN, the same on all nodes",
+    fallback: String(VXLAN_DEFAULTS.port),
+  },
+  "vxlan-vni": {
+    env: "FELIX_VXLANVNI",
+    help: "VXLAN network identifier, the same on all nodes",
+    fallback: String(VXLAN_DEFAULTS.vni),
+  },
   "route-refresh-interval": { env: "FELIX_ROUTEREFRESHINTERVAL", help: "seconds between resyncs", fallback: "90" },
   ip: { env: "IP", help: "this node's IPv4 address: ADDRESS[/LENGTH], autodetect, or none (default: its InternalIP)" },
   ip6: { env: "IP6", help: "the same for IPv6" },
@@ -170,6 +199,8 @@ export function parseAgentConfig(
     metricsPort: integer("metrics-port", 0, 65_535),
     logLevel: logLevelOf(read("log-level")),
     podInterfaceMTUBytes: mtuOf(integer("pod-interface-mtu", 0, 65_535), read("pod-interface-mtu").option),
+    vxlan: { vni: integer("vxlan-vni", 1, 0xffffff), port: integer("vxlan-port", 1, 65_535) },
+    mtu: mtuSettings(read, integer),
     routeRefreshMs: integer("route-refresh-interval", 1, 86_400) * 1000,
     nodeAddress: {
       4: addressSetting(4, read("ip"), read("ip-autodetection-method")),
@@ -278,6 +309,28 @@ function addressOf({ text, option }: { text: string; option: string }): IP {
     return parseIP(text);
   } catch (cause) {
     throw new ConfigError(option, `got ${JSON.stringify(text)}, want an address`, cause);
+  }
+}
+
+function mtuSettings(
+  read: (name: OptionName) => { text: string; option: string },
+  integer: (name: OptionName, min: number, max: number) => number,
+): MTUSettings {
+  const [four, six] = (["vxlan-mtu", "vxlan-mtu-v6"] as const).map((name) =>
+    mtuOf(integer(name, 0, 65_535), read(name).option),
+  );
+  return {
+    mtuIfacePattern: patternOf(read("mtu-iface-pattern")),
+    ...(four ? { vxlanMTU: four } : {}),
+    ...(six ? { vxlanMTUV6: six } : {}),
+  };
+}
+
+function patternOf({ text, option }: { text: string; option: string }): RegExp {
+  try {
+    return new RegExp(text);
+  } catch (cause) {
+    throw new ConfigError(option, `got ${JSON.stringify(text)}, want a regular expression`, cause);
   }
 }
 

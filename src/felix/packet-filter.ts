@@ -135,13 +135,15 @@ export class PacketFilter {
   #desired(isInSync: boolean): { readonly layout: Layout; readonly elements: Elements | undefined } {
     const layout = this.#layout(this.#settings);
     if (!isInSync) return { layout, elements: undefined };
-    const hasNodes = this.state.tunnels().length > 0 || this.#settings.natOutgoingExclusions === "IPPoolsAndHostIPs";
+    const hasNodes =
+      this.state.tunnels(this.#settings.vxlanPort).length > 0 ||
+      this.#settings.natOutgoingExclusions === "IPPoolsAndHostIPs";
     return { layout, elements: elementsOf(this.state.contents(hasNodes)) };
   }
 
   #layout(settings: FilterSettings): Layout {
     const natOutgoing = settings.natOutgoing && this.state.hasNAT;
-    return layoutOf({ ...settings, natOutgoing }, this.state.tunnels());
+    return layoutOf({ ...settings, natOutgoing }, this.state.tunnels(this.#settings.vxlanPort));
   }
 
   /** Whether what the kernel has just refused would be taken without that option. */

@@ -22,6 +22,8 @@ import { fileRecordStore } from "../cni/record-store.ts";
 import { listenCNI } from "../cni/server.ts";
 import { NODES } from "../crds/core.ts";
 import { agentUsage, parseAgentConfig } from "../felix/config.ts";
+import type { NodeStatusPort } from "../felix/drivers/node-status.ts";
+import { TunnelAddresses } from "../felix/drivers/tunnel-address.ts";
 import { createFelix } from "../felix/felix.ts";
 import { serveHealth, serveMetrics } from "../felix/http.ts";
 import { createMetrics } from "../felix/metrics.ts";
@@ -33,6 +35,7 @@ import { routedAddresses } from "../felix/routed.ts";
 import { createAllocator } from "../ipam/allocator/allocator.ts";
 import { KubeStore } from "../ipam/kube-store.ts";
 import { releaseHeld } from "../ipam/release-held.ts";
+import { releaseUnhandled } from "../ipam/release-unhandled.ts";
 import { sourcesOf } from "../ipam/sources.ts";
 import { BlockSchema } from "../kube/block-schema.ts";
 import { HTTPKubeClient } from "../kube/client.ts";
@@ -91,16 +94,23 @@ async function main(): Promise<void> {
     config.packetFilter &&
     new PacketFilter({
       port: nftPacketFilter(),
-      settings: config.packetFilter,
+      settings: { ...config.packetFilter, vxlanPort: config.vxlan.port },
       refreshMs: config.nftRefreshMs,
       clock,
       random,
       log: felixLog,
       metrics: metrics.packetFilter,
     });
+  const nodeStatus: NodeStatusPort = {
+    get: () => client.get(NODES, nodeName),
+    updateStatus: (node) => client.update(NODES, node, { subresource: "status" }),
+  };
   const felix = createFelix({
     nodeName,
     dataplane: kernel.routes,
+    tunnels: kernel.tunnels,
+    vxlan: config.vxlan,
+    mtu: config.mtu,
     sources: cache,
     clock,
     random,
@@ -114,10 +124,7 @@ async function main(): Promise<void> {
       pollMs: config.addressPollMs,
     }),
     ignoresDuplicates: config.ignoresDuplicates,
-    nodeStatus: {
-      get: () => client.get(NODES, nodeName),
-      updateStatus: (node) => client.update(NODES, node, { subresource: "status" }),
-    },
+    nodeStatus,
     routeRefreshMs: config.routeRefreshMs,
     ...(packetFilter && { packetFilter }),
   });
@@ -140,6 +147,20 @@ async function main(): Promise<void> {
     cooldownMs: config.ipCooldownMs,
     onBackgroundError: (err) => ipamLog.warn({ err }, "Background work failed; it is tried again"),
   });
+  const tunnelAddresses = new TunnelAddresses({
+    nodeName,
+    sources: cache,
+    ipam: {
+      store,
+      assign: (request) => allocator.assign(request),
+      releaseByHandle: (handleID) => allocator.releaseByHandle(handleID),
+      releaseNameless: (address) => releaseUnhandled({ store, clock, random }, address),
+    },
+    node: nodeStatus,
+    clock,
+    random,
+    log: felixLog,
+  });
 
   const routed = () => routedAddresses(kernel.routes);
   const cniLog = logOf("cni");
@@ -156,7 +177,7 @@ async function main(): Promise<void> {
     conntrack: new ConntrackFlusher({ conntrack: kernel.conntrack, clock, log: cniLog }),
     records: fileRecordStore(join(config.stateDir, "attachments")),
     pending: filePendingStore(join(config.stateDir, "pending"), cniLog),
-    host: linuxHost({ nodeName, podMTUBytes: config.podInterfaceMTUBytes }),
+    host: linuxHost({ nodeName, podMTUBytes: () => config.podInterfaceMTUBytes || felix.podMTUBytes }),
     pods: podSource(cache.pods, client),
     namespaces: namespaceSource(cache.namespaces, client),
     delegates: execPlugins(),
@@ -186,6 +207,7 @@ async function main(): Promise<void> {
   log.info({ endpoints: live, server: credentials.server.href }, "Starting");
   cache.start();
   felix.start();
+  tunnelAddresses.start();
   const listeners = [
     await serveHealth(felix.health, { host: config.healthHost, port: config.healthPort }),
     await serveMetrics(
@@ -242,7 +264,12 @@ async function main(): Promise<void> {
     await server.close();
     // The next agent knows nothing of what this one owes. A failure has been logged.
     await Promise.all([cni.conntrack.drain().catch(() => {}), podStatus.drain(POD_STATUS_WAIT_MS)]);
-    await Promise.all([felix.stop(), cache.stop(), ...listeners.map((listener) => listener.close())]);
+    await Promise.all([
+      tunnelAddresses.stop(),
+      felix.stop(),
+      cache.stop(),
+      ...listeners.map((listener) => listener.close()),
+    ]);
     allocator.close();
     await Promise.all([kernel.close(), journal.close()]);
     process.exit(0);

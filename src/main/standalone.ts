@@ -84,7 +84,7 @@ async function make({ kubeconfig, nodeName: confNodeName }: Task): Promise<Stand
       conntrack,
       records: fileRecordStore(join(stateDir, "attachments")),
       pending: filePendingStore(join(stateDir, "pending"), log),
-      host: linuxHost({ nodeName, podMTUBytes: 0 }),
+      host: linuxHost({ nodeName, podMTUBytes: () => 0 }),
       pods: podSource(undefined, client),
       namespaces: namespaceSource(undefined, client),
       delegates: execPlugins(),

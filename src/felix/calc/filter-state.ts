@@ -4,7 +4,7 @@ import { type EffectiveIPPool, effectiveIPPool, type IPPool } from "../../crds/i
 import { parseCIDR } from "../../net/cidr.ts";
 import type { IP } from "../../net/ip.ts";
 import type { AllowedSource, FilterContents } from "../nft/elements.ts";
-import { IPIP, type Tunnel, VXLAN } from "../nft/settings.ts";
+import { IPIP, type Tunnel, vxlanTunnel } from "../nft/settings.ts";
 import type { WorkloadEndpoint } from "../ports.ts";
 import { REMOTE_METHODS, resolveNodeAddresses } from "./node-addresses.ts";
 
@@ -76,12 +76,12 @@ export class FilterState {
   }
 
   /** Encapsulations that any pool uses, be it disabled: its addresses keep their way. Source: calico-interop 4.4. */
-  tunnels(): readonly Tunnel[] {
+  tunnels(vxlanPort?: number): readonly Tunnel[] {
     const pools = [...this.#pools.values()];
     const has = (mode: "vxlanMode" | "ipipMode", family: 4 | 6): boolean =>
       pools.some((pool) => pool.family === family && pool[mode] !== "Never");
     return [
-      ...([4, 6] as const).filter((family) => has("vxlanMode", family)).map((family) => VXLAN[family]),
+      ...([4, 6] as const).filter((family) => has("vxlanMode", family)).map((family) => vxlanTunnel(family, vxlanPort)),
       ...(has("ipipMode", 4) ? [IPIP] : []),
     ];
   }

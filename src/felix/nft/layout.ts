@@ -119,13 +119,16 @@ function tunnelGuards(tunnels: readonly Tunnel[]): readonly Rule[] {
  *
  * UDP keeps away from the tunnel's own port, since a reply to that one would go to the guard. Source: calico-interop 4.9.
  */
-function tunnelSourceRules({ randomFully }: FilterSettings, tunnels: readonly Tunnel[]): readonly Rule[] {
+function tunnelSourceRules(
+  { randomFully, vxlanPort = VXLAN_PORT }: FilterSettings,
+  tunnels: readonly Tunnel[],
+): readonly Rule[] {
   const hasVXLAN = tunnels.some(({ name }) => name === "VXLAN");
   return tunnels.flatMap(({ device, family }) => {
     const match = `oifname "${device}" meta nfproto ipv${family} fib saddr type local fib saddr . oif type != local`;
     const why = `replies come back over ${device}`;
     const masquerade = ["masquerade", ...(randomFully ? ["fully-random"] : [])].join(" ");
-    const udp = `${match} meta l4proto udp masquerade to :${widerSide(VXLAN_PORT)}${randomFully ? " fully-random" : ""}`;
+    const udp = `${match} meta l4proto udp masquerade to :${widerSide(vxlanPort)}${randomFully ? " fully-random" : ""}`;
     return [...(hasVXLAN ? [{ text: udp, why }] : []), { text: `${match} ${masquerade}`, why }];
   });
 }

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Family, IP } from "../../net/ip.ts";
+import { VXLAN_DEFAULTS } from "../managers/vxlan-manager.ts";
+import { VXLAN_DEVICES } from "../ownership.ts";
 
 /** What the agent is told about its packet filter. Names and meanings are those of Calico's FelixConfiguration. */
 export interface FilterSettings {
@@ -13,10 +15,12 @@ export interface FilterSettings {
   readonly natOutgoingExclusions: "IPPoolsOnly" | "IPPoolsAndHostIPs";
   /** Ports by a random number, so that two flows at once do not race for the same one. */
   readonly randomFully: boolean;
+  /** @default 4789 */
+  readonly vxlanPort?: number;
 }
 
 /** Calico's default. Source: calico-interop 4.4. */
-export const VXLAN_PORT = 4789;
+export const VXLAN_PORT: number = VXLAN_DEFAULTS.port;
 
 /** An encapsulation of packets between nodes. */
 export interface Tunnel {
@@ -28,10 +32,12 @@ export interface Tunnel {
 }
 
 /** By family of the pool. Source: calico-interop 4.4. */
-export const VXLAN: Readonly<Record<Family, Tunnel>> = {
-  4: { name: "VXLAN", family: 4, device: "vxlan.calico", match: `meta nfproto ipv4 udp dport ${VXLAN_PORT}` },
-  6: { name: "VXLAN", family: 6, device: "vxlan-v6.calico", match: `meta nfproto ipv6 udp dport ${VXLAN_PORT}` },
-};
+export const VXLAN: Readonly<Record<Family, Tunnel>> = { 4: vxlanTunnel(4), 6: vxlanTunnel(6) };
+
+export function vxlanTunnel(family: Family, port: number = VXLAN_PORT): Tunnel {
+  const match = `meta nfproto ipv${family} udp dport ${port}`;
+  return { name: "VXLAN", family, device: VXLAN_DEVICES[family], match };
+}
 
 /** IANA's protocol number 4 is IPv4 in IPv4. */
 export const IPIP: Tunnel = { name: "IPIP", family: 4, device: "tunl0", match: "ip protocol 4" };
