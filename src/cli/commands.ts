@@ -34,6 +34,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import("./ipam/plan.ts")).command,
   },
   {
+    name: "node status",
+    summary: "what this node's agent has made, and what is wrong",
+    load: async () => (await import("./node/status.ts")).command,
+  },
+  {
     name: "cni log",
     summary: "the last CNI calls of this node, with timings",
     load: async () => (await import("./cni/log.ts")).command,

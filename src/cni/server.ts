@@ -22,6 +22,8 @@ export type Execute = (
 export interface CNIServerOptions {
   readonly socketPath: string;
   readonly execute: Execute;
+  /** What GET /status answers, as JSON. */
+  readonly status?: () => object;
   readonly log: Logger;
   /** How long to wait for another agent to let go of the socket, during an upgrade. Units: milliseconds; 10,000. */
   readonly takeoverMs?: number;
@@ -37,7 +39,8 @@ const MAX_BODY_BYTES = 2 * 1024 * 1024;
 const POLL_MS = 100;
 
 /**
- * Serves the launcher: POST /cni with an envelope, answered by what stdout gets. Status 200 means exit code 0.
+ * Serves the launcher: POST /cni with an envelope, answered by what stdout gets. Status 200 means exit code 0. And
+ * `gingham node status`: GET /status; here, since only root may open the socket.
  *
  * Plain node:http: one route and one small body need no framework. The socket is 0600 in a folder of 0700. A socket
  * file that nobody listens on any more, left by a killed agent, is replaced.
@@ -71,7 +74,7 @@ export class SocketInUseError extends GinghamError {
 }
 
 async function serve(
-  { execute, log }: CNIServerOptions,
+  { execute, status, log }: CNIServerOptions,
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
@@ -80,6 +83,10 @@ async function serve(
     if (!response.writableFinished) hangUp.abort(new CancelledError("The call", "the caller hung up"));
   });
   try {
+    if (request.method === "GET" && request.url === "/status" && status !== undefined) {
+      answer(response, 200, stringifyJSON(status()));
+      return;
+    }
     if (request.method !== "POST" || request.url !== "/cni") {
       const what = `${request.method} ${request.url}`;
       answer(response, 404, refusal(new CNIError("Internal", `No such call: ${what}; the launcher sends POST /cni`)));

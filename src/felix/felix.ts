@@ -25,6 +25,7 @@ import { NodeStatusDriver, type NodeStatusPort } from "./drivers/node-status.ts"
 import { type ApplyReport, RouteTable } from "./drivers/route-table.ts";
 import { FelixLog } from "./felix-log.ts";
 import { felixHealth } from "./health.ts";
+import { formatKernelRoute } from "./kernel-route.ts";
 import { wantGatewayRoute } from "./managers/gateway-route.ts";
 import { RouteManager } from "./managers/route-manager.ts";
 import { VXLAN_DEFAULTS, type VXLANSettings } from "./managers/vxlan-manager.ts";
@@ -44,6 +45,8 @@ import type {
   TurnReport,
   WorkloadEndpoint,
 } from "./ports.ts";
+import { RecentEvents } from "./recent.ts";
+import { addressReports, countRoutes, type FelixReport, tunnelStatuses } from "./status.ts";
 import { type TunnelNeed, Tunnels } from "./tunnels.ts";
 
 export interface FelixOptions {
@@ -93,6 +96,8 @@ export interface Felix {
   readonly podMTUBytes: number;
   /** What a person should know about the present state. */
   findings(): readonly Finding[];
+  /** Everything at once, for `gingham node status`. */
+  status(): FelixReport;
 }
 
 /** After a hint that routes changed. Listings may take a tenth of the time. Units: milliseconds. */
@@ -146,6 +151,8 @@ class FelixAgent implements Felix {
   /** Until when routes that may be those of borrowed addresses are left alone. Units: Unix milliseconds. */
   #borrowedDueMs = 0;
   #lastError: string | undefined;
+  readonly #repairs = new RecentEvents();
+  readonly #errors = new RecentEvents();
   #forwardingError: Finding | undefined;
 
   constructor(options: FelixOptions) {
@@ -274,6 +281,19 @@ class FelixAgent implements Felix {
       ...(this.#tunnels?.findings() ?? []),
       ...largePods(this.#manager.links, this.podMTUBytes),
     ];
+  }
+
+  status(): FelixReport {
+    const [state, manager, table] = [this.#state, this.#manager, this.#table];
+    return {
+      addresses: addressReports(state, manager),
+      mtu: { hostBytes: this.#hostMTUBytes ?? 0, podBytes: this.podMTUBytes },
+      routes: { wanted: countRoutes(state.routes.values()), inKernel: table.size, pending: table.pending },
+      tunnels: tunnelStatuses(state, manager),
+      repairs: this.#repairs.report(),
+      errors: this.#errors.report(),
+      findings: this.findings(),
+    };
   }
 
   get podMTUBytes(): number {
@@ -480,6 +500,9 @@ class FelixAgent implements Felix {
     const { clock, metrics } = this.#options;
     const nowMs = clock.nowMs();
     this.#lastError = undefined;
+    const linkName = (ifIndex: number): string | undefined => this.#manager.linkName(ifIndex);
+    for (const route of report.restored) this.#repairs.add(nowMs, `route ${formatKernelRoute(route, linkName)}`);
+    for (const what of turn.tunnels?.restored ?? []) this.#repairs.add(nowMs, what);
     this.#log.localAddresses(this.#state.localAddresses, [this.#manager.parent(4), this.#manager.parent(6)]);
     if (!this.#isFirstApplyDone) {
       this.#isFirstApplyDone = true;
@@ -511,6 +534,7 @@ class FelixAgent implements Felix {
 
   #turnFailed(error: unknown, retryInMs: number): void {
     this.#lastError = describeError(error);
+    this.#errors.add(this.#options.clock.nowMs(), this.#lastError);
     this.#options.metrics.turnFailed();
     this.#log.turnFailed(error, retryInMs);
   }

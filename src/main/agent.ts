@@ -32,6 +32,7 @@ import { NodeAddressDetector } from "../felix/node-address/detector.ts";
 import { udpReach } from "../felix/node-address/reach.ts";
 import { PacketFilter } from "../felix/packet-filter.ts";
 import { routedAddresses } from "../felix/routed.ts";
+import type { NodeReport } from "../felix/status.ts";
 import { createAllocator } from "../ipam/allocator/allocator.ts";
 import { KubeStore } from "../ipam/kube-store.ts";
 import { releaseHeld } from "../ipam/release-held.ts";
@@ -70,6 +71,7 @@ async function main(): Promise<void> {
   const log = pino({ level: config.logLevel, base: { node: nodeName }, timestamp: pino.stdTimeFunctions.isoTime });
   const logOf = (component: string): pino.Logger => log.child({ component });
   const metrics = createMetrics(nodeName);
+  const startedMs = clock.nowMs();
   const random = Math.random;
 
   const credentials = await loadKubeConfig(kubeconfig === undefined ? {} : { kubeconfigPath: kubeconfig });
@@ -222,9 +224,18 @@ async function main(): Promise<void> {
   const stop = new AbortController();
   // No pod is made before strangers are dropped; a node that cannot have the table says so, and makes pods.
   await packetFilter?.firstTry;
+  const status = (): NodeReport => ({
+    node: nodeName,
+    pid: process.pid,
+    startedMs,
+    readiness: felix.health.readiness(),
+    blocks: [...allocator.blockStatuses()].map(([cidr, { used, free, borrowed }]) => ({ cidr, used, free, borrowed })),
+    ...felix.status(),
+  });
   const server = await listenCNI({
     socketPath: config.socketPath,
     log: cniLog,
+    status,
     execute: async (env, stdin, signal) => {
       using _call = podStatus.standAside();
       const startMs = clock.nowMs();

@@ -100,6 +100,10 @@ export class RouteManager {
     return this.#links.values();
   }
 
+  get addrs(): readonly KernelAddr[] {
+    return this.#addrs;
+  }
+
   isUp(ifIndex: number): boolean {
     return this.#links.get(ifIndex)?.up === true;
   }

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { NodeReport } from "../../src/felix/status.ts";
+import { type RemoteLab, startLab } from "../../src/lab/remote.ts";
+import type { RunResult } from "../../src/lab/run.ts";
+import { ROOT } from "./support/stack.ts";
+
+/** `gingham node …` on a node of the laboratory, with the agent's own socket and state. */
+
+let lab: RemoteLab;
+beforeAll(async () => {
+  lab = await startLab({ root: ROOT, script: join(ROOT, "src/main/lab.ts"), nodes: 2, pods: 2 });
+});
+afterAll(() => lab.stop());
+
+function gingham(node: string, ...args: readonly string[]): Promise<RunResult> {
+  const words = [process.execPath, "--disable-warning=ExperimentalWarning", join(ROOT, "src/main/cli.ts"), ...args];
+  return lab.exec(node, words);
+}
+
+async function reportOf(node: string): Promise<NodeReport> {
+  return JSON.parse((await gingham(node, "node", "status", "-o", "json")).stdout) as NodeReport;
+}
+
+describe("gingham node status", () => {
+  test("shows addresses, blocks, routes and MTU of a ready agent", async () => {
+    const { exitCode, stdout } = await gingham("node-1", "node", "status");
+    expect({ exitCode, stdout }).toMatchObject({ exitCode: 0 });
+    expect(stdout).toMatch(/^Node +node-1\nAgent +ready, process \d+/);
+    expect(stdout).toContain("(kubernetes-internal-ip)");
+
+    const [pod] = (await lab.listPods()).filter(({ node }) => node === "node-1");
+    const report = await reportOf("node-1");
+    const families = pod?.ips.length ?? 0;
+    expect(families).toBeGreaterThan(0);
+    expect(report.addresses).toHaveLength(families);
+    expect(report.mtu.podBytes).toBeGreaterThan(1000);
+    expect(report.routes).toMatchObject({ wanted: { workload: families, remote: families }, pending: 0 });
+    expect(report.blocks.map(({ used }) => used)).toEqual(Array(families).fill(1));
+  });
+
+  test("tells what was repaired", async () => {
+    const before = await reportOf("node-1");
+    const block = before.blocks[0]?.cidr ?? "";
+    await lab.exec("node-1", ["ip", "route", "del", "blackhole", block]);
+    await expect
+      .poll(async () => (await reportOf("node-1")).repairs, { timeout: 5000 })
+      .toMatchObject({ total: before.repairs.total + 1, recent: [{ what: `route blackhole ${block} proto 80` }] });
+  });
+
+  test("without an agent it says so, with status 1", async () => {
+    await lab.killAgent("node-2", "SIGKILL");
+    const { exitCode, stdout, stderr } = await gingham("node-2", "node", "status");
+    expect({ exitCode, stdout }).toEqual({ exitCode: 1, stdout: "" });
+    expect(stderr).toContain("No agent answers at /run/gingham/agent.sock (ECONNREFUSED)");
+    await lab.startAgent("node-2");
+    expect(await gingham("node-2", "node", "status")).toMatchObject({ exitCode: 0 });
+  });
+});
