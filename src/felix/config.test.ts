@@ -20,6 +20,7 @@ describe("parseAgentConfig()", () => {
       vxlan: { vni: 4096, port: 4789 },
       mtu: { mtuIfacePattern: new RegExp(MTU_IFACE_PATTERN) },
       routeRefreshMs: 90_000,
+      routesPodCIDRs: false,
       nodeAddress: { 4: { kind: "node-object" }, 6: { kind: "node-object" } },
       addressPollMs: 60_000,
       ignoresDuplicates: false,
@@ -91,7 +92,13 @@ describe("parseAgentConfig()", () => {
     });
   });
 
+  test("reads the route source in Calico's words", () => {
+    expect(parseAgentConfig([], {}, "host").routesPodCIDRs).toBe(false);
+    expect(parseAgentConfig([], { FELIX_ROUTESOURCE: "workloadips" }, "host").routesPodCIDRs).toBe(true);
+  });
+
   const bad: readonly [string, string[], Record<string, string>, string][] = [
+    ["a route source", ["--route-source", "hosts"], {}, "--route-source"],
     ["a port", ["--health-port", "70000"], {}, "--health-port"],
     ["a port in the environment", [], { FELIX_PROMETHEUSMETRICSPORT: "x" }, "FELIX_PROMETHEUSMETRICSPORT"],
     ["an unknown flag", ["--frob", "1"], {}, "--frob"],

@@ -26,6 +26,8 @@ export interface AgentConfig {
   readonly vxlan: VXLANSettings;
   readonly mtu: MTUSettings;
   readonly routeRefreshMs: number;
+  /** Whether the nodes' `spec.podCIDRs` are routed beside the blocks. */
+  readonly routesPodCIDRs: boolean;
   /** Where this node's own addresses come from. */
   readonly nodeAddress: AddressSettings;
   /** Between two looks for them. */
@@ -94,6 +96,11 @@ const OPTIONS = {
     help: "VXLAN network identifier, the same on all nodes",
     fallback: String(VXLAN_DEFAULTS.vni),
   },
+  "route-source": {
+    env: "FELIX_ROUTESOURCE",
+    help: "what is routed: CalicoIPAM (blocks) or WorkloadIPs (the nodes' spec.podCIDRs, too)",
+    fallback: "CalicoIPAM",
+  },
   "route-refresh-interval": { env: "FELIX_ROUTEREFRESHINTERVAL", help: "seconds between resyncs", fallback: "90" },
   ip: { env: "IP", help: "this node's IPv4 address: ADDRESS[/LENGTH], autodetect, or none (default: its InternalIP)" },
   ip6: { env: "IP6", help: "the same for IPv6" },
@@ -145,6 +152,7 @@ const OPTIONS = {
 
 type OptionName = keyof typeof OPTIONS;
 
+const ROUTE_SOURCES = ["CalicoIPAM", "WorkloadIPs"] as const;
 const COLLECT = ["on", "dry-run", "off"] as const;
 const ON_OFF = ["on", "off"] as const;
 const TRUE_FALSE = ["true", "false"] as const;
@@ -202,6 +210,7 @@ export function parseAgentConfig(
     vxlan: { vni: integer("vxlan-vni", 1, 0xffffff), port: integer("vxlan-port", 1, 65_535) },
     mtu: mtuSettings(read, integer),
     routeRefreshMs: integer("route-refresh-interval", 1, 86_400) * 1000,
+    routesPodCIDRs: oneOf(ROUTE_SOURCES, read("route-source")) === "WorkloadIPs",
     nodeAddress: {
       4: addressSetting(4, read("ip"), read("ip-autodetection-method")),
       6: addressSetting(6, read("ip6"), read("ip6-autodetection-method")),

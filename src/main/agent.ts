@@ -31,6 +31,7 @@ import { nftPacketFilter } from "../felix/nft/run-nft.ts";
 import { NodeAddressDetector } from "../felix/node-address/detector.ts";
 import { udpReach } from "../felix/node-address/reach.ts";
 import { PacketFilter } from "../felix/packet-filter.ts";
+import { withPodCIDRs } from "../felix/pod-cidrs.ts";
 import { routedAddresses } from "../felix/routed.ts";
 import type { NodeReport } from "../felix/status.ts";
 import { createAllocator } from "../ipam/allocator/allocator.ts";
@@ -107,13 +108,15 @@ async function main(): Promise<void> {
     get: () => client.get(NODES, nodeName),
     updateStatus: (node) => client.update(NODES, node, { subresource: "status" }),
   };
+  const { nodes, pools, borrowed } = cache;
+  const affinities = config.routesPodCIDRs ? withPodCIDRs(nodes, cache.affinities) : cache.affinities;
   const felix = createFelix({
     nodeName,
     dataplane: kernel.routes,
     tunnels: kernel.tunnels,
     vxlan: config.vxlan,
     mtu: config.mtu,
-    sources: cache,
+    sources: { nodes, pools, borrowed, affinities },
     clock,
     random,
     log: felixLog,

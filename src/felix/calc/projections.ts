@@ -33,6 +33,7 @@ export function projectNode(node: Node): Node {
       ...(resourceVersion === undefined ? {} : { resourceVersion }),
       annotations: Object.fromEntries(kept),
     },
+    ...(node.spec?.podCIDRs !== undefined && { spec: { podCIDRs: node.spec.podCIDRs } }),
     status,
   };
 }
@@ -61,7 +62,7 @@ export function projectAffinity(affinity: BlockAffinity): BlockAffinity {
 function essence(node: Node): string {
   const { conditions } = { conditions: undefined as unknown, ...node.status };
   const status = Array.isArray(conditions) ? conditions.filter(isNetworkUnavailable).map((c) => c.status) : [];
-  return JSON.stringify([node.metadata.annotations, node.status?.addresses, status]);
+  return JSON.stringify([node.metadata.annotations, node.spec?.podCIDRs, node.status?.addresses, status]);
 }
 
 function isNetworkUnavailable(value: unknown): value is { readonly status?: unknown } {
