@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { FAMILIES } from "../../src/lab/families.ts";
 import { type RemoteLab, startLab } from "../../src/lab/remote.ts";
 import { attachChain, type ChainedPod, DUAL, ok, requirePrograms } from "./support/chain.ts";
@@ -18,6 +18,8 @@ beforeAll(async () => {
   await requirePrograms(
     Object.fromEntries(plugins.map((name) => [`/usr/lib/cni/${name}`, "containernetworking-plugins"])),
   );
+  // The laboratory's agents have this process's environment.
+  vi.stubEnv("FELIX_ROUTESOURCE", "WorkloadIPs");
   lab = await startLab({
     root: ROOT,
     script: join(ROOT, "src/main/lab.ts"),
@@ -25,6 +27,7 @@ beforeAll(async () => {
     pods: 0,
     families: FAMILIES.dual,
   });
+  vi.unstubAllEnvs();
   for (const [name, cidr] of Object.entries(POOLS)) await createPool(name, cidr);
   far = await attachChain(lab, { node: "node-2", name: "far", plugins: [DUAL] });
 });
@@ -123,16 +126,19 @@ describe("gingham-ipam under", () => {
 describe("under gingham", () => {
   const onNode = (...argv: string[]): Promise<string> => ok(lab.exec("node-1", argv));
 
-  test("host-local gives addresses of the node's own network, and takes them back", async () => {
+  test("host-local gives addresses of the node's own network, which other nodes reach, and takes them back", async () => {
     const handles = await podHandles();
-    const podCIDRs = ["10.79.1.0/24", "fd00:79:1::/64"];
-    await ok(lab.kubectl(["patch", "node", "node-1", "--type=merge", "-p", JSON.stringify({ spec: { podCIDRs } })]));
+    for (const [i, node] of lab.nodes.entries()) {
+      const podCIDRs = [`10.79.${i + 1}.0/24`, `fd00:79:${i + 1}::/64`];
+      await ok(lab.kubectl(["patch", "node", node, "--type=merge", "-p", JSON.stringify({ spec: { podCIDRs } })]));
+    }
     const ranges = [[{ subnet: "usePodCidr" }], [{ subnet: "usePodCidrIPv6" }]];
     const plugins = [{ type: "gingham", ipam: { type: "host-local", ranges } }];
     const request = { node: "node-1", plugins, network: "podcidr" };
     const pods = [
       await attachChain(lab, { ...request, name: "hl-a" }),
       await attachChain(lab, { ...request, name: "hl-b" }),
+      await attachChain(lab, { ...request, name: "hl-c", node: "node-2" }),
     ];
     expect(pods[0]?.result.ips).toMatchObject([
       { address: expect.stringMatching(/^10\.79\.1\.\d+\/32$/) as string },
