@@ -26,10 +26,13 @@ const ATTACHMENT: Attachment = {
   capabilityArgs: { portMappings: [{ HostPort: 80 }], dns: {} },
 };
 
-function setUp(answers: Readonly<Record<string, { exitCode: number; stdout: string; stderr?: string }>> = {}) {
+function setUp(
+  answers: Readonly<Record<string, { exitCode: number; stdout: string; stderr?: string }>> = {},
+  list = LIST,
+) {
   const calls: { type: string; env: Readonly<Record<string, string>>; conf: Record<string, unknown> }[] = [];
   const kept = new Map<string, AddResult>();
-  const runtime = new CNIRuntime(LIST, {
+  const runtime = new CNIRuntime(list, {
     pluginPath: "/opt/cni/bin",
     async execute(type, { env, stdin }) {
       calls.push({ type, env, conf: JSON.parse(stdin) as Record<string, unknown> });
@@ -78,6 +81,22 @@ test("del() goes in reverse order, with the kept result, and forgets it", async 
     ["bandwidth", "portmap", "gingham"].map((type) => [type, { cniVersion: "1.0.0", by: "bandwidth" }]),
   );
   expect(kept.size).toBe(0);
+});
+
+test("check() goes in the order of add(), with the kept result, and stops at the first complaint", async () => {
+  const { runtime, calls } = setUp({ "portmap CHECK": { exitCode: 1, stdout: '{"code":999,"msg":"no rule"}' } });
+  await runtime.add(ATTACHMENT);
+  calls.length = 0;
+  await expect(runtime.check(ATTACHMENT)).rejects.toMatchObject({ plugin: "portmap", command: "CHECK" });
+  expect(calls.map(({ type, conf }) => [type, conf["prevResult"]])).toEqual(
+    ["gingham", "portmap"].map((type) => [type, { cniVersion: "1.0.0", by: "bandwidth" }]),
+  );
+});
+
+test("check() asks nobody when the list says disableCheck", async () => {
+  const { runtime, calls } = setUp({}, parseConflist(JSON.stringify({ ...LIST, disableCheck: true })));
+  await runtime.check(ATTACHMENT);
+  expect(calls).toEqual([]);
 });
 
 test("del() of something never added runs every plugin without a result", async () => {

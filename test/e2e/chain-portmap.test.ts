@@ -105,6 +105,27 @@ describe.each([4, 6] as const)("a host port over IPv%i, TCP and UDP", (family) =
   });
 });
 
+test.each([4, 6] as const)(
+  "a pod of IPv%i alone has its host port in that family, and none in the other",
+  async (family) => {
+    const port = HOST_PORT + family;
+    const ipam = { type: "gingham-ipam", assign_ipv4: String(family === 4), assign_ipv6: String(family === 6) };
+    const pod = await attachChain(lab, {
+      node: "node-1",
+      name: `alone-${family}`,
+      plugins: [{ type: "gingham", ipam }, PORTMAP],
+      capabilityArgs: { portMappings: [{ hostPort: port, containerPort: PORT, protocol: "tcp" }] },
+    });
+    await startEcho(pod, PORT, 20);
+    const other = family === 4 ? 6 : 4;
+    const from = onNode("node-2");
+    expect(await hello(from, { protocol: "tcp", ip: NODES["node-1"][family], port })).toBe(NODES["node-2"][family]);
+    expect(await hello(from, { protocol: "tcp", ip: NODES["node-1"][other], port })).toContain("Connection refused");
+    await expect(pod.check()).rejects.toMatchObject({ plugin: "portmap", command: "CHECK" });
+    await pod.del();
+  },
+);
+
 describe("portmap", () => {
   test("answers its own node on 127.0.0.1, for which the pod's link routes loopback addresses", async () => {
     const [tcp, udp] = await ask(onNode("node-1"), "127.0.0.1");
