@@ -291,7 +291,7 @@ describe("DEL", () => {
     await nothingLeft();
   });
 
-  it("waits no longer than releaseWaitMs for a datastore that hangs", async () => {
+  it("waits less than a second for a datastore that hangs", async () => {
     await agent.call("ADD");
     const asked = Promise.withResolvers<void>();
     machine.addresses.release = () => {
@@ -300,7 +300,7 @@ describe("DEL", () => {
     };
     const deleting = agent.call("DEL");
     await asked.promise;
-    await machine.clock.advance(5000);
+    await machine.clock.advance(999);
     expect(await deleting).toEqual({ stdout: "", exitCode: 0, errorCode: 0 });
     const id = { network: "k8s-pod-network", containerID: "c1", ifName: "eth0" };
     expect(await agent.cni.records.read(id)).toMatchObject({ record: { state: "releasing" } });

@@ -13,6 +13,7 @@ import { status } from "./commands/status.ts";
 import { delegationIn } from "./delegation/conf.ts";
 import { askIfAble } from "./delegation/delegate.ts";
 import type { Delegation } from "./delegation/types.ts";
+import type { Envelope } from "./envelope.ts";
 import { CancelledError, toErrorObject } from "./errors.ts";
 import type { VerbEvent } from "./journal/types.ts";
 import { decodeNetConf, type NetConf, parseNetConf, parseNetwork, parseValidAttachments } from "./netconf.ts";
@@ -48,7 +49,7 @@ export interface Task {
 /** What a command needs besides the attachment. DEL needs no more, so that it goes through whatever is broken. */
 export type Work =
   | ({ readonly verb: "ADD"; readonly conf: NetConf } & Delegated)
-  | ({ readonly verb: "DEL" } & Delegated)
+  | ({ readonly verb: "DEL"; readonly envelope: Envelope } & Delegated)
   | { readonly verb: "CHECK"; readonly conf: NetConf; readonly prevResult: PrevResult }
   | ({ readonly verb: "GC"; readonly valid: readonly AttachmentID[] } & Delegated)
   | ({ readonly verb: "STATUS"; readonly conf: NetConf } & Delegated);
@@ -67,17 +68,14 @@ export function prepare(env: Env, stdin: string): { readonly reply: Reply } | { 
     requireCommandIn(call.command, parseVersion(raw["cniVersion"]));
     const { name: network, ...shared } = parseNetwork(raw);
     const id = { network, containerID: call.containerID, ifName: call.ifName };
-    return { task: { ...shared, call, id, work: parseWork(call.command, raw, delegationIn(raw, env, stdin)) } };
+    return { task: { ...shared, call, id, work: parseWork(call.command, raw, env, stdin) } };
   } catch (error) {
     return { reply: fail(error, versionOf(stdin)) };
   }
 }
 
-function parseWork(
-  verb: Work["verb"],
-  raw: Readonly<Record<string, unknown>>,
-  delegation: Delegation | undefined,
-): Work {
+function parseWork(verb: Work["verb"], raw: Readonly<Record<string, unknown>>, env: Env, stdin: string): Work {
+  const delegation = delegationIn(raw, env, stdin);
   const delegated = delegation && { delegation };
   switch (verb) {
     case "ADD":
@@ -88,8 +86,15 @@ function parseWork(
     case "GC":
       return { verb, valid: parseValidAttachments(raw), ...delegated };
     case "DEL":
-      return { verb, ...delegated };
+      return { verb, envelope: { env: cniVariables(env), stdin }, ...delegated };
   }
+}
+
+/** What the launcher sends, and a pending release holds. */
+function cniVariables(env: Env): Readonly<Record<string, string>> {
+  return Object.fromEntries(
+    Object.entries(env).flatMap(([name, value]) => (name.startsWith("CNI_") && value ? [[name, value] as const] : [])),
+  );
 }
 
 const NOTHING: Reply = { stdout: "", exitCode: 0, errorCode: 0 };
@@ -143,7 +148,7 @@ async function run(cni: CNI, task: Task, signal?: AbortSignal): Promise<Ended> {
         return { ...succeed(renderResult(record.result, task.cniVersion)), ips: record.result.ips, stepsMs };
       }
       case "DEL":
-        return await runDel(cni, request, log, durationMs);
+        return await runDel(cni, { ...request, call: work.envelope }, log, durationMs);
       case "CHECK":
         await check(cni, { ...request, ...work }, signal);
         log.info({ durationMs: durationMs() }, "CHECK done");
@@ -176,7 +181,7 @@ async function runDel(cni: CNI, request: DelRequest, log: Logger, durationMs: ()
   const fields = { durationMs: durationMs(), found, ips: ips.map(formatIP), stepsMs };
   const told = { ...(ips.length > 0 && { ips }), stepsMs };
   if (outcome.kind === "deferred") {
-    const message = "DEL done, but the release waits for the datastore";
+    const message = "DEL done, but the release is still to come";
     log.warn({ ...fields, err: outcome.error }, message);
     return { ...NOTHING, ...told, message: `${message}: ${describeError(outcome.error)}` };
   }

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 import { existsSync, readdirSync } from "node:fs";
-import { readFile, rename, unlink } from "node:fs/promises";
+import { mkdir, open, readFile, rename, unlink } from "node:fs/promises";
 import { join } from "node:path";
 import { describeError } from "../lib/errors.ts";
-import { decodeEnvelope } from "./envelope.ts";
+import { decodeEnvelope, encodeEnvelope } from "./envelope.ts";
 import type { Logger, PendingRelease, PendingStore } from "./ports.ts";
 
 /** `<Unix time in ns, 20 digits>-<pid>.del`, written by launcher/gingham.c: write, fsync, rename, fsync of the folder. */
 const SUFFIX = ".del";
 
-/** The launcher's pending releases as files of one folder. */
+/** Pending releases, the launcher's and the agent's own, as files of one folder. */
 export function filePendingStore(folder: string, log: Logger): PendingStore {
+  let lastNs = 0n;
   const setAside = async (name: string, reason: string) => {
     log.error({ op: "DEL", file: join(folder, name), reason }, "A pending release cannot be worked off: set aside");
     await rename(join(folder, name), join(folder, `${name}.bad`));
@@ -32,12 +33,35 @@ export function filePendingStore(folder: string, log: Logger): PendingStore {
       const pending = names.filter((name) => name.endsWith(SUFFIX)).sort();
       return pending.length === 0 ? [] : (await Promise.all(pending.map(read))).flat();
     },
+    async add(release, nowNs) {
+      // No two of one process have the same name.
+      lastNs = nowNs > lastNs ? nowNs : lastNs + 1n;
+      const name = `${String(lastNs).padStart(20, "0")}-${process.pid}`;
+      await mkdir(folder, { recursive: true, mode: 0o700 });
+      await writeSynced(join(folder, `.${name}`), encodeEnvelope(release));
+      await rename(join(folder, `.${name}`), join(folder, `${name}${SUFFIX}`));
+      await syncFolder(folder);
+    },
+    async has(name) {
+      return existsSync(join(folder, name));
+    },
     async remove(name) {
       await unlink(join(folder, name)).catch((error: unknown) => {
         if (!isMissing(error)) throw error;
       });
     },
   };
+}
+
+async function writeSynced(path: string, bytes: Uint8Array): Promise<void> {
+  await using file = await open(path, "wx", 0o600);
+  await file.writeFile(bytes);
+  await file.sync();
+}
+
+async function syncFolder(path: string): Promise<void> {
+  await using folder = await open(path, "r");
+  await folder.sync();
 }
 
 function isMissing(error: unknown): boolean {

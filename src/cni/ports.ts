@@ -191,7 +191,7 @@ export type StoredRecord =
   | { readonly kind: "record"; readonly record: AttachmentRecord }
   | { readonly kind: "broken"; readonly reason: string };
 
-/** A DEL that the launcher wrote down because no agent was there. */
+/** A DEL that was answered and is still to be done: no agent was there, or an ADD of the same attachment did not end. */
 export interface PendingRelease {
   /** Name under which `remove` knows it. Names sort by time. */
   readonly name: string;
@@ -199,10 +199,14 @@ export interface PendingRelease {
   readonly stdin: string;
 }
 
-/** The launcher's pending releases. */
+/** The pending releases. */
 export interface PendingStore {
   /** Oldest first. A file that cannot be read or decoded is set aside and left out. */
   list(): Promise<readonly PendingRelease[]>;
+  /** Writes one down as the launcher does; returns once it is durable. @param nowNs Unix time in nanoseconds */
+  add(release: Omit<PendingRelease, "name">, nowNs: bigint): Promise<void>;
+  /** Whether it is still to be done. */
+  has(name: string): Promise<boolean>;
   remove(name: string): Promise<void>;
   /** Takes a release that can never succeed out of the list, but keeps it for people to look at. */
   setAside(name: string, reason: string): Promise<void>;

@@ -175,6 +175,29 @@ describe("pending releases", () => {
     expect(await agent.cni.pending.list()).toEqual([]);
   });
 
+  it("never take away what an ADD has made since it worked them off", async () => {
+    await machine.start().call("ADD");
+    writePending("00000000000000000001-7.del", DEL_ENV);
+    const agent = machine.start();
+    // The sweep has read the file, and the ADD comes before it.
+    const files = agent.cni.pending;
+    let adding: ReturnType<typeof agent.call> | undefined;
+    const pending = {
+      ...files,
+      async list() {
+        const listed = await files.list();
+        adding ??= agent.call("ADD");
+        return listed;
+      },
+    };
+    await sweep({ ...agent.cni, pending });
+    expect(await adding).toMatchObject({ exitCode: 0 });
+    await sweep(agent.cni);
+    expect(machine.kernel.links).toHaveLength(1);
+    expect(machine.addresses.held).toHaveLength(1);
+    expect(await agent.cni.pending.list()).toEqual([]);
+  });
+
   it("survive a datastore that is away, as records", async () => {
     await machine.start().call("ADD");
     machine.addresses.away = new IPAMError("Datastore", "down");

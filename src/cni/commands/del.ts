@@ -3,13 +3,15 @@ import type { IP } from "../../net/ip.ts";
 import { keyOf } from "../attachment.ts";
 import { givenBy } from "../delegation/delegate.ts";
 import type { Delegation } from "../delegation/types.ts";
+import type { Envelope } from "../envelope.ts";
 import { CancelledError, isNetnsGone } from "../errors.ts";
 import { handleIDOf, hostIfaceOf } from "../iface-name.ts";
 import type { ReleaseReason } from "../journal/types.ts";
+import type { Turn } from "../locks.ts";
 import type { StoredRecord } from "../ports.ts";
 import { giveBack, type Held, heldBy, refuseForeign, removeFromKernel, unwireFromNetns } from "../release.ts";
 import type { AssignedRecord, AttachmentID, PodRef, WholeRecord } from "../types.ts";
-import type { CNI } from "./cni.ts";
+import { bounded, type CNI } from "./cni.ts";
 import { type Stopwatch, startStopwatch } from "./stopwatch.ts";
 
 /** A checked DEL. */
@@ -22,7 +24,12 @@ export interface DelRequest {
   readonly delegation?: Delegation;
   /** For the journal; absent: DEL. */
   readonly why?: ReleaseReason;
+  /** The call as it came, to be written down if it cannot be done now; absent: it waits. */
+  readonly call?: Envelope;
 }
+
+/** How long a DEL waits for an ADD that undoes itself and for the datastore, if somebody goes on later. */
+const PATIENCE_MS = 800;
 
 /** What became of a DEL. Both are a success for the caller. */
 export type DelOutcome = {
@@ -33,30 +40,58 @@ export type DelOutcome = {
   readonly stepsMs: Readonly<Record<string, number>>;
 } & (
   | { readonly kind: "released" }
-  /** The datastore was away: the record says `releasing`, and the sweep goes on. */
+  /** Datastore or ADD did not answer: a record says `releasing`, or a pending release is written, and the sweep goes on. */
   | { readonly kind: "deferred"; readonly error: unknown }
 );
 
 /**
  * Removes an attachment: kernel first, so that no address in use is given back, then the addresses, then the record.
  *
- * Idempotent: nothing to remove is a success. A running ADD of the attachment is cancelled, and its undo waited for.
+ * Idempotent: nothing to remove is a success. A running ADD of the attachment is cancelled, and its undo waited for; but
+ * where releases are deferred, a DEL keeps nobody waiting for a second.
  *
  * @throws WiringError when the kernel refuses, CNIError TryAgainLater while another process adds this attachment
  */
 export async function del(cni: CNI, request: DelRequest): Promise<DelOutcome> {
   const cancel = (): Error => new CancelledError(`ADD of ${keyOf(request.id)}`, "a DEL of the same attachment arrived");
   const watch = startStopwatch(cni.clock);
-  using _turn = await cni.locks.acquire(keyOf(request.id), { cancel });
+  const deadlineMs = cni.clock.nowMs() + PATIENCE_MS;
+  const key = keyOf(request.id);
+  const call = cni.defersReleases && cni.locks.isHeld(key) ? request.call : undefined;
+  if (call === undefined) {
+    using _turn = await cni.locks.acquire(key, { cancel });
+    watch.lap("lock");
+    return await delLocked(cni, request, { watch, deadlineMs });
+  }
+  let turn: Turn;
+  try {
+    turn = await bounded(cni.clock, { what: `DEL of ${key}`, ms: PATIENCE_MS }, (signal) =>
+      cni.locks.acquire(key, { cancel, signal }),
+    );
+  } catch (error) {
+    await cni.pending.add(call, cni.clock.nowNs());
+    watch.lap("lock");
+    return { kind: "deferred", found: "absent", ips: [], stepsMs: watch.stepsMs(), error };
+  }
+  using _turn = turn;
   watch.lap("lock");
-  return delLocked(cni, request, watch);
+  return await delLocked(cni, request, { watch, deadlineMs });
+}
+
+interface Timing {
+  readonly watch: Stopwatch;
+  /** Units: Unix milliseconds. */
+  readonly deadlineMs: number;
 }
 
 /** The same for somebody who holds the attachment's lock. */
 export async function delLocked(
   cni: CNI,
   request: DelRequest,
-  watch: Stopwatch = startStopwatch(cni.clock),
+  { watch, deadlineMs }: Timing = {
+    watch: startStopwatch(cni.clock),
+    deadlineMs: cni.clock.nowMs() + PATIENCE_MS,
+  },
 ): Promise<DelOutcome> {
   const { id, why = "DEL" } = request;
   const stored = await cni.records.read(id);
@@ -65,7 +100,10 @@ export async function delLocked(
   const told = { found: stored.kind, ips: addressesOf(held) };
   const pod = (stored.kind === "record" ? stored.record.pod : undefined) ?? request.pod;
   try {
-    await giveBack(cni, held, { why, id, ...(pod && { pod }) });
+    const note = { why, id, ...(pod && { pod }) };
+    const limits = { what: `DEL of ${keyOf(id)}`, ms: Math.max(1, deadlineMs - cni.clock.nowMs()) };
+    if (!cni.defersReleases) await giveBack(cni, held, note);
+    else await bounded(cni.clock, limits, (signal) => giveBack(cni, held, note, signal));
   } catch (error) {
     // A readable record says already what is to be done; otherwise neither a crash nor a reboot may lose it.
     if (stored.kind !== "record")

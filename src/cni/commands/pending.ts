@@ -7,10 +7,10 @@ import type { PendingRelease } from "../ports.ts";
 import { parseCall } from "../protocol.ts";
 import type { AttachmentID } from "../types.ts";
 import type { CNI } from "./cni.ts";
-import { type DelRequest, del, delLocked } from "./del.ts";
+import { type DelRequest, delLocked } from "./del.ts";
 
 /**
- * Works off the DELs that the launcher wrote down while no agent was there.
+ * Works off the DELs that were written down while no agent was there, or an ADD did not end.
  *
  * @param held an attachment whose lock the caller holds: only its releases are worked off
  * @returns how many were worked off
@@ -21,19 +21,34 @@ export async function workOffPending(cni: CNI, held?: AttachmentID): Promise<num
   for (const pending of await cni.pending.list()) {
     const request = await parse(cni, pending);
     if (request === undefined || (held !== undefined && keyOf(request.id) !== keyOf(held))) continue;
-    try {
-      if (held === undefined) await del(cni, request);
-      else await delLocked(cni, request);
-    } catch (error) {
-      if (held !== undefined) throw error;
-      cni.log.warn({ op: "DEL", ...request.id, err: error }, "A pending release failed: it is tried again");
-      continue;
-    }
-    await cni.pending.remove(pending.name);
-    cni.log.info({ op: "DEL", ...request.id, file: pending.name }, "A pending release was worked off");
+    if (held !== undefined) await workOff(cni, pending, request);
+    else if (!(await workOffAlone(cni, pending, request))) continue;
     done++;
   }
   return done;
+}
+
+async function workOff(cni: CNI, { name }: PendingRelease, request: DelRequest): Promise<void> {
+  await delLocked(cni, request);
+  await cni.pending.remove(name);
+  cni.log.info({ op: "DEL", ...request.id, file: name }, "A pending release was worked off");
+}
+
+/** False: not now, or somebody else has done it. */
+async function workOffAlone(cni: CNI, pending: PendingRelease, request: DelRequest): Promise<boolean> {
+  const turn = cni.locks.tryAcquire(keyOf(request.id));
+  // An ADD that has begun since works it off itself; one that has not ended must not hold up the others.
+  if (turn === undefined) return false;
+  using _turn = await turn;
+  try {
+    // What an ADD has worked off and made anew is not ours to take away.
+    if (!(await cni.pending.has(pending.name))) return false;
+    await workOff(cni, pending, request);
+    return true;
+  } catch (error) {
+    cni.log.warn({ op: "DEL", ...request.id, err: error }, "A pending release failed: it is tried again");
+    return false;
+  }
 }
 
 async function parse(cni: CNI, pending: PendingRelease): Promise<DelRequest | undefined> {
