@@ -115,7 +115,7 @@ describe("the journal of calls", () => {
     expect(verbs).toMatchObject([
       { verb: "ADD", attachment: { containerID: "c1" }, pod: { namespace: "default", name: "web-0" }, code: 0 },
       { verb: "ADD", attachment: { containerID: "c2" }, code: 4, message: containing("/run/netns/none") },
-      { verb: "DEL", code: 0, ips: [IP], message: containing("waits for the datastore: away") },
+      { verb: "DEL", code: 0, ips: [IP], message: containing("still to come: away") },
     ]);
     expect(Object.keys(verbs[2]?.stepsMs ?? {})).toEqual(["lock", "kernel", "release", "total"]);
     expect(verbs[0]?.ips?.map(formatIP)).toEqual(["10.244.0.64"]);
