@@ -39,6 +39,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import("./node/status.ts")).command,
   },
   {
+    name: "node clean",
+    summary: "remove what Gingham made on this node, and only that",
+    load: async () => (await import("./node/clean.ts")).command,
+  },
+  {
     name: "cni log",
     summary: "the last CNI calls of this node, with timings",
     load: async () => (await import("./cni/log.ts")).command,

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+import { existsSync, readFileSync } from "node:fs";
+import { rm, rmdir } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+import { fileRecordStore } from "../../cni/record-store.ts";
+import type { PacketFilterPort } from "../../felix/nft/ports.ts";
+import { TABLE_NAME } from "../../felix/nft/table.ts";
+import { describeError } from "../../lib/errors.ts";
+import type { Kernel } from "../../netlink/kernel.ts";
+import { type CleanFacts, type CleanStep, describeStep } from "./clean-plan.ts";
+
+export interface NodePaths {
+  readonly stateDir: string;
+  readonly socketPath: string;
+}
+
+/** What the agent keeps in its state folder. Others keep things there, too: the embedded API server its data. */
+const STATE_FOLDERS = ["attachments", "pending", "journal"];
+
+/** @throws NetlinkError */
+export async function gatherCleanFacts(
+  kernel: Kernel,
+  filter: PacketFilterPort,
+  paths: NodePaths,
+): Promise<CleanFacts> {
+  const records = fileRecordStore(join(paths.stateDir, "attachments"));
+  const attachments = await Promise.all(
+    (await records.list()).map(async (id) => ({ contIface: id.ifName, stored: await records.read(id) })),
+  );
+  const [links, v4, v6, table] = await Promise.all([
+    kernel.routes.listLinks(),
+    kernel.routes.listRoutes(4),
+    kernel.routes.listRoutes(6),
+    filter.list().catch((error: unknown) => asError(error)),
+  ]);
+  const ours = [...STATE_FOLDERS.map((name) => join(paths.stateDir, name)), paths.socketPath];
+  return {
+    links,
+    routes: [...v4, ...v6],
+    attachments: attachments.flatMap(({ contIface, stored }) =>
+      stored.kind === "record" ? [{ contIface, record: stored.record }] : [],
+    ),
+    bootID: readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim(),
+    hasTable: typeof table === "string",
+    ...(table instanceof Error && { tableProblem: describeError(table) }),
+    paths: ours.filter((path) => existsSync(path)),
+  };
+}
+
+function asError(error: unknown): Error {
+  return error instanceof Error ? error : new Error(String(error));
+}
+
+/**
+ * Does the steps in their order. One that fails does not stop the next, but then files stay, since they say what is left.
+ *
+ * @returns what failed, in words
+ */
+export async function carryOutClean(
+  steps: readonly CleanStep[],
+  kernel: Kernel,
+  filter: PacketFilterPort,
+): Promise<readonly string[]> {
+  const failures: string[] = [];
+  for (const step of steps) {
+    if (step.kind === "path" && failures.length > 0) {
+      failures.push(`${step.path}: left, so that the command can be given again`);
+      continue;
+    }
+    try {
+      await carryOut(step, kernel, filter);
+    } catch (error) {
+      failures.push(`${describeStep(step)}: ${describeError(error)}`);
+    }
+  }
+  return failures;
+}
+
+async function carryOut(step: CleanStep, kernel: Kernel, filter: PacketFilterPort): Promise<void> {
+  switch (step.kind) {
+    case "podLink":
+      await kernel.wiring.unwire(step);
+      return;
+    case "unfinishedLink":
+      // A namespace that is gone has taken its link with it.
+      if (existsSync(step.netns)) await kernel.wiring.unwireFromNetns(step);
+      return;
+    case "route": {
+      const [result] = await kernel.routes.deleteRoutes([step.route]);
+      if (result?.error !== undefined) throw result.error;
+      return;
+    }
+    case "device":
+      await kernel.tunnels.changeDevice({ kind: "delete", ifIndex: step.ifIndex });
+      return;
+    case "table":
+      await filter.apply(`delete table inet ${TABLE_NAME}\n`);
+      return;
+    case "path":
+      await rm(step.path, { recursive: true });
+      // Our folder goes when nothing else is in it.
+      if (basename(dirname(step.path)) === "gingham") await rmdir(dirname(step.path)).catch(() => {});
+      return;
+    default:
+      step satisfies never;
+  }
+}

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { AttachmentRecord, FileIdentity, PodRef } from "../../cni/types.ts";
+import { formatKernelRoute } from "../../felix/kernel-route.ts";
+import { ownerOfRoute, VXLAN_DEVICES } from "../../felix/ownership.ts";
+import type { KernelLink, KernelRoute } from "../../felix/ports.ts";
+
+/** What there is on the node, ours and others'. */
+export interface CleanFacts {
+  readonly links: readonly KernelLink[];
+  /** Of the main table, both families. */
+  readonly routes: readonly KernelRoute[];
+  /** Attachment records with the name of the pod's interface. */
+  readonly attachments: readonly { readonly contIface: string; readonly record: AttachmentRecord }[];
+  readonly bootID: string;
+  /** Whether nftables has the table `inet gingham`. */
+  readonly hasTable: boolean;
+  /** Why that cannot be known: nft may be in the agent's image only. */
+  readonly tableProblem?: string;
+  /** Files and folders of the agent that are there. */
+  readonly paths: readonly string[];
+}
+
+export type CleanStep =
+  | { readonly kind: "podLink"; readonly hostIface: string; readonly hostIfIndex: number; readonly pod?: PodRef }
+  /** Of an ADD that did not end: made perhaps, and then found by the pod's end. */
+  | {
+      readonly kind: "unfinishedLink";
+      readonly netns: string;
+      readonly identity: FileIdentity;
+      readonly contIface: string;
+      readonly hostIface: string;
+    }
+  | { readonly kind: "route"; readonly route: KernelRoute; readonly text: string }
+  | { readonly kind: "device"; readonly name: string; readonly ifIndex: number }
+  | { readonly kind: "table" }
+  | { readonly kind: "path"; readonly path: string };
+
+/**
+ * Says what to remove, in the order in which it has to go: links before the routes that hang on them, and the records
+ * last, since a second try needs them. Each kind of object is ours by the test of `felix/ownership.ts`, and links by their
+ * record; all else is not mentioned.
+ */
+export function planClean(facts: CleanFacts): readonly CleanStep[] {
+  const nameOf = (ifIndex: number): string | undefined => facts.links.find((link) => link.ifIndex === ifIndex)?.name;
+  const links = facts.attachments.flatMap(({ contIface, record }) => linkStep(contIface, record, facts, nameOf));
+  const routes = facts.routes
+    .filter((route) => ownerOfRoute(route, nameOf) !== "foreign")
+    // A deletion without a metric may match any, so what has none goes first.
+    .toSorted((a, b) => a.metric - b.metric)
+    .map((route) => ({ kind: "route", route, text: formatKernelRoute(route, nameOf) }) as const);
+  const names: readonly string[] = Object.values(VXLAN_DEVICES);
+  const devices = facts.links
+    .filter(({ name, vxlan }) => vxlan !== undefined && names.includes(name))
+    .map(({ name, ifIndex }) => ({ kind: "device", name, ifIndex }) as const);
+  return [
+    ...links,
+    ...routes,
+    ...devices,
+    ...(facts.hasTable ? [{ kind: "table" } as const] : []),
+    ...facts.paths.map((path) => ({ kind: "path", path }) as const),
+  ];
+}
+
+function linkStep(
+  contIface: string,
+  record: AttachmentRecord,
+  { bootID }: CleanFacts,
+  nameOf: (ifIndex: number) => string | undefined,
+): readonly CleanStep[] {
+  const { pod } = record;
+  switch (record.state) {
+    case "whole":
+    case "releasing": {
+      const link = record.state === "whole" ? record : record.link;
+      if (link === undefined || link.bootID !== bootID || nameOf(link.hostIfIndex) !== link.hostIface) return [];
+      const { hostIface, hostIfIndex } = link;
+      return [{ kind: "podLink", hostIface, hostIfIndex, ...(pod !== undefined && { pod }) }];
+    }
+    case "intent": {
+      const { hostIface, netns } = record;
+      if (hostIface === undefined || record.bootID !== bootID) return [];
+      return [{ kind: "unfinishedLink", netns: netns.path, identity: netns.identity, contIface, hostIface }];
+    }
+    case "assigned":
+      return [];
+    default:
+      return record satisfies never;
+  }
+}
+
+/** One line for people. */
+export function describeStep(step: CleanStep): string {
+  switch (step.kind) {
+    case "podLink": {
+      const { pod, hostIface } = step;
+      return `link ${hostIface}${pod === undefined ? "" : `, of pod ${pod.namespace}/${pod.name}, which loses its network`}`;
+    }
+    case "unfinishedLink":
+      return `link ${step.hostIface} of an unfinished ADD, if it is there`;
+    case "route":
+      return `route ${step.text}`;
+    case "device":
+      return `link ${step.name}, with its neighbours and forwarding entries`;
+    case "table":
+      return "table inet gingham of nftables";
+    case "path":
+      return step.path;
+    default:
+      return step satisfies never;
+  }
+}
