@@ -10,7 +10,7 @@ export interface Executor {
   /** Before each call that dies: as on the node's first, where that makes a difference. */
   prepare(): Promise<void>;
   /** Calls that nothing disturbs. */
-  call(command: Command | "CHECK", sandbox: Sandbox): Promise<CallResult>;
+  call(command: Command, sandbox: Sandbox): Promise<CallResult>;
   /** A call during which, or soon after which, the program dies. @returns what the runtime got @throws if it lives on */
   callAndDie(command: Command, sandbox: Sandbox, at: string): Promise<CallResult>;
   /** The points that a call passes to its very end. */

@@ -27,7 +27,7 @@ export interface CallResult {
   readonly tookMs: number;
 }
 
-export type Verb = "ADD" | "DEL" | "CHECK";
+export type Verb = "ADD" | "DEL" | "VERSION";
 
 function ip(...words: readonly string[]): string {
   return execFileSync("ip", words, { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
