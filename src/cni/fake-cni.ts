@@ -143,7 +143,7 @@ export class FakeProcess {
         vantageOf: async () => machine.vantage,
       },
       segments: new Set(),
-      ...(machine.delegates && { delegates: machine.delegates }),
+      ...(machine.delegates && { delegates: faults.around("delegates", machine.delegates) }),
       podCIDRs: async () => machine.podCIDRs,
       ...(machine.pods && { pods: machine.pods }),
       ...(machine.namespaces && { namespaces: machine.namespaces }),

@@ -33,7 +33,8 @@ export async function removeFromKernel(cni: CNI, id: AttachmentID, record: Attac
     if (link !== undefined && link.bootID === cni.host.bootID) {
       await cni.wiring.unwire({ hostIface: link.hostIface, hostIfIndex: link.hostIfIndex });
     }
-    cni.podStatus?.detached(id, record.pod);
+    // A pod that another plugin wired was never annotated.
+    if (link !== undefined) cni.podStatus?.detached(id, record.pod);
     return;
   }
   const { hostIface, netns } = record;

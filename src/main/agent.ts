@@ -186,7 +186,7 @@ async function main(): Promise<void> {
     pods: podSource(cache.pods, client),
     namespaces: namespaceSource(cache.namespaces, client),
     delegates: execPlugins(),
-    podCIDRs: async () => (await client.get(NODES, nodeName)).spec?.podCIDRs ?? [],
+    podCIDRs: async () => (cache.nodes.get(nodeName) ?? (await client.get(NODES, nodeName))).spec?.podCIDRs ?? [],
     segments: new Set(),
     reservations: cache.reservationSource(),
     holders: {
