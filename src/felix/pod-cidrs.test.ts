@@ -19,10 +19,13 @@ function setUp() {
   const source = withPodCIDRs(nodes, affinities);
   const state = new CalcState("a");
   for (const node of nodes.list()) state.setNode(node);
-  nodes.onChange((change) => void (change.new && state.setNode(change.new)));
-  source.onChange(({ key, new: claim }) =>
-    claim === undefined ? state.deleteAffinity(key) : state.setAffinity(claim),
-  );
+  nodes.onChange(({ new: node }) => {
+    if (node !== undefined) state.setNode(node);
+  });
+  source.onChange(({ key, new: claim }) => {
+    if (claim === undefined) state.deleteAffinity(key);
+    else state.setAffinity(claim);
+  });
   for (const claim of source.list()) state.setAffinity(claim);
   const routes = () => {
     state.flush();
