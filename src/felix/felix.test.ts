@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+
 import { describe, expect, test } from "vitest";
 import type { BlockAffinity } from "../crds/block-affinity.ts";
 import type { Node } from "../crds/core.ts";
@@ -7,6 +8,7 @@ import { FakeClock } from "../lib/fake-clock.ts";
 import { parseCIDR } from "../net/cidr.ts";
 import { type Family, parseIP } from "../net/ip.ts";
 import type { BorrowedBlock } from "./calc/borrowed.ts";
+import { NodeWriter } from "./drivers/node-writer.ts";
 import {
   FakeLog,
   FakeSource,
@@ -409,13 +411,13 @@ describe("Felix", () => {
     const written: Node[] = [];
     let fails = 2;
     const { clock, felix } = await setUpRunning({
-      nodeStatus: {
+      nodeStatus: new NodeWriter({
         get: async () => fakeNode("node-a", ["192.0.2.1"]),
         updateStatus: async (node) => {
           if (fails-- > 0) throw new Error("conflict");
           written.push(node);
         },
-      },
+      }),
     });
     await clock.advance(10_000);
     expect(written).toMatchObject([

@@ -21,7 +21,8 @@ import {
 import { addressOf } from "./calc/node-addresses.ts";
 import type { NodeClaims } from "./calc/node-status.ts";
 import { CalcState } from "./calc/state.ts";
-import { NodeStatusDriver, type NodeStatusPort } from "./drivers/node-status.ts";
+import { NodeStatusDriver } from "./drivers/node-status.ts";
+import type { NodeWriter } from "./drivers/node-writer.ts";
 import { type ApplyReport, RouteTable } from "./drivers/route-table.ts";
 import { FelixLog } from "./felix-log.ts";
 import { felixHealth } from "./health.ts";
@@ -71,7 +72,7 @@ export interface FelixOptions {
   /** Go on although another node has this node's address. @default false */
   readonly ignoresDuplicates?: boolean;
   /** Absent: the Node object is left alone. */
-  readonly nodeStatus?: NodeStatusPort;
+  readonly nodeStatus?: NodeWriter;
   /** Absent: routes in VXLAN wait. */
   readonly tunnels?: TunnelDataplane;
   readonly vxlan?: VXLANSettings;
@@ -170,7 +171,7 @@ class FelixAgent implements Felix {
     this.#nodeStatus =
       options.nodeStatus === undefined
         ? undefined
-        : new NodeStatusDriver({ port: options.nodeStatus, clock, random, log });
+        : new NodeStatusDriver({ writer: options.nodeStatus, clock, random, log });
     this.#loop = new ApplyLoop({
       clock,
       random,

@@ -22,7 +22,7 @@ import { fileRecordStore } from "../cni/record-store.ts";
 import { listenCNI } from "../cni/server.ts";
 import { NODES } from "../crds/core.ts";
 import { agentUsage, parseAgentConfig } from "../felix/config.ts";
-import type { NodeStatusPort } from "../felix/drivers/node-status.ts";
+import { NodeWriter } from "../felix/drivers/node-writer.ts";
 import { TunnelAddresses } from "../felix/drivers/tunnel-address.ts";
 import { createFelix } from "../felix/felix.ts";
 import { serveHealth, serveMetrics } from "../felix/http.ts";
@@ -104,10 +104,10 @@ async function main(): Promise<void> {
       log: felixLog,
       metrics: metrics.packetFilter,
     });
-  const nodeStatus: NodeStatusPort = {
+  const nodeStatus = new NodeWriter({
     get: () => client.get(NODES, nodeName),
     updateStatus: (node) => client.update(NODES, node, { subresource: "status" }),
-  };
+  });
   const { nodes, pools, borrowed } = cache;
   const affinities = config.routesPodCIDRs ? withPodCIDRs(nodes, cache.affinities) : cache.affinities;
   const felix = createFelix({

@@ -4,6 +4,7 @@ import type { Node } from "../../crds/core.ts";
 import { FakeClock } from "../../lib/fake-clock.ts";
 import { FakeLog, fakeNode } from "../fake-resources.ts";
 import { NodeStatusDriver } from "./node-status.ts";
+import { NodeWriter } from "./node-writer.ts";
 
 const NODE = fakeNode("node-a", ["192.0.2.1"]);
 const CLAIMS = { addresses: { 4: "192.0.2.1/24" } };
@@ -11,8 +12,8 @@ const CLAIMS = { addresses: { 4: "192.0.2.1/24" } };
 function setUp(updateStatus: (node: Node) => Promise<unknown>) {
   const clock = new FakeClock();
   const log = new FakeLog();
-  const port = { get: async () => NODE, updateStatus };
-  return { clock, log, driver: new NodeStatusDriver({ port, clock, random: () => 0, log }) };
+  const writer = new NodeWriter({ get: async () => NODE, updateStatus });
+  return { clock, log, driver: new NodeStatusDriver({ writer, clock, random: () => 0, log }) };
 }
 
 describe("NodeStatusDriver", () => {

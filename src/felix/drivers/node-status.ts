@@ -3,15 +3,9 @@ import type { Node } from "../../crds/core.ts";
 import type { Clock } from "../../lib/clock.ts";
 import { describeError } from "../../lib/errors.ts";
 import { backoffMs } from "../../lib/retry.ts";
-import { type NodeClaims, planNodeStatus, replacedAddresses } from "../calc/node-status.ts";
+import { type NodeClaims, planNodeStatus, type ReplacedAddress, replacedAddresses } from "../calc/node-status.ts";
 import type { Logger } from "../ports.ts";
-
-/** This node's own object. */
-export interface NodeStatusPort {
-  get(): Promise<Node>;
-  /** PUT of nodes/status; the resourceVersion makes it a compare-and-swap. */
-  updateStatus(node: Node): Promise<unknown>;
-}
+import type { NodeWriter } from "./node-writer.ts";
 
 const BACKOFF = { baseMs: 500, maxMs: 60_000 };
 /** A server or admission hook that drops what is written must not be asked again and again. Units: milliseconds. */
@@ -22,7 +16,7 @@ const REPEAT_AFTER_MS = 60_000;
  * retried with a fresh read (a conflict is the commonest: kubelets write the same object).
  */
 export class NodeStatusDriver {
-  readonly #port: NodeStatusPort;
+  readonly #writer: NodeWriter;
   readonly #clock: Clock;
   readonly #random: () => number;
   readonly #log: Logger;
@@ -31,8 +25,8 @@ export class NodeStatusDriver {
   #written = { claims: "", atMs: 0 };
   #writing: Promise<void> | undefined;
 
-  constructor(options: { port: NodeStatusPort; clock: Clock; random: () => number; log: Logger }) {
-    this.#port = options.port;
+  constructor(options: { writer: NodeWriter; clock: Clock; random: () => number; log: Logger }) {
+    this.#writer = options.writer;
     this.#clock = options.clock;
     this.#random = options.random;
     this.#log = options.log;
@@ -58,20 +52,21 @@ export class NodeStatusDriver {
     const { signal } = this.#stop;
     for (let attempt = 1; !signal.aborted; attempt++) {
       try {
-        const node = await this.#port.get();
-        const nowText = `${new Date(this.#clock.nowMs()).toISOString().slice(0, 19)}Z`;
-        const next = this.#claims === undefined ? undefined : planNodeStatus(node, this.#claims, nowText);
-        if (next === undefined) return;
-        const claims = JSON.stringify(this.#claims);
-        const replaced = this.#claims === undefined ? [] : replacedAddresses(node, this.#claims);
-        await this.#port.updateStatus(next);
-        this.#written = { claims, atMs: this.#clock.nowMs() };
+        const claims = this.#claims;
+        if (claims === undefined) return;
+        let replaced: readonly ReplacedAddress[] = [];
+        const isWritten = await this.#writer.edit((node) => {
+          replaced = replacedAddresses(node, claims);
+          return planNodeStatus(node, claims, `${new Date(this.#clock.nowMs()).toISOString().slice(0, 19)}Z`);
+        });
+        if (!isWritten) return;
+        this.#written = { claims: JSON.stringify(claims), atMs: this.#clock.nowMs() };
         for (const { annotation, before, after, variable } of replaced)
           this.#log.warn(
             { annotation, before, after },
             `node address changed from ${before} to ${after}: other nodes follow; set ${variable}=${before} to keep it`,
           );
-        this.#log.info({ node: node.metadata.name, ...this.#claims }, "node object updated: network available");
+        this.#log.info({ ...claims }, "node object updated: network available");
         return;
       } catch (error) {
         const waitMs = backoffMs(BACKOFF, attempt, this.#random());

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+
 import { describe, expect, test } from "vitest";
 import type { Node } from "../../crds/core.ts";
 import type { IPPool, IPPoolSpec } from "../../crds/ip-pool.ts";
@@ -8,6 +9,7 @@ import { releaseUnhandled } from "../../ipam/release-unhandled.ts";
 import { FakeClock } from "../../lib/fake-clock.ts";
 import { formatIP, parseIP } from "../../net/ip.ts";
 import { FakeLog, FakeSource, fakeNode, fakePool } from "../fake-resources.ts";
+import { NodeWriter } from "./node-writer.ts";
 import { TunnelAddresses } from "./tunnel-address.ts";
 
 const KEY = "projectcalico.org/IPv4VXLANTunnelAddr";
@@ -50,7 +52,7 @@ function setUp({ annotation, pools = POOLS }: { annotation?: string; pools?: typ
           releaseUnhandled({ store: ipam.store, clock: ipam.clock, random: () => 0 }, address),
         store: ipam.store,
       },
-      node: {
+      node: new NodeWriter({
         get: async () => world.node,
         updateStatus: async (node) => {
           const fault = faults.shift();
@@ -58,7 +60,7 @@ function setUp({ annotation, pools = POOLS }: { annotation?: string; pools?: typ
           writes.push(node.metadata.annotations?.[KEY]);
           setNode(node);
         },
-      },
+      }),
       clock,
       random: () => 0,
       log,

@@ -21,7 +21,7 @@ import {
   withTunnelAddress,
 } from "../calc/tunnel-address.ts";
 import type { Logger, Source } from "../ports.ts";
-import type { NodeStatusPort } from "./node-status.ts";
+import type { NodeWriter } from "./node-writer.ts";
 
 /** What tunnel addresses ask of IPAM. */
 export interface TunnelIPAM {
@@ -36,7 +36,7 @@ export interface TunnelAddressesOptions {
   readonly nodeName: string;
   readonly sources: { readonly nodes: Source<Node>; readonly pools: Source<IPPool> };
   readonly ipam: TunnelIPAM;
-  readonly node: NodeStatusPort;
+  readonly node: NodeWriter;
   readonly clock: Clock;
   readonly random: () => number;
   readonly log: Logger;
@@ -115,14 +115,14 @@ export class TunnelAddresses {
 
   /** What the cache says is only trusted to tell that nothing is to be done. */
   async #look(family: Family, cached: Node): Promise<void> {
-    const { nodeName, node: port } = this.#options;
+    const { nodeName, node: writer } = this.#options;
     const pools = this.#pools();
     const claim = tunnelClaim(nodeName, family);
     const isUnused = (node: Node): boolean =>
       tunnelPools(pools, family, node.metadata.labels).length === 0 && annotatedAddress(node, family) === undefined;
     if (this.#clear.has(family) && isUnused(cached)) return;
     if ((await this.#plan(family, cached, pools, claim)).kind === "keep") return;
-    const node = await port.get();
+    const node = await writer.get();
     await this.#carryOut(family, node, await this.#plan(family, node, pools, claim), claim);
     if (isUnused(node)) this.#clear.add(family);
     else this.#clear.delete(family);
@@ -187,19 +187,22 @@ export class TunnelAddresses {
 
   /** Kubelets write the same object, so a conflict is nothing unusual. */
   async #write(family: Family, from: IP | undefined, to: IP | undefined): Promise<void> {
-    const { node: port, nodeName } = this.#options;
+    const { node: writer, nodeName } = this.#options;
     for (let attempt = 1; ; attempt++) {
-      const node = await port.get();
-      if (annotatedAddress(node, family) !== from)
-        throw new Error(
-          `Node ${nodeName}: another program has changed the annotation of its IPv${family} tunnel address`,
-        );
+      let isOthers = false;
       try {
-        await port.updateStatus(withTunnelAddress(node, family, to === undefined ? undefined : formatIP(to)));
-        return;
+        await writer.edit((node) => {
+          isOthers = annotatedAddress(node, family) !== from;
+          return isOthers ? undefined : withTunnelAddress(node, family, to === undefined ? undefined : formatIP(to));
+        });
       } catch (error) {
         if (attempt === WRITE_ATTEMPTS) throw error;
+        continue;
       }
+      if (!isOthers) return;
+      throw new Error(
+        `Node ${nodeName}: another program has changed the annotation of its IPv${family} tunnel address`,
+      );
     }
   }
 

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
+
 import { describe, expect, test } from "vitest";
 import type { BlockAffinity } from "../../crds/block-affinity.ts";
 import type { Node } from "../../crds/core.ts";
 import type { IPPool } from "../../crds/ip-pool.ts";
 import { FakeClock } from "../../lib/fake-clock.ts";
 import { parseIP } from "../../net/ip.ts";
+import { NodeWriter } from "../drivers/node-writer.ts";
 import { FakeLog, FakeSource, fakeAffinity, fakeNode, fakePool, noMetrics } from "../fake-resources.ts";
 import { FakeRouteDataplane } from "../fake-route-dataplane.ts";
 import { createFelix, type FelixOptions } from "../felix.ts";
@@ -46,13 +48,13 @@ async function setUp(
       clock,
       reach: { sourceTowards: async () => undefined },
     }),
-    nodeStatus: {
+    nodeStatus: new NodeWriter({
       get: async () => world.node,
       updateStatus: async (next) => {
         world.node = next;
         sources.nodes.set(next);
       },
-    },
+    }),
     ...options,
   });
   felix.start();
