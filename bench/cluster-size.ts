@@ -22,11 +22,11 @@ const CHANGES = 200;
 const WARM_UP = 20;
 
 /** The n-th block of the pool 10.64.0.0/12. */
-function blockCIDR(n: number): string {
+export function blockCIDR(n: number): string {
   return `10.${64 + (n >> 10)}.${(n >> 2) & 255}.${(n & 3) * 64}/26`;
 }
 
-function affinityOf(node: string, n: number): BlockAffinity {
+export function affinityOf(node: string, n: number): BlockAffinity {
   const cidr = parseCIDR(blockCIDR(n));
   return {
     apiVersion: "crd.projectcalico.org/v1",

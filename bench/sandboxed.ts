@@ -17,6 +17,7 @@ import type { BenchResult } from "./report.ts";
 import { benchRequests } from "./requests.ts";
 import { benchRoutes } from "./routes.ts";
 import { type Stack, startStack } from "./stack.ts";
+import { benchVXLAN } from "./vxlan.ts";
 
 const BURST = 100;
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -80,6 +81,9 @@ try {
   }
   if (names.includes("cluster-size")) {
     await withStack("large", ":memory:", (stack) => bench("cluster-size", () => benchClusterSize(stack)));
+  }
+  if (names.includes("vxlan")) {
+    await withStack("vxlan", ":memory:", (stack) => bench("vxlan", () => benchVXLAN(stack)));
   }
   await benchAlone("requesters", benchRequesters);
   await benchAlone("nearly-full", benchNearlyFull);
