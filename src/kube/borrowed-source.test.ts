@@ -7,6 +7,7 @@ import { IP_RESERVATIONS, projectReservation } from "../crds/ip-reservation.ts";
 import { IPAM_BLOCKS, type IPAMBlock } from "../crds/ipam-block.ts";
 import { IPAM_CONFIGS, type IPAMConfig } from "../crds/ipam-config.ts";
 import type { KubeObject, Resource } from "../crds/object.ts";
+import { BORROWS_ANNOTATION } from "../felix/calc/borrowed.ts";
 import { fakeAffinity, fakeBlock, fakeNode, fakePool } from "../felix/fake-resources.ts";
 import { FakeClock } from "../lib/fake-clock.ts";
 import { formatIP } from "../net/ip.ts";
@@ -209,6 +210,53 @@ describe("BorrowedSource", () => {
     await world.clock.advance(3 * MINUTE);
     expect(world.requests()).toEqual(["get"]);
     expect([world.news(), world.errors]).toEqual([[], []]);
+    await world.stop();
+  });
+
+  const hint = (text: string | null) => ({ metadata: { annotations: { [BORROWS_ANNOTATION]: text } } });
+
+  test("reads a block within a second of a node's hint, again with each turn until the watch has begun, then no more", async () => {
+    const world = setUp(kept);
+    await world.clock.advance(6000);
+    await world.put(lent);
+    await world.client.patch(NODES, "node-b", { type: "merge", body: hint(NAME) });
+    await world.clock.advance(1000);
+    expect(world.requests()).toEqual(["get"]);
+    expect(world.news()).toEqual([`${NAME}: 10.0.0.5 node-b`]);
+    await world.put(fakeBlock(OWN, "host:node-a", { 0: "node-a", 5: "node-b", 6: "node-b" }));
+    await world.clock.advance(5000);
+    expect(world.news()).toEqual([`${NAME}: 10.0.0.5 node-b, 10.0.0.6 node-b`]);
+    await world.clock.advance(20_000);
+    expect(world.requests().filter((verb) => verb !== "get")).toEqual(["list", "watch"]);
+    await world.clock.advance(MINUTE);
+    await world.client.patch(NODES, "node-b", { type: "merge", body: hint(`${NAME},10-9-0-0-26`) });
+    await world.clock.advance(MINUTE);
+    expect(world.requests()).toEqual([]);
+    await world.stop();
+  });
+
+  test("a hint of what is not borrowed, or not there, costs one read each, and one that is no name nothing", async () => {
+    const world = setUp(kept);
+    await world.clock.advance(6000);
+    world.requests();
+    await world.client.patch(NODES, "node-b", { type: "merge", body: hint(`${NAME},10-9-0-0-26,../pods,`) });
+    await world.clock.advance(3 * MINUTE);
+    expect(world.requests()).toEqual(["get", "get"]);
+    await world.client.patch(NODES, "node-b", { type: "merge", body: hint(null) });
+    await world.clock.advance(30_000);
+    expect(world.requests()).toEqual(["get", "get"]);
+    expect([world.news(), world.errors]).toEqual([[], []]);
+    await world.stop();
+  });
+
+  test("reads at once what this node has borrowed itself", async () => {
+    const world = setUp(kept);
+    await world.clock.advance(6000);
+    await world.put(lent);
+    world.source.noteBorrowed(NAME);
+    await world.clock.advance(0);
+    expect(world.requests()).toEqual(["get"]);
+    expect(world.news()).toEqual([`${NAME}: 10.0.0.5 node-b`]);
     await world.stop();
   });
 

@@ -11,6 +11,7 @@ import { parseCIDR } from "../net/cidr.ts";
 import { formatIP } from "../net/ip.ts";
 import type { KubeClient } from "./api.ts";
 import { NotFoundError } from "./errors.ts";
+import { annotateNode } from "./own-node.ts";
 
 const PAGE_SIZE = 100;
 const TIMEOUT_MS = 60_000;
@@ -65,9 +66,7 @@ export function nodeBlocks(
       try {
         const { metadata } = await client.get(NODES, nodeName, { signal });
         if ((metadata.annotations?.[IN_USE_ANNOTATION] ?? "") === text) return;
-        const body = { metadata: { annotations: { [IN_USE_ANNOTATION]: text === "" ? null : text } } };
-        // The right that an agent has on its own node, as Calico's has.
-        await client.patch(NODES, nodeName, { type: "merge", body }, { subresource: "status", signal });
+        await annotateNode(client, nodeName, { name: IN_USE_ANNOTATION, text }, signal);
       } catch (error) {
         // A machine without a Node object has no pods either.
         if (!(error instanceof NotFoundError)) throw error;

@@ -21,6 +21,7 @@ import { announce, sweep, sweepPeriodically } from "../cni/reconcile.ts";
 import { fileRecordStore } from "../cni/record-store.ts";
 import { listenCNI } from "../cni/server.ts";
 import { NODES } from "../crds/core.ts";
+import { blockName } from "../crds/names.ts";
 import { agentUsage, parseAgentConfig } from "../felix/config.ts";
 import { NodeWriter } from "../felix/drivers/node-writer.ts";
 import { TunnelAddresses } from "../felix/drivers/tunnel-address.ts";
@@ -40,6 +41,7 @@ import { releaseHeld } from "../ipam/release-held.ts";
 import { releaseUnhandled } from "../ipam/release-unhandled.ts";
 import { sourcesOf } from "../ipam/sources.ts";
 import { BlockSchema } from "../kube/block-schema.ts";
+import { publishBorrows } from "../kube/borrow-hints.ts";
 import { HTTPKubeClient } from "../kube/client.ts";
 import { ClusterCache } from "../kube/cluster-cache.ts";
 import { GoneError } from "../kube/errors.ts";
@@ -150,6 +152,7 @@ async function main(): Promise<void> {
     nodeName,
     isResident: true,
     cooldownMs: config.ipCooldownMs,
+    onBorrowed: (block) => cache.borrowed.noteBorrowed(blockName(block)),
     onBackgroundError: (err) => ipamLog.warn({ err }, "Background work failed; it is tried again"),
   });
   const tunnelAddresses = new TunnelAddresses({
@@ -271,6 +274,9 @@ async function main(): Promise<void> {
     .then(() => allocator.warmUp([4, 6]))
     .catch((err: unknown) => ipamLog.warn({ err }, "Blocks could not be read in advance; the first ADD does it"));
   void allocator.refreshPeriodically(stop.signal);
+  const onHintError = (err: unknown): void =>
+    kubeLog.warn({ err }, "Borrowed blocks are not announced; it is tried again");
+  void publishBorrows({ client, clock, nodeName, nodes, borrowed, onError: onHintError }, stop.signal);
 
   const shutDown = async (signal: string): Promise<void> => {
     log.info({ signal }, "Stopping; pods, routes and the packet filter stay as they are");

@@ -10,6 +10,8 @@ import { ROOT } from "./support/stack.ts";
 /** Pods whose address is not out of a block of their own node, as Calico's nodes and people leave them. */
 
 const REPAIR_MS = 60_000;
+/** Far below the five minutes between two listings. */
+const HINT_MS = 10_000;
 const NODE_IP = { "node-1": "172.30.0.11", "node-2": "172.30.0.12", "node-3": "172.30.0.13" } as const;
 /** A pool of a single block. */
 const SMALL = { cidr: "10.99.0.0/29", blockSize: 29 };
@@ -66,7 +68,33 @@ async function waitForPings(node: string): Promise<void> {
   }
 }
 
+/** What the Node says to borrow from. */
+async function hintOf(node: string): Promise<string> {
+  return ok(
+    lab.kubectl(["get", "node", node, "-o", String.raw`jsonpath={.metadata.annotations.gingham\.dev/borrows-from}`]),
+  );
+}
+
 describe("borrowed addresses", () => {
+  test("one that is asked for by name while pools are roomy: other nodes read its block by the hint of the borrower", async () => {
+    const { block } = await claimOf("node-1");
+    const ip = block.spec.cidr.replace(/(\d+)\/\d+$/, (_, last: string) => String(Number(last) + 41));
+    const annotations = { "cni.projectcalico.org/ipAddrs": JSON.stringify([ip]) };
+    const pod = await lab.addPod({ name: "fixed", node: "node-2", annotations });
+    expect(pod.ips).toEqual([ip]);
+    const route = `${ip} via ${NODE_IP["node-2"]} `;
+    for (const node of ["node-1", "node-3"])
+      await waitUntil(`the route of ${ip} on ${node}`, async () => (await routesOf(node)).includes(route), HINT_MS);
+    expect(await hintOf("node-2")).toBe(block.metadata.name);
+
+    await lab.delPod(pod.name);
+    for (const node of ["node-1", "node-3"]) {
+      const isGone = async (): Promise<boolean> => !(await routesOf(node)).includes(`${ip} `);
+      await waitUntil(`the route of ${ip} to vanish from ${node}`, isGone, REPAIR_MS);
+    }
+    await waitUntil("the hint to be taken off", async () => (await hintOf("node-2")) === "", REPAIR_MS);
+  });
+
   test("a block that nobody owns any more: its pods keep routes of their own on all other nodes", async () => {
     const { claim, block } = await claimOf("node-1");
     const patch = JSON.stringify([

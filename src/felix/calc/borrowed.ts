@@ -1,10 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { BlockAffinity } from "../../crds/block-affinity.ts";
+import type { Node } from "../../crds/core.ts";
 import { effectiveIPPool, type IPPool } from "../../crds/ip-pool.ts";
 import type { IPAMBlock } from "../../crds/ipam-block.ts";
 import { nodeOfAffinity } from "../../ipam/affinity.ts";
 import { type CIDR, cidrCovers, cidrsOverlap, ipAt, parseCIDR } from "../../net/cidr.ts";
 import { bitsOf, type IP } from "../../net/ip.ts";
+
+/**
+ * Written by a node's agent on its Node: names of the blocks, with commas between them, out of which it has borrowed, for
+ * the others to read these blocks at once. Only a hint: the blocks say what is borrowed.
+ */
+export const BORROWS_ANNOTATION = "gingham.dev/borrows-from";
+/** Nodes that borrow from more than this are found by the listing of all blocks. */
+const MAX_HINTS = 64;
+
+/** Blocks out of which a node says to have borrowed. What cannot be a block's name is left out. */
+export function borrowsOf({ metadata }: Node): readonly string[] {
+  const names = (metadata.annotations?.[BORROWS_ANNOTATION] ?? "").split(",");
+  return names.filter((name) => /^[0-9a-f-]{1,63}$/.test(name)).slice(0, MAX_HINTS);
+}
+
+/** The annotation's text for these blocks. */
+export function renderBorrows(names: Iterable<string>): string {
+  return [...names].sort().slice(0, MAX_HINTS).join();
+}
 
 /** An address in use on another node than the one to which its block is routed. */
 export interface BorrowedAddress {

@@ -1,21 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { BlockAffinity } from "../../crds/block-affinity.ts";
 import type { Node } from "../../crds/core.ts";
+import { BORROWS_ANNOTATION } from "./borrowed.ts";
 import { ADDRESS_ANNOTATIONS } from "./node-addresses.ts";
 import { TUNNEL_ADDRESS_ANNOTATIONS, TUNNEL_MAC_ANNOTATIONS } from "./vtep.ts";
 
-const KEPT_ANNOTATIONS: readonly string[] = [
-  ADDRESS_ANNOTATIONS,
-  TUNNEL_ADDRESS_ANNOTATIONS,
-  TUNNEL_MAC_ANNOTATIONS,
-].flatMap((keys) => Object.values(keys));
+const KEPT_ANNOTATIONS: readonly string[] = [ADDRESS_ANNOTATIONS, TUNNEL_ADDRESS_ANNOTATIONS, TUNNEL_MAC_ANNOTATIONS]
+  .flatMap((keys) => Object.values(keys))
+  .concat(BORROWS_ANNOTATION);
 
 /**
  * What Felix keeps of each object, for an informer's `project` and `equal`. A Node as served is 10 KB or more (images,
  * conditions) and its kubelet rewrites it all day; of this Felix needs a few hundred bytes that hardly ever change.
  */
 
-/** Keeps what `resolveNodeAddresses` and `planNodeStatus` read. */
+/** Keeps what `resolveNodeAddresses`, `planNodeStatus` and `borrowsOf` read. */
 export function projectNode(node: Node): Node {
   const { name, resourceVersion, annotations } = node.metadata;
   const kept = KEPT_ANNOTATIONS.flatMap((key) => {

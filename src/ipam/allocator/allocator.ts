@@ -41,6 +41,8 @@ export interface AllocatorOptions {
    * 0: it does. Units: milliseconds, 30,000 by default.
    */
   readonly cooldownMs?: number;
+  /** Hears of each block of somebody else out of which an address was taken. */
+  readonly onBorrowed?: (block: CIDR) => void;
   /** Failures of background work: claims in advance and statuses. */
   readonly onBackgroundError?: (error: unknown) => void;
 }
@@ -75,6 +77,7 @@ class NodeAllocator implements Allocator {
   readonly #supply: BlockSupply;
   readonly #statuses: BlockStatusWriter;
   readonly #tools: SupplyTools;
+  readonly #onBorrowed: AllocatorOptions["onBorrowed"];
   /** Addresses of own blocks whose records name nobody, as last reported. */
   readonly #nameless = new Map<string, number>();
   /** As last heard. Each call asks before it does anything else. */
@@ -102,6 +105,7 @@ class NodeAllocator implements Allocator {
       onBroken: (cidr, error) => this.#supply.noteBroken(cidr, error),
     };
     this.#tools = tools;
+    this.#onBorrowed = options.onBorrowed;
     this.#sources = sources;
     this.#nodeName = nodeName;
     this.#handles = new HandleWriter(store, tools);
@@ -116,7 +120,11 @@ class NodeAllocator implements Allocator {
       signal?.throwIfAborted();
       const attempt = new Assignment(this.#supply, this.#handles, request, signal);
       const allocations = await attempt.run();
-      for (const { block } of allocations) this.#statuses.touch(this.#supply.committer(block));
+      for (const block of new Set(allocations.map((allocation) => allocation.block))) {
+        const committer = this.#supply.committer(block);
+        this.#statuses.touch(committer);
+        if (!committer.isOwn) this.#onBorrowed?.(block);
+      }
       return allocations;
     });
   }

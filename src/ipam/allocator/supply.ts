@@ -5,30 +5,19 @@ import { type Family, formatIP, type IP } from "../../net/ip.ts";
 import { hostAffinity } from "../affinity.ts";
 import { IPAMError } from "../errors.ts";
 import { heldAddresses } from "../gc/addresses.ts";
-import { type PoolFinding, poolOfAddress, selectorsInUse, selectPools } from "../pools.ts";
+import { poolOfAddress } from "../pools.ts";
 import type { Reservations } from "../ports.ts";
 import { NO_RESERVATIONS } from "../reservations.ts";
-import type { PoolNames } from "../types.ts";
 import { BlockTable } from "./block-table.ts";
 import { BlockFinder, type FinderTools } from "./finder.ts";
 import type { BlockCommitter } from "./group-commit.ts";
 import { NamedBlocks } from "./named-blocks.ts";
+import { type BlockNeed, PoolChoice } from "./pool-choice.ts";
 import { Rehearsal } from "./rehearsal.ts";
 
 export interface SupplyTools extends FinderTools {
   /** Claim the next block before the last one is full. Off where the process ends with its request. */
   readonly hasPrefetch: boolean;
-}
-
-/** Out of which blocks a request may be served. */
-export interface BlockNeed {
-  readonly family: Family;
-  readonly pools?: PoolNames;
-  readonly namespace?: string;
-  /** @default Workload */
-  readonly use?: AllowedUse;
-  /** It is asked for no namespace in particular: a pool counts whichever namespaces it is for. */
-  readonly isForAnyNamespace?: boolean;
 }
 
 /** Places that are kept in a block for an assignment, which must submit or unreserve them. */
@@ -81,10 +70,7 @@ export class BlockSupply {
   readonly #finder: BlockFinder;
   readonly #named: NamedBlocks;
   readonly #rehearsal: Rehearsal;
-  /** Pools chosen without a look at labels, by family and names, as long as the sources give the same list of pools. */
-  readonly #choices = new WeakMap<readonly EffectiveIPPool[], Map<string, readonly EffectiveIPPool[]>>();
-  /** Findings about pools that were told already. */
-  readonly #reported = new Set<string>();
+  readonly #choice: PoolChoice;
   #reservations: Reservations = NO_RESERVATIONS;
 
   constructor(tools: SupplyTools) {
@@ -93,6 +79,7 @@ export class BlockSupply {
     this.#finder = new BlockFinder(tools, this.#table);
     this.#named = new NamedBlocks(tools, this.#table, this.#finder.search);
     this.#rehearsal = new Rehearsal(tools, this.#table, this.#finder);
+    this.#choice = new PoolChoice(tools);
   }
 
   /** What automatic assignment leaves alone, as last read. */
@@ -190,48 +177,9 @@ export class BlockSupply {
   }
 
   async #pools(need: BlockNeed): Promise<readonly EffectiveIPPool[]> {
-    const { sources, nodeName } = this.#tools;
-    const { family, namespace, use = "Workload" } = need;
-    const reservations = sources.reservations();
+    const reservations = this.#tools.sources.reservations();
     this.#reservations = reservations instanceof Promise ? await reservations : reservations;
-    const pools = sources.pools();
-    const stored = pools instanceof Promise ? await pools : pools;
-    const all = need.isForAnyNamespace ? stored.map((pool) => ({ ...pool, namespaceSelector: "" })) : stored;
-    const names = need.pools?.[family] ?? [];
-    const choiceKey = `${use} ${family} ${names.join()}`;
-    const known = this.#choices.get(all)?.get(choiceKey);
-    if (known !== undefined) return known;
-    // Labels are asked for only where a selector asks: nearly everywhere all pools are for all.
-    const inUse = selectorsInUse(names.length === 0 ? all : []);
-    const nodeLabels = inUse.nodeSelector ? await sources.nodeLabels() : {};
-    const hasNamespace = inUse.namespaceSelector && namespace !== undefined;
-    const namespaceLabels = hasNamespace ? await sources.namespaceLabels(namespace) : {};
-    const choice = selectPools(all, {
-      family,
-      names,
-      use,
-      nodeName,
-      ...(nodeLabels && { nodeLabels }),
-      ...(namespace !== undefined && { namespace }),
-      ...(namespaceLabels && { namespaceLabels }),
-    });
-    for (const finding of choice.findings) this.#report(finding);
-    if (inUse.nodeSelector || inUse.namespaceSelector) return choice.pools;
-    // Nothing but the pools has a say. The same array again lets others remember what they know of it, too.
-    const choices = this.#choices.get(all) ?? new Map<string, readonly EffectiveIPPool[]>();
-    this.#choices.set(all, choices.set(choiceKey, choice.pools));
-    return choice.pools;
-  }
-
-  /** Once for each text that cannot be read. */
-  #report({ pool, field, error }: PoolFinding): void {
-    const what = `IPPool ${pool} is not used: its ${field} cannot be read`;
-    if (this.#reported.has(`${what} ${error.message}`)) return;
-    this.#reported.add(`${what} ${error.message}`);
-    const cause = { cause: error };
-    this.#tools.onBackgroundError(
-      new IPAMError("InvalidSelector", `${what}; correct it (kubectl edit ippool ${pool})`, cause),
-    );
+    return await this.#choice.of(need);
   }
 
   #reserveIn(pools: readonly EffectiveIPPool[], count: number): Grant | undefined {
