@@ -96,6 +96,11 @@ describe("gingham-ipam under", () => {
       await attachChain(lab, { ...request, name: "br-b" }),
     ];
     await allReach([far, ...pods]);
+    // The next agent knows nothing of the bridge, and what it reads must be enough.
+    await lab.killAgent("node-1");
+    await lab.startAgent("node-1");
+    pods.push(await attachChain(lab, { ...request, name: "br-c" }));
+    await allReach([far, ...pods]);
     for (const pod of pods) await pod.check();
     const routes = await ok(lab.exec("node-1", ["ip", "route", "show", "root", POOLS.bridged]));
     expect(routes.trim().split("\n")).toEqual([expect.stringContaining("dev cni0 proto kernel")]);

@@ -70,10 +70,13 @@ describe("verdictOf() of a pod's address", () => {
 
 describe("verdictOf() of other owners", () => {
   const elsewhere = viewOf({ "node-b": nodeFacts() });
+  const segment = { node: "node-a", type: "ginghamSegment" };
   const tunnel = { node: "node-a", type: "vxlanTunnelAddress" };
   const attachment = { node: "node-a", "gingham-interface": "net1" };
   it.each<[string, Record<string, string>, string, ClusterView, Verdict]>([
     ["tunnel of a node", tunnel, "vxlan-tunnel-addr-node-a", viewOf(ALIVE), { kind: "keep", why: "nodeExists" }],
+    ["segment of a node", segment, "gingham-segment.b", viewOf(ALIVE), { kind: "keep", why: "nodeExists" }],
+    ["segment of a deleted node", segment, "gingham-segment.b", elsewhere, { kind: "leak", why: "nodeGone" }],
     ["tunnel of a deleted node", tunnel, "vxlan-tunnel-addr-node-a", elsewhere, { kind: "leak", why: "nodeGone" }],
     ["attachment of a node", attachment, "net.0123", viewOf(ALIVE), { kind: "keep", why: "nodeDecides" }],
     ["attachment of a deleted node", attachment, "net.0123", elsewhere, { kind: "leak", why: "nodeGone" }],
