@@ -95,5 +95,5 @@ function formatElement(element: NftElement): string {
   if ("range" in element) return element.range.join("-");
   if ("elem" in element) return formatElement(element.elem.val);
   const [iface, ...rest] = element.concat;
-  return [`"${String(iface)}"`, ...rest.map(formatElement)].join(" . ");
+  return [JSON.stringify(iface), ...rest.map(formatElement)].join(" . ");
 }
