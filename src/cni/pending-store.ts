@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { existsSync, readdirSync } from "node:fs";
+import { existsSync, readdirSync, statSync } from "node:fs";
 import { mkdir, open, readFile, rename, unlink } from "node:fs/promises";
 import { join } from "node:path";
 import { describeError } from "../lib/errors.ts";
@@ -8,6 +8,8 @@ import type { Logger, PendingRelease, PendingStore } from "./ports.ts";
 
 /** `<Unix time in ns, 20 digits>-<pid>.del`, written by launcher/gingham.c: write, fsync, rename, fsync of the folder. */
 const SUFFIX = ".del";
+/** Whoever writes a file takes milliseconds, and has answered nobody before the rename: one as old as this is a dead one's. */
+const HALF_WRITTEN_MS = 600_000;
 
 /** Pending releases, the launcher's and the agent's own, as files of one folder. */
 export function filePendingStore(folder: string, log: Logger): PendingStore {
@@ -30,6 +32,7 @@ export function filePendingStore(folder: string, log: Logger): PendingStore {
     async list() {
       // On the way of every ADD, and nearly always empty: looked at right here, without a trip to the thread pool.
       const names = existsSync(folder) ? readdirSync(folder) : [];
+      for (const name of names) if (name.startsWith(".")) await removeIfOld(join(folder, name));
       const pending = names.filter((name) => name.endsWith(SUFFIX)).sort();
       return pending.length === 0 ? [] : (await Promise.all(pending.map(read))).flat();
     },
@@ -46,11 +49,20 @@ export function filePendingStore(folder: string, log: Logger): PendingStore {
       return existsSync(join(folder, name));
     },
     async remove(name) {
-      await unlink(join(folder, name)).catch((error: unknown) => {
-        if (!isMissing(error)) throw error;
-      });
+      await removeFile(join(folder, name));
     },
   };
+}
+
+async function removeIfOld(path: string): Promise<void> {
+  const stats = statSync(path, { throwIfNoEntry: false });
+  if (stats !== undefined && stats.mtimeMs < Date.now() - HALF_WRITTEN_MS) await removeFile(path);
+}
+
+async function removeFile(path: string): Promise<void> {
+  await unlink(path).catch((error: unknown) => {
+    if (!isMissing(error)) throw error;
+  });
 }
 
 async function writeSynced(path: string, bytes: Uint8Array): Promise<void> {

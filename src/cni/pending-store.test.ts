@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { filePendingStore } from "./pending-store.ts";
+import type { PendingStore } from "./ports.ts";
+
+const DEL = { env: { CNI_COMMAND: "DEL", CNI_CONTAINERID: "c1" }, stdin: '{"name":"ü"}' };
+
+let folder: string;
+let store: PendingStore;
+beforeEach(() => {
+  folder = join(mkdtempSync(join(tmpdir(), "gingham-pending-")), "pending");
+  store = filePendingStore(folder, { debug() {}, info() {}, warn() {}, error() {} });
+});
+afterEach(() => rmSync(join(folder, ".."), { recursive: true }));
+
+describe("add()", () => {
+  it("writes what list() reads, until it is removed", async () => {
+    await store.add(DEL, 1787395200123456789n);
+    const [pending] = await store.list();
+    expect(pending).toEqual({ name: `01787395200123456789-${process.pid}.del`, ...DEL });
+    expect(await store.has(pending?.name ?? "")).toBe(true);
+    await store.remove(pending?.name ?? "");
+    expect(await store.has(pending?.name ?? "")).toBe(false);
+    expect(readdirSync(folder)).toEqual([]);
+  });
+
+  it("keeps those of one moment apart, in order, readable by root alone", async () => {
+    await Promise.all(["a", "b", "c"].map((stdin) => store.add({ ...DEL, stdin }, 5n)));
+    expect((await store.list()).map(({ stdin }) => stdin)).toEqual(["a", "b", "c"]);
+    expect(statSync(folder).mode & 0o777).toBe(0o700);
+    for (const name of readdirSync(folder)) expect(statSync(join(folder, name)).mode & 0o777).toBe(0o600);
+  });
+});
+
+describe("list()", () => {
+  it("removes what a launcher that was killed left half-written, and none that may still be at work", async () => {
+    mkdirSync(folder);
+    const [old, young] = [".00000000000000000001-7", ".00000000000000000002-8"].map((name) => join(folder, name));
+    for (const path of [old, young]) writeFileSync(path ?? "", "CNI_COM");
+    const hourAgo = Date.now() / 1000 - 3600;
+    utimesSync(old ?? "", hourAgo, hourAgo);
+    expect(await store.list()).toEqual([]);
+    expect(readdirSync(folder)).toEqual([".00000000000000000002-8"]);
+  });
+});
