@@ -47,6 +47,22 @@ describe("the table inet gingham", () => {
     expect(await ok(lab.exec("node-1", ["nft", "list", "table", "inet", "gingham"]))).toContain("192.168.0.0/16");
   });
 
+  test("no ADD and no DEL costs a call of nft", async () => {
+    const callsOf = async (): Promise<string | undefined> => {
+      const text = await ok(lab.exec("node-1", ["curl", "-sf", "http://127.0.0.1:9091/metrics"]));
+      return /^felix_nft_calls (\d+)$/m.exec(text)?.[1];
+    };
+    // Right after a look, so that the next one by the clock is a minute away.
+    await lab.killAgent("node-1", "SIGTERM");
+    await lab.startAgent("node-1");
+    const before = await callsOf();
+    const names = ["c", "d", "e", "f", "g"];
+    for (const name of names) await lab.addPod({ name, node: "node-1" });
+    for (const name of names) await lab.delPod(name);
+    expect(Number(before)).toBeGreaterThan(0);
+    expect(await callsOf()).toBe(before);
+  });
+
   test.each([
     ["192.168.77.7/32", 0],
     ["fd00:10:244::77:7/128", 1],
