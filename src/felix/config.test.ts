@@ -75,6 +75,13 @@ describe("parseAgentConfig()", () => {
     expect(parseAgentConfig(["--packet-filter", "off"], env, "host")).not.toHaveProperty("packetFilter");
   });
 
+  test("reads VXLAN and MTUs in Calico's words", () => {
+    const env = { FELIX_VXLANPORT: "4790", FELIX_VXLANVNI: "5000", FELIX_VXLANMTUV6: "1400" };
+    const { vxlan, mtu } = parseAgentConfig(["--mtu-iface-pattern", "^nic"], env, "host");
+    expect(vxlan).toEqual({ port: 4790, vni: 5000 });
+    expect(mtu).toEqual({ mtuIfacePattern: /^nic/, vxlanMTUV6: 1400 });
+  });
+
   test("reads this node's addresses in Calico's words", () => {
     const env = {
       IP: "autodetect",
@@ -107,6 +114,9 @@ describe("parseAgentConfig()", () => {
     ["a node name", [], { NODENAME: "Not A Name" }, "NODENAME"],
     ["a log level", ["--log-level", "loud"], {}, "--log-level"],
     ["an MTU", ["--pod-interface-mtu", "20"], {}, "--pod-interface-mtu"],
+    ["an MTU of VXLAN", [], { FELIX_VXLANMTU: "20" }, "FELIX_VXLANMTU"],
+    ["a VXLAN network", ["--vxlan-vni", "16777216"], {}, "--vxlan-vni"],
+    ["a pattern", [], { FELIX_MTUIFACEPATTERN: "(" }, "FELIX_MTUIFACEPATTERN"],
     ["what to collect", [], { GINGHAM_COLLECT: "maybe" }, "GINGHAM_COLLECT"],
     ["who may ask", ["--remote-history", "yes"], {}, "--remote-history"],
     ["a cooldown", [], { GINGHAM_IP_COOLDOWN: "-1" }, "GINGHAM_IP_COOLDOWN"],

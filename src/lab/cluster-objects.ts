@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { CLUSTER_INFORMATIONS, type ClusterInformation } from "../crds/cluster-information.ts";
 import { NODES, type Node, PODS, type Pod } from "../crds/core.ts";
-import { IP_POOLS, type IPPool } from "../crds/ip-pool.ts";
+import { type EncapMode, IP_POOLS, type IPPool } from "../crds/ip-pool.ts";
 import { DEFAULT_IPAM_CONFIG, IPAM_CONFIGS, type IPAMConfig } from "../crds/ipam-config.ts";
 import {
   KUBE_CONTROLLERS_CONFIGURATIONS,
@@ -18,14 +18,14 @@ export const POD_NAMESPACE = "default";
 export const NETWORK_NAME = "k8s-pod-network";
 
 /** As Calico makes them: IPv6 addresses leave the cluster as they are. */
-export function renderIPPool(blockSize: number, family: Family = 4): IPPool {
+export function renderIPPool(blockSize: number, family: Family = 4, vxlanMode: EncapMode = "Never"): IPPool {
   return {
     ...head(IP_POOLS, `default-ipv${family}-ippool`),
     spec: {
       cidr: POOL_CIDRS[family],
       blockSize,
       ipipMode: "Never",
-      vxlanMode: "Never",
+      vxlanMode,
       natOutgoing: family === 4,
       nodeSelector: "all()",
       allowedUses: ["Workload", "Tunnel"],

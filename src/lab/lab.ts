@@ -4,7 +4,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { CLUSTER_INFORMATIONS } from "../crds/cluster-information.ts";
 import { NODES } from "../crds/core.ts";
-import { IP_POOLS } from "../crds/ip-pool.ts";
+import { type EncapMode, IP_POOLS } from "../crds/ip-pool.ts";
 import { IPAM_CONFIGS } from "../crds/ipam-config.ts";
 import { KUBE_CONTROLLERS_CONFIGURATIONS } from "../crds/kube-controllers-configuration.ts";
 import type { KubeClient } from "../kube/api.ts";
@@ -38,6 +38,8 @@ export interface LabParts {
   /** Of IPv4 blocks; those of IPv6 have as many addresses. */
   readonly blockSize: number;
   readonly families: readonly Family[];
+  /** Of the pools. */
+  readonly vxlan: EncapMode;
   /** Command lines of the real things. */
   readonly agentProgram: readonly string[];
   readonly apiServerProgram: readonly string[];
@@ -108,6 +110,11 @@ export class Lab implements LabControl {
 
   get families(): readonly Family[] {
     return this.#parts.families;
+  }
+
+  /** Addresses that nodes have out of pools, each under a handle of its own. */
+  get tunnelAddresses(): number {
+    return this.#parts.vxlan === "Never" ? 0 : this.nodes.length * this.families.length;
   }
 
   get apiServerIP(): string {
@@ -205,7 +212,7 @@ export class Lab implements LabControl {
     const client = this.#client;
     await Promise.all([
       ...this.families.map((family) =>
-        client.create(IP_POOLS, renderIPPool(blockSizeOf(family, this.#parts.blockSize), family)),
+        client.create(IP_POOLS, renderIPPool(blockSizeOf(family, this.#parts.blockSize), family, this.#parts.vxlan)),
       ),
       client.create(CLUSTER_INFORMATIONS, renderClusterInformation(randomUUID().replaceAll("-", ""))),
       client.create(IPAM_CONFIGS, renderIPAMConfig()),

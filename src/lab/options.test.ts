@@ -8,10 +8,30 @@ test("parseLabArgs() without arguments runs the default laboratory", () => {
 });
 
 test("parseLabArgs() takes every option, with a blank or an equals sign", () => {
-  const argv = ["--once", "--nodes", "5", "--pods=20", "--block-size", "28", "--families", "dual", "--keep-on-failure"];
+  const argv = [
+    "--once",
+    "--nodes",
+    "5",
+    "--pods=20",
+    "--block-size",
+    "28",
+    "--families",
+    "dual",
+    "--vxlan",
+    "CrossSubnet",
+    "--keep-on-failure",
+  ];
   expect(parseLabArgs(argv)).toEqual({
     kind: "run",
-    options: { nodes: 5, pods: 20, blockSize: 28, families: [4, 6], once: true, keepOnFailure: true },
+    options: {
+      nodes: 5,
+      pods: 20,
+      blockSize: 28,
+      families: [4, 6],
+      vxlan: "CrossSubnet",
+      once: true,
+      keepOnFailure: true,
+    },
   });
 });
 
@@ -32,6 +52,7 @@ test.each([
   [["--nodes", "three"], /"three"/],
   [["--pods", "1"], /from 2 to 1000/],
   [["--block-size", "33"], /from 20 to 32/],
+  [["--vxlan", "always"], /--vxlan must be one of Never, Always, CrossSubnet, got "always"/],
   [["--families", "ipv5"], /--families must be one of ipv4, ipv6, dual, got "ipv5"/],
   [["shell"], /shell needs a node or a pod/],
   [["--frobnicate"], /--help/],

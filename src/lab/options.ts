@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { parseArgs } from "node:util";
+import type { EncapMode } from "../crds/ip-pool.ts";
 import type { Family } from "../net/ip.ts";
 import { UsageError } from "./errors.ts";
 import { FAMILIES } from "./families.ts";
@@ -12,6 +13,8 @@ export interface LabOptions {
   readonly blockSize: number;
   /** Of nodes, pools and pods. */
   readonly families: readonly Family[];
+  /** When packets between nodes travel in VXLAN. */
+  readonly vxlan: EncapMode;
   /** Run the tour, tear down, and answer with the exit status. */
   readonly once: boolean;
   /** With `once`: stay when a probe failed, so that somebody can look. */
@@ -29,6 +32,7 @@ export const DEFAULT_OPTIONS: LabOptions = {
   pods: 12,
   blockSize: 26,
   families: FAMILIES.dual,
+  vxlan: "Never",
   once: false,
   keepOnFailure: false,
 };
@@ -39,6 +43,7 @@ export const USAGE: string = `Gingham's laboratory: nodes as network namespaces 
   npm run lab -- --once                      build it, show it, tear it down; exit 0 only if every probe passed
   npm run lab -- --nodes 5 --pods 20 --block-size 28
   npm run lab -- --families ipv6             a cluster that has no IPv4
+  npm run lab -- --vxlan Always              packets between nodes in VXLAN
   npm run lab -- shell node-1 [COMMAND…]     from another terminal: a shell on a node, or inside a pod (shell pod-3)
   npm run lab -- kubectl get ipamblocks      from another terminal: kubectl against the laboratory
 
@@ -46,6 +51,7 @@ export const USAGE: string = `Gingham's laboratory: nodes as network namespaces 
   --pods N         pods in all, 2 to 1000 (default ${DEFAULT_OPTIONS.pods})
   --block-size N   prefix length of an IPAMBlock, 20 to 32 (default ${DEFAULT_OPTIONS.blockSize}); IPv6 blocks are as large
   --families F     ipv4, ipv6 or dual: of nodes, pools and pods (default dual)
+  --vxlan MODE     Never, Always or CrossSubnet: of the pools (default Never)
   --once           run the tour and leave
   --keep-on-failure  with --once: stay when a probe failed
 `;
@@ -68,6 +74,7 @@ export function parseLabArgs(argv: readonly string[]): LabCommand {
       pods: parseCount("--pods", values.pods, DEFAULT_OPTIONS.pods, [2, 1000]),
       blockSize: parseCount("--block-size", values["block-size"], DEFAULT_OPTIONS.blockSize, [20, 32]),
       families: parseFamilies(values.families),
+      vxlan: parseMode(values.vxlan),
       once: values.once ?? false,
       keepOnFailure: values["keep-on-failure"] ?? false,
     },
@@ -79,6 +86,7 @@ const RUN_OPTIONS = {
   pods: { type: "string" },
   "block-size": { type: "string" },
   families: { type: "string" },
+  vxlan: { type: "string" },
   once: { type: "boolean" },
   "keep-on-failure": { type: "boolean" },
   help: { type: "boolean", short: "h" },
@@ -97,6 +105,13 @@ function parseFamilies(text: string | undefined): readonly Family[] {
   const found = Object.entries(FAMILIES).find(([name]) => name === text);
   if (found !== undefined) return found[1];
   throw new UsageError(`--families must be one of ${Object.keys(FAMILIES).join(", ")}, got ${JSON.stringify(text)}`);
+}
+
+function parseMode(text: string | undefined): EncapMode {
+  const modes: readonly EncapMode[] = ["Never", "Always", "CrossSubnet"];
+  const found = text === undefined ? DEFAULT_OPTIONS.vxlan : modes.find((mode) => mode === text);
+  if (found !== undefined) return found;
+  throw new UsageError(`--vxlan must be one of ${modes.join(", ")}, got ${JSON.stringify(text)}`);
 }
 
 function parseCount(

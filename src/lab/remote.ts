@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { ChildProcess } from "node:child_process";
+import type { EncapMode } from "../crds/ip-pool.ts";
 import type { Family } from "../net/ip.ts";
 import { FAMILIES } from "./families.ts";
 import { DEFAULT_OPTIONS } from "./options.ts";
@@ -25,6 +26,7 @@ export interface RemoteLabOptions {
   readonly pods?: number;
   readonly blockSize?: number;
   readonly families?: readonly Family[];
+  readonly vxlan?: EncapMode;
 }
 
 /** Builds a laboratory with its agents and pods, with IPv4 alone unless told otherwise. @throws LabError */

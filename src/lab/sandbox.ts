@@ -106,6 +106,7 @@ async function buildLab(
       nodes: options.nodes,
       blockSize: options.blockSize,
       families: options.families,
+      vxlan: options.vxlan,
       agentProgram: [...node, join(dist, "agent.mjs")],
       apiServerProgram: [...node, join(dist, "apiserver.mjs")],
       controllerProgram: [...node, join(dist, "controller.mjs")],

@@ -11,7 +11,8 @@ export const SHOW_BLOCKS: Probe = {
   title: "who holds which address: kubectl get ippools,ipamblocks,blockaffinities,ipamhandles",
   async run(lab) {
     const pods = lab.pods.length;
-    const addresses = lab.pods.reduce((sum, { ips }) => sum + ips.length, 0);
+    const { tunnelAddresses: tunnels } = lab;
+    const addresses = lab.pods.reduce((sum, { ips }) => sum + ips.length, tunnels);
     // Agents count their blocks lazily, at most once in 5 s each, and a newcomer shall see the final numbers.
     const deadline = performance.now() + STATUS_MS;
     while ((await countUsed(lab)) !== addresses && performance.now() < deadline) await sleep(200);
@@ -19,10 +20,12 @@ export const SHOW_BLOCKS: Probe = {
     const handles = (await runKubectl(lab, ["get", "ipamhandles", "-o", "name"])).trim().split("\n");
     const used = await countUsed(lab);
     const problems = [
-      ...(handles.length === pods ? [] : [`${pods} pods have ${handles.length} IPAMHandles; each needs one`]),
+      ...(handles.length === pods + tunnels
+        ? []
+        : [`${pods} pods and ${tunnels} tunnels have ${handles.length} IPAMHandles; each needs one`]),
       ...(used === addresses
         ? []
-        : [`The status of the blocks counts ${used} addresses in use, and pods have ${addresses}`]),
+        : [`The status of the blocks counts ${used} addresses in use, and pods and tunnels have ${addresses}`]),
     ];
     return { lines: table.trimEnd().split("\n"), problems, summary: `${handles.length} handles` };
   },
