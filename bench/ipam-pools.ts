@@ -57,6 +57,7 @@ export async function benchNearlyFull(server: BenchServer): Promise<BenchResult>
   const taking = await round("taken", WANTED);
   const last = await round("last", 1);
   const full = await round("full", 1);
+  const again = await round("again", 1);
   await nodes.close();
   return {
     name: "nearly full",
@@ -64,9 +65,10 @@ export async function benchNearlyFull(server: BenchServer): Promise<BenchResult>
       `${NODES} nodes at once, ${taking.requested} addresses of ${WITH_ROOM * ROOM} left: ${describe(taking)}`,
       `The same nodes, one more each: ${describe(last)}`,
       `The same nodes, when the pool is full: ${describe(full)}`,
+      `And once more: ${describe(again)}`,
     ],
     budgets: [],
-    figures: { taking, last, full },
+    figures: { taking, last, full, again },
   };
 }
 

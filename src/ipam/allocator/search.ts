@@ -20,6 +20,9 @@ const CANDIDATES_A_TURN = 4096;
  */
 const MAX_LOST = 4;
 
+/** Somebody else had the block: look for another one. */
+const LOST = Symbol("lost");
+
 type Limit = Extract<ShortageReason, { kind: "limit" }>;
 
 /** Looks for a block that nobody has, and claims it. */
@@ -88,10 +91,24 @@ export class BlockSearch {
     mayClaim: boolean,
   ): Promise<ShortageReason | undefined> {
     if (!settings.autoAllocateBlocks) return { kind: "forbidden" };
+    for (let lost = 0; ; lost++) {
+      if (lost > 0 && lost % MAX_LOST === 0) await this.#lister.recent(MIN_LIST_MS);
+      const outcome = await this.#walk(pools, settings, mayClaim, lost);
+      if (outcome !== LOST) return outcome;
+    }
+  }
+
+  /** @param lost claims so far. After each one the walk starts elsewhere: whoever was faster goes on from there, too. */
+  async #walk(
+    pools: readonly EffectiveIPPool[],
+    settings: IPAMSettings,
+    mayClaim: boolean,
+    lost: number,
+  ): Promise<ShortageReason | undefined | typeof LOST> {
     const { sources, nodeName, turn, clock } = this.#tools;
     const all = await sources.pools();
     const own = await sources.ownAffinities();
-    let known = await this.known();
+    const known = await this.known();
     const tally = { taken: 0, overlapped: 0, reserved: 0 };
     const reservations = this.#tools.reservations();
     const passOver = (candidate: CIDR): CIDR | undefined => {
@@ -100,9 +117,8 @@ export class BlockSearch {
       return reserved;
     };
     let seen = 0;
-    let lost = 0;
     for (const pool of pools) {
-      for (const cidr of blockCandidates(pool, nodeName, passOver)) {
+      for (const cidr of blockCandidates(pool, lost === 0 ? nodeName : `${nodeName} ${lost}`, passOver)) {
         if (++seen % CANDIDATES_A_TURN === 0) await turn();
         const other = known.overlap(cidr);
         const isTaken = other?.prefixLength === cidr.prefixLength || this.#table.isBusy(cidr);
@@ -113,10 +129,8 @@ export class BlockSearch {
           const limit = this.limit(pools, settings, own);
           if (limit !== undefined || !mayClaim) return limit;
           if (await this.#table.own(cidr, () => claimBlock(this.#tools, cidr))) return undefined;
-          tally.taken++;
           this.#lost = [...this.#lost, { cidr, atMs: clock.nowMs() }];
-          if (++lost % MAX_LOST === 0) await this.#lister.recent(MIN_LIST_MS);
-          known = await this.known();
+          return LOST;
         }
       }
     }
