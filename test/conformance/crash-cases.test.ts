@@ -201,6 +201,33 @@ describe("a DEL that comes while its ADD runs", () => {
   );
 });
 
+describe("the agent killed while it starts on a new node", () => {
+  it("at each point of the claim of its first block: the next one has one block, claimed and owned", async () => {
+    const claim = async (at: string): Promise<readonly string[]> => {
+      await other.killAgent();
+      await cluster.disown("other");
+      await other.startAgent(at);
+      if (at === "") await until("the claim ends", () => other.points.includes("after update blockaffinities"));
+      else expect(await other.agentDied()).toBe("SIGKILL");
+      return other.points;
+    };
+    const points = await claim("");
+    expect(points).toEqual(
+      ["create blockaffinities", "create ipamblocks", "update blockaffinities"].flatMap((effect) => [
+        `before ${effect}`,
+        `after ${effect}`,
+      ]),
+    );
+    for (const at of points) {
+      expect((await claim(at)).at(-1)).toBe(at);
+      await other.startAgent();
+      await cluster.claimed("other");
+      expect((await cluster.claimsOf("other")).claims).toHaveLength(1);
+    }
+    await other.killAgent();
+  });
+});
+
 describe("odd habits", () => {
   it("a late DEL of the old sandbox leaves the new one, whose host interface has the same name", async () => {
     const [old, next] = await createPod(2);
