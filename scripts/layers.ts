@@ -48,9 +48,9 @@ const RULES: readonly (readonly [string | RegExp, Layer])[] = [
   [/^controller\/(kube-source|kube-pool-source|metrics)/, "adapter"],
   [/^controller\/(collector|paced-store|reporter|pool-keeper|pool-reporter)/, "shell"],
   ["controller/", "core"],
-  [/^felix\/(http|metrics|nft\/run-nft|node-address\/reach)/, "adapter"],
+  [/^felix\/(http|metrics|nft\/run-nft|node-address\/reach|foreign\/gather)/, "adapter"],
   ["felix/drivers/", "shell"],
-  [/^felix\/(felix|apply-loop|health|packet-filter|tunnels|node-address\/detector)/, "shell"],
+  [/^felix\/(felix|apply-loop|health|packet-filter|tunnels|node-address\/detector|foreign\/watch)/, "shell"],
   ["felix/", "core"],
 ];
 

@@ -67,6 +67,8 @@ export interface FelixOptions {
   readonly metrics: FelixMetrics;
   /** Sets ip_forward and its like. Throws when it cannot; that is reported and does not stop anything. */
   readonly enableForwarding: (families: readonly Family[]) => void;
+  /** What other parts of the agent have found out; told and counted with Felix's own. */
+  readonly moreFindings?: () => readonly Finding[];
   /** Absent: this node's addresses are what its object says. */
   readonly nodeAddress?: NodeAddressDetector;
   /** Go on although another node has this node's address. @default false */
@@ -280,6 +282,7 @@ class FelixAgent implements Felix {
       ...this.#addressFindings(),
       ...routes,
       ...(this.#tunnels?.findings() ?? []),
+      ...(this.#options.moreFindings?.() ?? []),
       ...largePods(this.#manager.links, this.podMTUBytes),
     ];
   }

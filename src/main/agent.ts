@@ -26,6 +26,9 @@ import { agentUsage, parseAgentConfig } from "../felix/config.ts";
 import { NodeWriter } from "../felix/drivers/node-writer.ts";
 import { TunnelAddresses } from "../felix/drivers/tunnel-address.ts";
 import { createFelix } from "../felix/felix.ts";
+import { gatherForeign } from "../felix/foreign/gather.ts";
+import { ownNeeds } from "../felix/foreign/judge.ts";
+import { ForeignWatch } from "../felix/foreign/watch.ts";
 import { serveHealth, serveMetrics } from "../felix/http.ts";
 import { createMetrics } from "../felix/metrics.ts";
 import { nftPacketFilter } from "../felix/nft/run-nft.ts";
@@ -112,6 +115,14 @@ async function main(): Promise<void> {
   });
   const { nodes, pools, borrowed } = cache;
   const affinities = config.routesPodCIDRs ? withPodCIDRs(nodes, cache.affinities) : cache.affinities;
+  const foreign = new ForeignWatch({
+    port: gatherForeign({ routes: kernel.routes }),
+    // Forwarding and routes are first made, then looked at.
+    needs: () => (felix.health.readiness().checks["firstApply"]?.ok === true ? ownNeeds(pools.list()) : undefined),
+    clock,
+    random,
+    log: felixLog,
+  });
   const felix = createFelix({
     nodeName,
     dataplane: kernel.routes,
@@ -131,6 +142,7 @@ async function main(): Promise<void> {
       pollMs: config.addressPollMs,
     }),
     ignoresDuplicates: config.ignoresDuplicates,
+    moreFindings: () => foreign.findings(),
     nodeStatus,
     routeRefreshMs: config.routeRefreshMs,
     ...(packetFilter && { packetFilter }),
@@ -215,6 +227,7 @@ async function main(): Promise<void> {
   log.info({ endpoints: live, server: credentials.server.href }, "Starting");
   cache.start();
   felix.start();
+  foreign.start();
   tunnelAddresses.start();
   const listeners = [
     await serveHealth(felix.health, { host: config.healthHost, port: config.healthPort }),
@@ -287,6 +300,7 @@ async function main(): Promise<void> {
     await Promise.all([
       tunnelAddresses.stop(),
       felix.stop(),
+      foreign.stop(),
       cache.stop(),
       ...listeners.map((listener) => listener.close()),
     ]);

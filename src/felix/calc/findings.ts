@@ -23,7 +23,15 @@ export type FindingCode =
   | "PacketFilterOff"
   | "NodeAddressNotFound"
   | "AmbiguousNodeAddress"
-  | "DuplicateNodeAddress";
+  | "DuplicateNodeAddress"
+  | "NetworkManagerManages"
+  | "NetworkdRemovesRoutes"
+  | "FirewalldBlocks"
+  | "ForwardDropped"
+  | "StrictReversePath"
+  | "ForwardingSwitchedOff"
+  | "CalicoAgentRuns"
+  | "CalicoLeftovers";
 
 /**
  * A fact about the present state that a person should know. Pure code returns these; the shell logs each once, when it

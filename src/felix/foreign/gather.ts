@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+import { execFile } from "node:child_process";
+import { readdirSync, readFileSync } from "node:fs";
+import { basename, join } from "node:path";
+import { promisify } from "node:util";
+import type { RouteDataplane } from "../ports.ts";
+import { parseAcceptance, parseChains, parseLegacyForward } from "./nft-json.ts";
+import type { ConfigFile, ForeignFacts, ForeignPort, ForwardChain } from "./ports.ts";
+
+const exec = promisify(execFile);
+
+/** Units: milliseconds, and bytes: kube-proxy's chains by the thousand are a few megabytes. */
+const LIMITS = { timeout: 10_000, maxBuffer: 64 << 20 } as const;
+
+export interface GatherOptions {
+  readonly routes: RouteDataplane;
+  /**
+   * Where the machine's own files are. @default /proc/1/root, which is the machine's even for an agent in a container that
+   * sees the machine's processes
+   */
+  readonly root?: string;
+  /** @default /proc */
+  readonly proc?: string;
+  /** Before the name of a program: a test puts `ip netns exec NAME` here. */
+  readonly prefix?: readonly string[];
+}
+
+/** Reads files and runs `nft`; what is missing or forbidden is as if it were not there. */
+export function gatherForeign({
+  routes,
+  root = "/proc/1/root",
+  proc = "/proc",
+  prefix = [],
+}: GatherOptions): ForeignPort {
+  const run = async (file: string, ...args: readonly string[]): Promise<string> => {
+    const [first = file, ...rest] = [...prefix, file, ...args];
+    return await exec(first, rest, LIMITS).then(
+      ({ stdout }) => stdout,
+      () => "",
+    );
+  };
+  return {
+    read: async (): Promise<ForeignFacts> => {
+      const [links, addrs, v4, v6, nft] = await Promise.all([
+        routes.listLinks(),
+        routes.listAddrs(),
+        routes.listRoutes(4),
+        routes.listRoutes(6),
+        run("nft", "-j", "list", "chains"),
+      ]);
+      const { chains, forward } = parseChains(nft);
+      const forwardChains = await Promise.all(
+        forward.map(async (chain): Promise<ForwardChain> => {
+          // A chain that drops nothing needs no closer look.
+          if (chain.policy === "accept") return { ...chain, acceptsFromPods: true, acceptsToPods: true };
+          return { ...chain, ...parseAcceptance(await run("nft", "-j", "list", "table", chain.family, chain.table)) };
+        }),
+      );
+      return {
+        programs: programsIn(proc),
+        files: {
+          networkManager: [
+            ...folder(root, "usr/lib/NetworkManager/conf.d", ".conf"),
+            ...file(root, "etc/NetworkManager/NetworkManager.conf"),
+            ...folder(root, "run/NetworkManager/conf.d", ".conf"),
+            ...folder(root, "etc/NetworkManager/conf.d", ".conf"),
+          ],
+          networkd: [
+            ...file(root, "etc/systemd/networkd.conf"),
+            ...dropIns(root, ["usr/lib", "run", "etc"], "systemd/networkd.conf.d"),
+          ],
+          firewalldTrusted: file(root, "etc/firewalld/zones/trusted.xml"),
+          ufw: file(root, "etc/ufw/ufw.conf"),
+          sysctl: [...dropIns(root, ["usr/lib", "run", "etc"], "sysctl.d"), ...file(root, "etc/sysctl.conf")],
+        },
+        chains,
+        forwardChains: [...forwardChains, ...(await legacyForward(proc, run))],
+        links,
+        addrs,
+        routes: [...v4, ...v6],
+        reversePath: reversePath(proc),
+        forwarding: {
+          4: readText(join(proc, "sys/net/ipv4/ip_forward"))?.trim() === "1",
+          6: readText(join(proc, "sys/net/ipv6/conf/all/forwarding"))?.trim() === "1",
+        },
+      };
+    },
+  };
+}
+
+/** Asked only where it is in use: the program would load the kernel's modules. */
+async function legacyForward(
+  proc: string,
+  run: (file: string, ...args: readonly string[]) => Promise<string>,
+): Promise<readonly ForwardChain[]> {
+  const found: ForwardChain[] = [];
+  for (const [family, file, program] of [
+    ["ip", "net/ip_tables_names", "iptables-legacy"],
+    ["ip6", "net/ip6_tables_names", "ip6tables-legacy"],
+  ] as const) {
+    if (readText(join(proc, file))?.includes("filter") !== true) continue;
+    const chain = parseLegacyForward(family, await run(program, "-S", "FORWARD"));
+    if (chain !== undefined) found.push(chain);
+  }
+  return found;
+}
+
+function programsIn(proc: string): ReadonlySet<string> {
+  const names = list(proc).filter((name) => /^\d+$/.test(name));
+  return new Set(names.flatMap((pid) => readText(join(proc, pid, "comm"))?.trim() ?? []));
+}
+
+function reversePath(proc: string): ReadonlyMap<string, number> {
+  const conf = join(proc, "sys/net/ipv4/conf");
+  return new Map(list(conf).map((name) => [name, Number(readText(join(conf, name, "rp_filter")) ?? 0)]));
+}
+
+/** In the order of their names; of two with the same name the last folder's counts. Source: sysctl.d(5), systemd.unit(5). */
+function dropIns(root: string, tops: readonly string[], path: string): readonly ConfigFile[] {
+  const byName = new Map<string, ConfigFile>();
+  for (const top of tops)
+    for (const found of folder(root, join(top, path), ".conf")) byName.set(basename(found.path), found);
+  return [...byName].toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([, found]) => found);
+}
+
+function folder(root: string, path: string, suffix: string): readonly ConfigFile[] {
+  const names = list(join(root, path)).filter((name) => name.endsWith(suffix));
+  return names.toSorted().flatMap((name) => file(root, join(path, name)));
+}
+
+function file(root: string, path: string): readonly ConfigFile[] {
+  const text = readText(join(root, path));
+  return text === undefined ? [] : [{ path: `/${path}`, text }];
+}
+
+function list(path: string): readonly string[] {
+  try {
+    return readdirSync(path);
+  } catch {
+    return [];
+  }
+}
+
+function readText(path: string): string | undefined {
+  try {
+    return readFileSync(path, "utf8");
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { IPPool } from "../../crds/ip-pool.ts";
+import { cidrFamily, formatCIDR, parseCIDR } from "../../net/cidr.ts";
+import type { Finding, FindingCode } from "../calc/findings.ts";
+import { VXLAN_DEVICES, WORKLOAD_IFACE_PREFIX } from "../ownership.ts";
+import { calicoLeftovers, describeLeftovers } from "./leftovers.ts";
+import type { ConfigFile, ForeignFacts, ForwardChain, OwnNeeds } from "./ports.ts";
+
+/**
+ * Says what other programs do, or will do, that breaks pods, each with the line that ends it.
+ *
+ * Only what is certain is told: a program that runs with a setting that harms, a chain that drops. Nothing is changed.
+ */
+export function judgeForeign(facts: ForeignFacts, needs: OwnNeeds): readonly Finding[] {
+  return [
+    networkManager(facts),
+    networkd(facts),
+    firewalld(facts, needs),
+    ...forwardDrops(facts, needs),
+    ...strictReversePath(facts),
+    ...forwardingOff(facts, needs),
+    ...calico(facts),
+  ].filter((finding) => finding !== undefined);
+}
+
+/** What the pools of the cluster ask of the machine; undefined while none is known. */
+export function ownNeeds(pools: Iterable<IPPool>): OwnNeeds | undefined {
+  const cidrs = [...pools].flatMap(({ spec }) => attempt(() => parseCIDR(spec.cidr)) ?? []);
+  if (cidrs.length === 0) return undefined;
+  const families = ([4, 6] as const).filter((family) => cidrs.some((cidr) => cidrFamily(cidr) === family));
+  return { pools: cidrs.map(formatCIDR), families };
+}
+
+function attempt<T>(parse: () => T): T | undefined {
+  try {
+    return parse();
+  } catch {
+    return undefined;
+  }
+}
+
+/** Whether Calico's agent runs here: then nothing of it is a leftover. */
+export function hasCalicoAgent({ programs }: ForeignFacts): boolean {
+  return ["calico-node", "calico-felix"].some((name) => programs.has(name));
+}
+
+function finding(code: FindingCode, subject: string, message: string): Finding {
+  return { code, subject, message };
+}
+
+function networkManager({ programs, files }: ForeignFacts): Finding | undefined {
+  const isLeftAlone = files.networkManager.some(({ text }) =>
+    assignments(text, "unmanaged-devices").some((value) => value.includes(`interface-name:${WORKLOAD_IFACE_PREFIX}`)),
+  );
+  if (!programs.has("NetworkManager") || isLeftAlone) return undefined;
+  const fix = `printf '[keyfile]\\nunmanaged-devices=interface-name:cali*;interface-name:vxlan*.calico\\n' > /etc/NetworkManager/conf.d/gingham.conf && systemctl reload NetworkManager`;
+  return finding(
+    "NetworkManagerManages",
+    "NetworkManager",
+    `NetworkManager runs and may configure pods' interfaces (cali*): ${fix}`,
+  );
+}
+
+/** Its default is yes. Source: networkd.conf(5). */
+function networkd({ programs, files }: ForeignFacts): Finding | undefined {
+  if (!programs.has("systemd-network")) return undefined;
+  const value = lastAssignment(files.networkd, "ManageForeignRoutes")?.value ?? "yes";
+  if (/^(no|false|off|0|n|f)$/i.test(value)) return undefined;
+  const fix = `mkdir -p /etc/systemd/networkd.conf.d && printf '[Network]\\nManageForeignRoutes=no\\n' > /etc/systemd/networkd.conf.d/gingham.conf && systemctl restart systemd-networkd`;
+  return finding(
+    "NetworkdRemovesRoutes",
+    "systemd-networkd",
+    `systemd-networkd removes routes that it did not make whenever it configures a link: ${fix}`,
+  );
+}
+
+/** It rejects what is forwarded between zones that nobody named. */
+function firewalld({ programs, files }: ForeignFacts, { pools }: OwnNeeds): Finding | undefined {
+  if (!programs.has("firewalld")) return undefined;
+  const trusted = files.firewalldTrusted.flatMap(({ text }) =>
+    [...text.matchAll(/<source\s+address="([^"]+)"/g)].map(([, cidr]) => cidr),
+  );
+  const missing = pools.filter((pool) => !trusted.includes(pool));
+  if (missing.length === 0) return undefined;
+  const adds = missing.map((pool) => `--add-source=${pool}`).join(" ");
+  return finding(
+    "FirewalldBlocks",
+    "firewalld",
+    `firewalld rejects forwarded packets of pods: firewall-cmd --permanent --zone=trusted ${adds} && firewall-cmd --reload`,
+  );
+}
+
+function forwardDrops(facts: ForeignFacts, { families }: OwnNeeds): readonly Finding[] {
+  const names = { ip: [4], ip6: [6], inet: [4, 6] } as Readonly<Record<string, readonly number[]>>;
+  return facts.forwardChains.flatMap((chain) => {
+    const concerns = (names[chain.family] ?? []).some((family) => families.some((used) => used === family));
+    if (!concerns || chain.policy === "accept" || (chain.acceptsFromPods && chain.acceptsToPods)) return [];
+    const name = `${chain.isLegacy === true ? "iptables-legacy " : ""}${chain.family} ${chain.table} ${chain.chain}`;
+    const message = `Chain ${name} drops what no rule accepts, and none accepts packets of pods: ${forwardFix(chain, facts)}`;
+    return [finding("ForwardDropped", name, message)];
+  });
+}
+
+function forwardFix({ family, table, chain, isLegacy }: ForwardChain, { files, chains }: ForeignFacts): string {
+  const both = (accept: (flag: "-i" | "-o") => string): string => [accept("-i"), accept("-o")].join(" && ");
+  if (table !== "filter" || chain !== "FORWARD" || !["ip", "ip6"].includes(family)) {
+    const rule = (key: string): string => `nft insert rule ${family} ${table} ${chain} ${key} "cali*" accept`;
+    return `${rule("iifname")} && ${rule("oifname")}, and in the file that makes this table`;
+  }
+  const isUFWOn = lastAssignment(files.ufw, "ENABLED")?.value.toLowerCase() === "yes";
+  if (isUFWOn) return "ufw route allow in on cali+ && ufw route allow out on cali+";
+  const iptables = `${family === "ip6" ? "ip6tables" : "iptables"}${isLegacy === true ? "-legacy" : ""}`;
+  // Docker keeps what is in this chain when it writes its rules again.
+  const isDocker = chains.some((known) => known.family === family && known.chain === "DOCKER-USER");
+  return both((flag) => `${iptables} -I ${isDocker ? "DOCKER-USER" : "FORWARD"} ${flag} cali+ -j ACCEPT`);
+}
+
+/** A reply that came another way than it would go is dropped; over a tunnel that is usual for NodePorts. */
+function strictReversePath({ links, reversePath }: ForeignFacts): readonly Finding[] {
+  const devices: readonly string[] = Object.values(VXLAN_DEVICES);
+  return links.flatMap(({ name }) => {
+    // The kernel takes the larger of both. Source: ip-sysctl.rst, rp_filter.
+    const strength = Math.max(reversePath.get("all") ?? 0, reversePath.get(name) ?? 0);
+    if (strength !== 1 || !devices.includes(name)) return [];
+    const fix = `sysctl -w net/ipv4/conf/${name}/rp_filter=2`;
+    const message = `Reverse path filtering of ${name} is strict, so packets that clients outside send to pods by way of another node are dropped: ${fix}`;
+    return [finding("StrictReversePath", name, message)];
+  });
+}
+
+const FORWARDING = { 4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding" } as const;
+
+function forwardingOff({ files, forwarding }: ForeignFacts, { families }: OwnNeeds): readonly Finding[] {
+  return families.flatMap((family) => {
+    const key = FORWARDING[family];
+    const last = lastAssignment(files.sysctl, key);
+    if (last?.value === "0") {
+      const message = `${last.path} sets ${key} = 0, so pods lose the world whenever it is applied: set it to 1 there`;
+      return [finding("ForwardingSwitchedOff", key, message)];
+    }
+    if (forwarding[family]) return [];
+    const message = `${key} is 0: another program has switched forwarding off; the agent switches it on again, and sysctl -w ${key}=1 does so now`;
+    return [finding("ForwardingSwitchedOff", key, message)];
+  });
+}
+
+function calico(facts: ForeignFacts): readonly Finding[] {
+  if (hasCalicoAgent(facts)) {
+    const message =
+      "Calico's agent runs on this node, too: each removes the other's routes; take the node out of Calico's DaemonSet (kubectl -n kube-system delete daemonset calico-node, or a nodeSelector)";
+    return [finding("CalicoAgentRuns", "calico-node", message)];
+  }
+  const leftovers = describeLeftovers(calicoLeftovers(facts));
+  if (leftovers.length === 0) return [];
+  const message = `A Calico agent has left ${leftovers.join(", ")}: gingham node clean --calico-leftovers shows them, and removes them when you agree`;
+  return [finding("CalicoLeftovers", "calico", message)];
+}
+
+/** Values of `KEY=…` or `KEY = …`, comments left out. systemd, NetworkManager, ufw and sysctl write alike. */
+function assignments(text: string, key: string): readonly string[] {
+  return text.split("\n").flatMap((line) => {
+    const [, name = "", value = ""] = /^\s*-?\s*([\w./-]+)\s*\+?=\s*(.*?)\s*$/.exec(line) ?? [];
+    return name.replaceAll("/", ".").toLowerCase() === key.toLowerCase() ? [value.replace(/^"(.*)"$/, "$1")] : [];
+  });
+}
+
+function lastAssignment(
+  files: readonly ConfigFile[],
+  key: string,
+): { readonly path: string; readonly value: string } | undefined {
+  return files.flatMap(({ path, text }) => assignments(text, key).map((value) => ({ path, value }))).at(-1);
+}

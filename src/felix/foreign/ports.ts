@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { Family } from "../../net/ip.ts";
+import type { KernelAddr, KernelLink, KernelRoute } from "../ports.ts";
+
+/** What was found on the machine, read and not judged. */
+export interface ForeignFacts {
+  /** Names of running programs, at most 15 letters each. Source: proc(5), /proc/PID/comm. */
+  readonly programs: ReadonlySet<string>;
+  /** Configuration files that are there, by what they configure; those that win come last. */
+  readonly files: Readonly<Record<Configured, readonly ConfigFile[]>>;
+  /** Chains at the forward hook of nftables, those of iptables-nft among them. */
+  readonly forwardChains: readonly ForwardChain[];
+  /** All chains of nftables. */
+  readonly chains: readonly ChainName[];
+  readonly links: readonly KernelLink[];
+  readonly addrs: readonly KernelAddr[];
+  /** Of the main table, both families. */
+  readonly routes: readonly KernelRoute[];
+  /** /proc/sys/net/ipv4/conf/NAME/rp_filter; `all` among them. 1 is strict. */
+  readonly reversePath: ReadonlyMap<string, number>;
+  readonly forwarding: Readonly<Record<Family, boolean>>;
+}
+
+export type Configured = "networkManager" | "networkd" | "firewalldTrusted" | "ufw" | "sysctl";
+
+export interface ConfigFile {
+  readonly path: string;
+  readonly text: string;
+}
+
+export interface ChainName {
+  /** `ip`, `ip6`, `inet`, … */
+  readonly family: string;
+  readonly table: string;
+  readonly chain: string;
+}
+
+/** Whose packets are dropped unless a rule accepts them. */
+export interface ForwardChain extends ChainName {
+  readonly policy: "accept" | "drop";
+  /** Whether rules of its table accept what comes from pods, and what goes to them. */
+  readonly acceptsFromPods: boolean;
+  readonly acceptsToPods: boolean;
+  /** Legacy iptables, which nft does not show. */
+  readonly isLegacy?: true;
+}
+
+/** What the agent itself is there for. */
+export interface OwnNeeds {
+  /** CIDRs of all pools, as text. */
+  readonly pools: readonly string[];
+  readonly families: readonly Family[];
+}
+
+/** Reads the facts. Implemented by `gather.ts`. Never rejects for a file or program that is missing. */
+export interface ForeignPort {
+  read(): Promise<ForeignFacts>;
+}

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+import { expect, test } from "vitest";
+import { FakeClock } from "../../lib/fake-clock.ts";
+import { FakeLog, fakePool } from "../fake-resources.ts";
+import { ownNeeds } from "./judge.ts";
+import type { ForeignFacts, OwnNeeds } from "./ports.ts";
+import { ForeignWatch } from "./watch.ts";
+
+const FACTS: ForeignFacts = {
+  programs: new Set(),
+  files: { networkManager: [], networkd: [], firewalldTrusted: [], ufw: [], sysctl: [] },
+  forwardChains: [],
+  chains: [],
+  links: [],
+  addrs: [],
+  routes: [],
+  reversePath: new Map(),
+  forwarding: { 4: true, 6: true },
+};
+
+test("ForeignWatch looks when pools are known, then every five minutes, and goes on after a failure", async () => {
+  const clock = new FakeClock();
+  const world = { programs: ["NetworkManager"], needs: undefined as OwnNeeds | undefined, isBroken: false, reads: 0 };
+  const watch = new ForeignWatch({
+    port: {
+      read: async () => {
+        world.reads++;
+        if (world.isBroken) throw new Error("no");
+        return { ...FACTS, programs: new Set(world.programs) };
+      },
+    },
+    needs: () => world.needs,
+    clock,
+    random: () => 0,
+    log: new FakeLog(),
+  });
+  watch.start();
+  await clock.advance(20_000);
+  expect(world.reads).toBe(0);
+  world.needs = ownNeeds([fakePool("p", "10.0.0.0/16")]);
+  await clock.advance(5000);
+  expect(watch.findings().map(({ code }) => code)).toEqual(["NetworkManagerManages"]);
+  world.isBroken = true;
+  await clock.advance(300_000);
+  expect(watch.findings()).toHaveLength(1);
+  world.isBroken = false;
+  world.programs = [];
+  await clock.advance(20_000);
+  expect(watch.findings()).toEqual([]);
+  await watch.stop();
+});
+
+test("ownNeeds() says which CIDRs and families there are, and leaves out what cannot be read", () => {
+  expect(ownNeeds([])).toBeUndefined();
+  expect(ownNeeds([fakePool("bad", "x")])).toBeUndefined();
+  expect(ownNeeds([fakePool("bad", "x"), fakePool("six", "fd00::/64")])).toEqual({
+    pools: ["fd00::/64"],
+    families: [6],
+  });
+});

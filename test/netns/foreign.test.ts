@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+import { execFileSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import type { Finding } from "../../src/felix/calc/findings.ts";
+import { gatherForeign } from "../../src/felix/foreign/gather.ts";
+import { judgeForeign } from "../../src/felix/foreign/judge.ts";
+import { openRouteNamespace, type RouteNamespace } from "./route-namespace.ts";
+
+const CALICO = `
+table ip calico {
+  chain filter-cali-x {
+  }
+}
+`;
+
+/** Real nft, iptables and routes; files and processes of a machine that the test makes up. */
+describe("gatherForeign() and judgeForeign()", () => {
+  let namespace: RouteNamespace;
+  let folder: string;
+
+  beforeEach(() => {
+    namespace = openRouteNamespace();
+    folder = mkdtempSync(join(tmpdir(), "gingham-foreign-"));
+    write("proc/sys/net/ipv4/ip_forward", "1\n");
+    write("proc/1/comm", "systemd\n");
+  });
+  afterEach(async () => {
+    await namespace.close();
+    rmSync(folder, { recursive: true, force: true });
+  });
+
+  function write(path: string, text: string): void {
+    mkdirSync(dirname(join(folder, path)), { recursive: true });
+    writeFileSync(join(folder, path), text);
+  }
+
+  function inside(...argv: readonly string[]): void {
+    execFileSync("ip", ["netns", "exec", namespace.name, ...argv], { stdio: "pipe" });
+  }
+
+  async function findings(
+    say: (finding: Finding) => string = ({ code, subject }) => `${code} ${subject}`,
+  ): Promise<readonly string[]> {
+    const port = gatherForeign({
+      routes: namespace.dataplane,
+      root: join(folder, "root"),
+      proc: join(folder, "proc"),
+      prefix: ["ip", "netns", "exec", namespace.name],
+    });
+    const needs = { pools: ["10.0.0.0/16"], families: [4] } as const;
+    return judgeForeign(await port.read(), needs).map(say);
+  }
+
+  test("a machine with nothing on it gives nothing to say", async () => {
+    expect(await findings()).toEqual([]);
+  });
+
+  test("FORWARD DROP of iptables, until rules accept both directions", async () => {
+    inside("iptables-nft", "-P", "FORWARD", "DROP");
+    expect(await findings()).toEqual(["ForwardDropped ip filter FORWARD"]);
+    inside("iptables-nft", "-I", "FORWARD", "-i", "cali+", "-j", "ACCEPT");
+    expect(await findings()).toEqual(["ForwardDropped ip filter FORWARD"]);
+    inside("iptables-nft", "-N", "DOCKER-USER");
+    inside("iptables-nft", "-I", "DOCKER-USER", "-o", "cali+", "-j", "ACCEPT");
+    expect(await findings()).toEqual([]);
+  });
+
+  test.each([
+    ["nft", "add table inet mine; add chain inet mine fw { type filter hook forward priority 0; policy drop; }"],
+    ["iptables-nft", "-P FORWARD DROP"],
+  ])("the line that it names for a chain of %s ends it", async (program, args) => {
+    inside(program, ...(program === "nft" ? [args] : args.split(" ")));
+    const [message = "", ...more] = await findings(({ message }) => message);
+    expect(more).toEqual([]);
+    const line = message.replace(/^.*packets of pods: /, "").replace(/, and in the file.*$/, "");
+    inside("sh", "-c", line.replaceAll("iptables ", "iptables-nft "));
+    expect(await findings()).toEqual([]);
+  });
+
+  test("programs by their processes, settings by the file that wins", async () => {
+    write("proc/200/comm", "NetworkManager\n");
+    write("proc/201/comm", "systemd-network\n");
+    expect(await findings()).toEqual([
+      "NetworkManagerManages NetworkManager",
+      "NetworkdRemovesRoutes systemd-networkd",
+    ]);
+    write("root/etc/NetworkManager/conf.d/gingham.conf", "[keyfile]\nunmanaged-devices=interface-name:cali*\n");
+    write("root/usr/lib/systemd/networkd.conf.d/10-x.conf", "[Network]\nManageForeignRoutes=yes\n");
+    write("root/etc/systemd/networkd.conf.d/10-x.conf", "[Network]\nManageForeignRoutes=no\n");
+    expect(await findings()).toEqual([]);
+    write("root/run/systemd/networkd.conf.d/20-x.conf", "[Network]\nManageForeignRoutes=yes\n");
+    write("root/etc/sysctl.d/50.conf", "net.ipv4.ip_forward = 0\n");
+    expect(await findings()).toEqual([
+      "NetworkdRemovesRoutes systemd-networkd",
+      "ForwardingSwitchedOff net.ipv4.ip_forward",
+    ]);
+    write("root/etc/sysctl.conf", "net.ipv4.ip_forward=1\n");
+    expect(await findings()).toEqual(["NetworkdRemovesRoutes systemd-networkd"]);
+  });
+
+  test("what a Calico agent has left", async () => {
+    await namespace.addLink("cali1", []);
+    namespace.ip("route", "add", "10.0.0.9", "dev", "cali1", "proto", "3");
+    expect(await findings()).toEqual(["CalicoLeftovers calico"]);
+    namespace.ip("route", "del", "10.0.0.9");
+    execFileSync("ip", ["netns", "exec", namespace.name, "nft", "-f", "-"], { input: CALICO });
+    expect(await findings()).toEqual(["CalicoLeftovers calico"]);
+    inside("nft", "delete", "table", "ip", "calico");
+    inside("iptables-nft", "-N", "cali-FORWARD");
+    expect(await findings()).toEqual(["CalicoLeftovers calico"]);
+    write("proc/300/comm", "calico-node\n");
+    expect(await findings()).toEqual(["CalicoAgentRuns calico-node"]);
+  });
+});
