@@ -4,6 +4,11 @@ import { openRouteNamespace } from "./route-namespace.ts";
 
 tunnelDataplaneContract("kernel", async () => {
   const namespace = openRouteNamespace();
-  const { dataplane: routes, tunnels, othersTunnels: others, addLink, close } = namespace;
-  return { routes, tunnels, others, addLink, close };
+  return {
+    routes: namespace.dataplane,
+    tunnels: namespace.tunnels,
+    others: namespace.othersTunnels,
+    addLink: (iface, addresses) => namespace.addLink(iface, addresses),
+    close: () => namespace.close(),
+  };
 });
