@@ -112,7 +112,7 @@ describe("gingham-ipam under", () => {
     const pods = [await attach({ ...request, name: "br-a" }), await attach({ ...request, name: "br-b" })];
     await allReach([far, ...pods]);
     // The next agent knows nothing of the bridge, and what it reads must be enough.
-    await lab.killAgent("node-1");
+    await lab.killAgent("node-1", "SIGKILL");
     await lab.startAgent("node-1");
     pods.push(await attach({ ...request, name: "br-c" }));
     await allReach([far, ...pods]);
