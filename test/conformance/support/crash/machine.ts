@@ -95,6 +95,7 @@ export class Machine implements AsyncDisposable {
 
   /** @param at point to die at, counted from the start of the process; absent: none until `arm` */
   async startAgent(at?: string): Promise<void> {
+    await this.killAgent();
     this.#forgetPoints();
     const log = openSync(this.log, "a");
     const argv = [...NODE_ARGV, join(this.cluster.dir, "agent.mjs")];
