@@ -93,3 +93,26 @@ describe("while the wiring of one pod hangs", () => {
     await expectNothing();
   });
 });
+
+it("while the removal of one pod hangs, others are removed, and a second DEL of it is written down", async () => {
+  wiring.released.resolve();
+  await adding;
+  const [asked, released] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  wiring.unwire = async (link) => {
+    if (link.hostIface === "cali0d7763386da") {
+      asked.resolve();
+      await released.promise;
+    }
+    return await FakeWiring.prototype.unwire.call(wiring, link);
+  };
+  const hanging = agent.call("DEL");
+  await asked.promise;
+  const other = { containerID: "c2", netns: "/run/netns/c2", args: "K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-1" };
+  expect(await agent.call("ADD", other)).toMatchObject({ exitCode: 0 });
+  expect(await agent.call("DEL", other)).toEqual(SUCCESS);
+  expect(await del()).toEqual(SUCCESS);
+  released.resolve();
+  expect(await hanging).toEqual(SUCCESS);
+  expect(await sweep(agent.cni)).toMatchObject({ pending: 1 });
+  await expectNothing();
+});
