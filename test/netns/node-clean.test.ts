@@ -149,7 +149,35 @@ describe("gingham node clean", () => {
       expect(after).toContain(left);
     expect(existsSync(join(paths.state, "attachments"))).toBe(false);
     expect(readFileSync(join(paths.state, "api.db"), "utf8")).toBe("the API server's");
-    expect(clean("--yes").stdout).toBe("There is nothing of Gingham's on this node.\n");
+    expect(clean("--yes").stdout).toBe("There is nothing of it on this node.\n");
+  });
+
+  test("--calico-leftovers removes what Calico's agent has left, and leaves all else", () => {
+    const iptables = (...args: readonly string[]): void => {
+      execFileSync("ip", ["netns", "exec", namespace.name, "iptables-nft", ...args]);
+    };
+    iptables("-N", "cali-FORWARD");
+    iptables("-N", "cali-to-wl");
+    iptables("-N", "others");
+    iptables("-A", "FORWARD", "-j", "cali-FORWARD");
+    iptables("-A", "cali-FORWARD", "-j", "cali-to-wl");
+    iptables("-A", "FORWARD", "-j", "others");
+    iptables("-A", "others", "-s", "192.0.2.7", "-j", "ACCEPT");
+    const before = everything();
+    const { status, stdout, stderr } = clean("--calico-leftovers", "--yes");
+    expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+    expect(stdout.split("\n").flatMap((line) => (line.startsWith("  ") ? [line.trim()] : []))).toEqual([
+      "route 10.0.0.6/32 dev cali2 proto 3; the pod behind it loses its network until it is made anew",
+      "table ip calico of nftables",
+      "2 chains cali-* in table ip filter, and the rules that lead there",
+    ]);
+    const after = everything();
+    const gone = before.filter((line) => !after.includes(line));
+    expect(after.filter((line) => !before.includes(line))).toEqual([]);
+    expect(gone.filter((line) => !/cali-|10\.0\.0\.6 |table ip calico/.test(line))).toEqual([]);
+    expect(after.filter((line) => /cali-|10\.0\.0\.6 /.test(line))).toEqual([]);
+    expect(after.some((line) => line.includes("jump others"))).toBe(true);
+    expect(clean("--calico-leftovers", "--yes").stdout).toBe("There is nothing of it on this node.\n");
   });
 
   test("refuses while an agent listens, but for --force", async () => {

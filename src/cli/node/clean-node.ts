@@ -7,6 +7,8 @@ import type { PacketFilterPort } from "../../felix/nft/ports.ts";
 import { TABLE_NAME } from "../../felix/nft/table.ts";
 import { describeError } from "../../lib/errors.ts";
 import type { Kernel } from "../../netlink/kernel.ts";
+import { RefusedError } from "../errors.ts";
+import type { Removal } from "./calico-leftovers.ts";
 import { type CleanFacts, type CleanStep, describeStep } from "./clean-plan.ts";
 
 export interface NodePaths {
@@ -51,29 +53,24 @@ function asError(error: unknown): Error {
   return error instanceof Error ? error : new Error(String(error));
 }
 
-/**
- * Does the steps in their order. One that fails does not stop the next, but then files stay, since they say what is left.
- *
- * @returns what failed, in words
- */
-export async function carryOutClean(
+/** Says how each step is done. Files go only when all else has gone, since they say what is left. */
+export function cleanRemovals(
   steps: readonly CleanStep[],
+  { tableProblem }: CleanFacts,
   kernel: Kernel,
   filter: PacketFilterPort,
-): Promise<readonly string[]> {
-  const failures: string[] = [];
-  for (const step of steps) {
-    if (step.kind === "path" && failures.length > 0) {
-      failures.push(`${step.path}: left, so that the command can be given again`);
-      continue;
-    }
-    try {
-      await carryOut(step, kernel, filter);
-    } catch (error) {
-      failures.push(`${describeStep(step)}: ${describeError(error)}`);
-    }
-  }
-  return failures;
+): readonly Removal[] {
+  const removals = steps.map((step) => ({
+    what: describeStep(step),
+    isLast: step.kind === "path",
+    remove: () => carryOut(step, kernel, filter),
+  }));
+  if (tableProblem === undefined) return removals;
+  const unknown: Removal = {
+    what: "table inet gingham of nftables, if it is there",
+    remove: () => Promise.reject(new RefusedError(tableProblem)),
+  };
+  return [unknown, ...removals];
 }
 
 async function carryOut(step: CleanStep, kernel: Kernel, filter: PacketFilterPort): Promise<void> {

@@ -1,22 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 import { resolve } from "node:path";
+import { gatherForeign } from "../../felix/foreign/gather.ts";
+import { hasCalicoAgent } from "../../felix/foreign/judge.ts";
 import { nftPacketFilter } from "../../felix/nft/run-nft.ts";
+import { describeError } from "../../lib/errors.ts";
 import { createDirectKernel } from "../../netlink/kernel.ts";
-import { type Command, defineCommand, EXIT } from "../command.ts";
+import { type Command, type CommandContext, defineCommand, EXIT } from "../command.ts";
 import { RefusedError, UsageError } from "../errors.ts";
 import { DEFAULT_SOCKET, isAgentRunning } from "./agent-socket.ts";
-import { carryOutClean, gatherCleanFacts } from "./clean-node.ts";
-import { describeStep, planClean } from "./clean-plan.ts";
+import { planLeftovers, type Removal } from "./calico-leftovers.ts";
+import { cleanRemovals, gatherCleanFacts } from "./clean-node.ts";
+import { planClean } from "./clean-plan.ts";
 
 const DEFAULT_STATE_DIR = "/var/lib/gingham";
 
 export const command: Command = defineCommand({
   usage: `gingham node clean: remove what Gingham made on this node, and only that
 
-  --yes             do not ask
-  --force           also while an agent runs here
-  --state-dir DIR   where the agent keeps its state (default: GINGHAM_STATE_DIR, or ${DEFAULT_STATE_DIR})
-  --socket PATH     where it listens (default: GINGHAM_SOCKET, or ${DEFAULT_SOCKET})
+  --calico-leftovers  instead: what an agent of Calico's has left here, which is gone
+  --yes               do not ask
+  --force             also while an agent runs here, Gingham's or Calico's
+  --state-dir DIR     where the agent keeps its state (default: GINGHAM_STATE_DIR, or ${DEFAULT_STATE_DIR})
+  --socket PATH       where it listens (default: GINGHAM_SOCKET, or ${DEFAULT_SOCKET})
 
 Pods' links by their records, routes of protocol 80 in the main table, the VXLAN devices, the table inet gingham of nftables, records
 and journal, the socket. It prints the plan first, and asks. Pods that run here lose their network; what they have in the
@@ -24,6 +29,7 @@ datastore comes free when the Node object is deleted. Forwarding stays switched 
 on the node, as root, in its network namespace.
 `,
   options: {
+    "calico-leftovers": { type: "boolean" },
     yes: { type: "boolean" },
     force: { type: "boolean" },
     "state-dir": { type: "string" },
@@ -31,38 +37,55 @@ on the node, as root, in its network namespace.
   },
   run: async ({ values, positionals }, context) => {
     if (positionals.length > 0) throw new UsageError(`${JSON.stringify(positionals[0])} is not understood`);
-    const { yes: isSure = false, force = false } = values;
+    const { yes: isSure = false, force = false, "calico-leftovers": isCalico = false } = values;
     const paths = {
       stateDir: resolve(values["state-dir"] ?? (context.env["GINGHAM_STATE_DIR"] || DEFAULT_STATE_DIR)),
       socketPath: resolve(values.socket ?? (context.env["GINGHAM_SOCKET"] || DEFAULT_SOCKET)),
     };
-    if (!force && (await isAgentRunning(paths.socketPath)))
+    if (!isCalico && !force && (await isAgentRunning(paths.socketPath)))
       throw new RefusedError(
         `An agent listens on ${paths.socketPath}, and would make again what is removed: stop it first; --force goes on all the same`,
       );
     const kernel = createDirectKernel();
     try {
       const filter = nftPacketFilter();
+      const foreign = gatherForeign({ routes: kernel.routes });
+      if (isCalico) return await remove(await planLeftovers(foreign, kernel, filter, { force }), context, isSure);
+      if (!force && hasCalicoAgent(await foreign.read()))
+        throw new RefusedError(
+          "Calico's agent runs on this node, and what it makes has the same names and protocol: stop it first; --force goes on all the same",
+        );
       const facts = await gatherCleanFacts(kernel, filter, paths);
-      const steps = planClean(facts);
-      const unknown = facts.tableProblem === undefined ? [] : [`table inet gingham of nftables: ${facts.tableProblem}`];
-      const lines = steps.map(describeStep);
-      if (steps.length + unknown.length === 0) {
-        await context.show(() => "There is nothing of Gingham's on this node.\n", { planned: [], failed: [] });
-        return EXIT.ok;
-      }
-      context.people.write(`To be removed:\n${lines.map((line) => `  ${line}\n`).join("")}`);
-      if (!isSure && !(await context.confirm(`Remove these ${steps.length}?`))) {
-        context.stderr.write("gingham: nothing was changed; --yes removes without asking\n");
-        return EXIT.problem;
-      }
-      const failed = [...unknown, ...(await carryOutClean(steps, kernel, filter))];
-      const text = (): string => `Removed ${steps.length + unknown.length - failed.length} of ${steps.length}.\n`;
-      await context.show(text, { planned: lines, failed });
-      for (const failure of failed) context.stderr.write(`gingham: ${failure}\n`);
-      return failed.length === 0 ? EXIT.ok : EXIT.problem;
+      return await remove(cleanRemovals(planClean(facts), facts, kernel, filter), context, isSure);
     } finally {
       await kernel.close();
     }
   },
 });
+
+/** Shows the plan, asks, and carries it out in its order. What fails does not stop the next, but for what says so. */
+async function remove(removals: readonly Removal[], context: CommandContext, isSure: boolean): Promise<number> {
+  const planned = removals.map(({ what }) => what);
+  if (removals.length === 0) {
+    await context.show(() => "There is nothing of it on this node.\n", { planned, failed: [] });
+    return EXIT.ok;
+  }
+  context.people.write(`To be removed:\n${planned.map((line) => `  ${line}\n`).join("")}`);
+  if (!isSure && !(await context.confirm(`Remove these ${removals.length}?`))) {
+    context.stderr.write("gingham: nothing was changed; --yes removes without asking\n");
+    return EXIT.problem;
+  }
+  const failed: string[] = [];
+  for (const removal of removals) {
+    try {
+      if (removal.isLast === true && failed.length > 0) throw new RefusedError("left, so that the command can be given again");
+      await removal.remove();
+    } catch (error) {
+      failed.push(`${removal.what}: ${describeError(error)}`);
+    }
+  }
+  const text = (): string => `Removed ${removals.length - failed.length} of ${removals.length}.\n`;
+  await context.show(text, { planned, failed });
+  for (const failure of failed) context.stderr.write(`gingham: ${failure}\n`);
+  return failed.length === 0 ? EXIT.ok : EXIT.problem;
+}

@@ -39,7 +39,10 @@ export function gatherForeign({
       () => "",
     );
   };
+  const listTable = (family: string, table: string): Promise<string> =>
+    run("nft", "-j", "list", "table", family, table);
   return {
+    listTable,
     read: async (): Promise<ForeignFacts> => {
       const [links, addrs, v4, v6, nft] = await Promise.all([
         routes.listLinks(),
@@ -53,7 +56,7 @@ export function gatherForeign({
         forward.map(async (chain): Promise<ForwardChain> => {
           // A chain that drops nothing needs no closer look.
           if (chain.policy === "accept") return { ...chain, acceptsFromPods: true, acceptsToPods: true };
-          return { ...chain, ...parseAcceptance(await run("nft", "-j", "list", "table", chain.family, chain.table)) };
+          return { ...chain, ...parseAcceptance(await listTable(chain.family, chain.table)) };
         }),
       );
       return {

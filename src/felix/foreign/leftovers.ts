@@ -48,6 +48,26 @@ export function calicoLeftovers({
   };
 }
 
+/**
+ * Renders the script that takes Calico's chains out of a table of iptables: first the rules that lead there, then the chains.
+ *
+ * @param jumps rules of other chains, as `parseJumps` finds them
+ */
+export function renderChainRemoval(
+  { family, table }: Pick<ChainName, "family" | "table">,
+  names: readonly string[],
+  jumps: readonly { readonly chain: string; readonly handle: number }[],
+): string {
+  const lines = [
+    ...jumps
+      .filter(({ chain }) => !names.includes(chain))
+      .map(({ chain, handle }) => `delete rule ${family} ${table} ${chain} handle ${handle}`),
+    ...names.map((name) => `flush chain ${family} ${table} ${name}`),
+    ...names.map((name) => `delete chain ${family} ${table} ${name}`),
+  ];
+  return lines.map((line) => `${line}\n`).join("");
+}
+
 /** In words, without what there is none of. */
 export function describeLeftovers({ podRoutes, tables, chains, devices }: Leftovers): readonly string[] {
   return [

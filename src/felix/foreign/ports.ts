@@ -55,4 +55,6 @@ export interface OwnNeeds {
 /** Reads the facts. Implemented by `gather.ts`. Never rejects for a file or program that is missing. */
 export interface ForeignPort {
   read(): Promise<ForeignFacts>;
+  /** One table as nft's JSON; empty when there is none. */
+  listTable(family: string, table: string): Promise<string>;
 }

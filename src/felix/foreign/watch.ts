@@ -8,7 +8,7 @@ import { judgeForeign } from "./judge.ts";
 import type { ForeignPort, OwnNeeds } from "./ports.ts";
 
 export interface ForeignWatchOptions {
-  readonly port: ForeignPort;
+  readonly port: Pick<ForeignPort, "read">;
   /** Undefined while it is not known yet. */
   readonly needs: () => OwnNeeds | undefined;
   readonly clock: Clock;
