@@ -3,8 +3,9 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { parseCIDR } from "../../net/cidr.ts";
 import { formatIP } from "../../net/ip.ts";
-import { fakeAffinity, fakeBlock, fakePool } from "../fake-resources.ts";
-import { borrowedOf, canBorrow, sameBorrowed } from "./borrowed.ts";
+import { fakeAffinity, fakeBlock, fakeNode, fakePool } from "../fake-resources.ts";
+import { BORROWS_ANNOTATION, borrowedOf, borrowsOf, canBorrow, renderBorrows, sameBorrowed } from "./borrowed.ts";
+import { projectNode, sameNode } from "./projections.ts";
 
 function shown(...block: Parameters<typeof fakeBlock>): readonly string[] | undefined {
   return borrowedOf(fakeBlock(...block))?.addresses.map(({ ip, node }) => `${formatIP(ip)} ${node}`);
@@ -83,5 +84,26 @@ describe("canBorrow", () => {
     expect(canBorrow({ ...cluster, fixed: [parseCIDR("fd00::/126")] })).toBe(false);
     expect(canBorrow({ ...cluster, fixed, strictAffinity: true })).toBe(false);
     expect(canBorrow({ ...cluster, fixed, pools: [fakePool("single", "10.0.0.0/16", { blockSize: 32 })] })).toBe(false);
+  });
+});
+
+describe("the hint of a borrower", () => {
+  const saying = (text: string) => {
+    const node = fakeNode("node-a", []);
+    return projectNode({ ...node, metadata: { ...node.metadata, annotations: { [BORROWS_ANNOTATION]: text } } });
+  };
+
+  test("comes back as it was said, in order, past what is kept of a Node", () => {
+    const names = ["10-0-1-0-26", "10-0-0-64-26", "fd00--40-122"];
+    expect(borrowsOf(saying(renderBorrows(names)))).toEqual([...names].sort());
+    expect(borrowsOf(saying(""))).toEqual([]);
+    expect(sameNode(saying(renderBorrows(names)), saying(""))).toBe(false);
+  });
+
+  test("is bounded, and what cannot be a block's name is left out", () => {
+    const many = Array.from({ length: 100 }, (_, i) => `10-0-${i}-0-26`);
+    expect(borrowsOf(saying(renderBorrows(many)))).toHaveLength(64);
+    expect(borrowsOf(saying(many.join()))).toHaveLength(64);
+    expect(borrowsOf(saying(`../pods, ,${"a".repeat(64)},10-0-0-0-26`))).toEqual(["10-0-0-0-26"]);
   });
 });
