@@ -118,6 +118,7 @@ export interface TunnelDataplane {
   /**
    * The permanent entries of one device; from then on `watch` of the routes tells when others change them. The kernel does
    * not say who changed a forwarding entry, so it tells of this object's own, too, and the next listing finds nothing new.
+   * A device that is gone has none.
    */
   listEntries(ifIndex: number): Promise<readonly TunnelEntry[]>;
   /** Creates or replaces each entry. Shape: outcomes in the order of the entries, undefined: done. */

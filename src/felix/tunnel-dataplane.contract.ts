@@ -111,6 +111,12 @@ export function tunnelDataplaneContract(name: string, open: () => Promise<Tunnel
       });
     }
 
+    test("lists nothing of a device that is gone", async () => {
+      const ifIndex = await make(4);
+      await harness.tunnels.changeDevice({ kind: "delete", ifIndex });
+      expect(await entries(ifIndex)).toEqual([]);
+    });
+
     test("tells when others change entries of a device that was listed", async () => {
       const ifIndex = await make(4);
       const neigh: TunnelEntry = { kind: "neigh", ifIndex, ip: parseIP("10.99.1.1"), mac: MAC_B };

@@ -53,9 +53,15 @@ export class KernelTunnelDataplane implements TunnelDataplane {
 
   async listEntries(ifIndex: number): Promise<readonly TunnelEntry[]> {
     this.#watched.add(ifIndex);
-    return [c.AF_INET, c.AF_INET6, c.AF_BRIDGE]
-      .flatMap((af) => listNeighs(this.#conn, af, ifIndex))
-      .flatMap((neigh) => entryOf(neigh) ?? []);
+    try {
+      return [c.AF_INET, c.AF_INET6, c.AF_BRIDGE]
+        .flatMap((af) => listNeighs(this.#conn, af, ifIndex))
+        .flatMap((neigh) => entryOf(neigh) ?? []);
+    } catch (error) {
+      // Somebody deletes the device at this moment; the links will tell.
+      if (error instanceof NetlinkError && error.errno === constants.errno.ENODEV) return [];
+      throw error;
+    }
   }
 
   async replaceEntries(entries: readonly TunnelEntry[]): Promise<readonly (Error | undefined)[]> {
