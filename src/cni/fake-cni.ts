@@ -161,7 +161,6 @@ export class FakeProcess {
       clock: machine.clock,
       log,
       releaseWaitMs: 5000,
-      defersReleases: true,
     };
   }
 

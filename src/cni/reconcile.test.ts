@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { IPAMError } from "../ipam/errors.ts";
 import { encodeEnvelope } from "./envelope.ts";
 import { CONF, FakeMachine, K8S_ARGS } from "./fake-cni.ts";
-import { announce, recover, sweep, sweepPeriodically } from "./reconcile.ts";
+import { announce, finishReleases, recover, sweep, sweepPeriodically } from "./reconcile.ts";
 
 let machine: FakeMachine;
 beforeEach(() => {
@@ -233,4 +233,39 @@ it("sweepPeriodically() sweeps at the interval and ends with the signal", async 
   while (machine.addresses.held.length > 0) await new Promise(setImmediate);
   stop.abort();
   await running;
+});
+
+describe("finishReleases()", () => {
+  const inUse = (): number => machine.addresses.held.length;
+
+  it("gives back what a DEL had to leave, when the datastore is there again, and leaves the living alone", async () => {
+    machine.kernel.addNetns("/run/netns/c2");
+    const agent = machine.start();
+    await agent.call("ADD");
+    await agent.call("ADD", { containerID: "c2", netns: "/run/netns/c2", args: "" });
+    machine.addresses.away = new IPAMError("Datastore", "down");
+    expect(await agent.call("DEL")).toMatchObject({ exitCode: 0 });
+    machine.addresses.away = undefined;
+    const next = machine.start();
+    await finishReleases(next.cni);
+    // Left a moment ago: the datastore may still be away.
+    expect(inUse()).toBe(2);
+    await machine.clock.advance(10_000);
+    await finishReleases(next.cni);
+    expect(inUse()).toBe(1);
+    expect([...(await next.cni.records.list())]).toHaveLength(1);
+  });
+
+  it("undoes what a killed process had half made, and nothing of one that runs", async () => {
+    const other = machine.start();
+    machine.addresses.assign = () => new Promise(() => {});
+    void other.call("ADD");
+    const { cni } = machine.start();
+    while ((await cni.records.list()).length === 0) await new Promise(setImmediate);
+    await finishReleases(cni);
+    expect(await cni.records.list()).toHaveLength(1);
+    machine.kill(other.executor);
+    await finishReleases(cni);
+    expect(await cni.records.list()).toEqual([]);
+  });
 });

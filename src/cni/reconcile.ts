@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { canSee, isSameFile, keyOf } from "./attachment.ts";
-import type { CNI } from "./commands/cni.ts";
+import { bounded, type CNI } from "./commands/cni.ts";
 import { workOffPending } from "./commands/pending.ts";
 import { CancelledError, isNetnsGone, isTransient } from "./errors.ts";
 import { isUnderWayElsewhere, releaseRecorded } from "./release.ts";
@@ -24,6 +24,10 @@ type Finding = "live" | "released" | "postponed" | "broken" | "busy";
 
 /** Sweeps side by side; group commit makes few block writes of the releases that wait together. */
 const CONCURRENCY = 32;
+/** Of releases that were left on a machine without an agent: at once, how old, and how long a caller waits for them. */
+const MAX_LEFT_RELEASES = 16;
+const LEFT_RELEASE_AGE_MS = 10_000;
+const LEFT_RELEASES_WAIT_MS = 2000;
 
 /**
  * Tells the listener of every endpoint that the records call live. Local and fast: no datastore is asked, so an agent
@@ -86,6 +90,33 @@ export async function sweepPeriodically(cni: CNI, intervalMs: number, signal: Ab
     } catch (error) {
       if (!signal.aborted) cni.log.error({ op: "sweep", err: error }, "Sweep of attachments failed; it is tried again");
     }
+  }
+}
+
+/**
+ * Finishes releases and undoes half-made attachments that earlier calls of a machine without an agent had to leave, for
+ * nobody else does. A few at a time
+ * and for a moment only, since a runtime waits. One that was left just now tells that the datastore is away: then none is
+ * tried, and in time another process is done with it. Never rejects.
+ */
+export async function finishReleases(cni: CNI): Promise<void> {
+  const trouble = { datastoreAway: false };
+  const limits = { what: "Releases that were left", ms: LEFT_RELEASES_WAIT_MS };
+  try {
+    const left: AttachmentID[] = [];
+    for (const id of await cni.records.list()) {
+      const stored = await cni.records.read(id);
+      if (stored.kind !== "record") continue;
+      const { record } = stored;
+      if (record.state === "releasing" && cni.clock.nowMs() - record.atMs < LEFT_RELEASE_AGE_MS) return;
+      const isLeft = record.state === "releasing" || (record.state === "intent" && !isUnderWayElsewhere(cni, record));
+      if (isLeft) left.push(id);
+    }
+    await bounded(cni.clock, limits, async (signal) => {
+      for (const id of left.slice(0, MAX_LEFT_RELEASES)) if (!signal.aborted) await reconcile(cni, id, trouble);
+    });
+  } catch (err) {
+    cni.log.warn({ op: "sweep", err }, "Releases that were left could not be finished; the next call tries it again");
   }
 }
 

@@ -2,6 +2,7 @@
 import type { CNI } from "./commands/cni.ts";
 import { fail, perform, prepare, type Reply, type Task } from "./executor.ts";
 import type { Env } from "./protocol.ts";
+import { finishReleases } from "./reconcile.ts";
 
 /** What the standalone program makes for one call, once the call is checked. */
 export interface Standalone extends AsyncDisposable {
@@ -9,10 +10,10 @@ export interface Standalone extends AsyncDisposable {
 }
 
 /**
- * Runs one call in a process of its own, for machines without an agent. Never rejects.
+ * Runs one call in a process of its own, for machines without an agent. Nobody sweeps there, so what a DEL had to leave
+ * while the datastore was away, later calls finish. Never rejects.
  *
- * @param make connects to what the task's configuration names; not called for VERSION or for what is refused. Nobody
- *   sweeps on such a machine, so its CNI must have `defersReleases: false`.
+ * @param make connects to what the task's configuration names; not called for VERSION or for what is refused
  */
 export async function runOnce(
   make: (task: Task) => Promise<Standalone>,
@@ -24,7 +25,9 @@ export async function runOnce(
   if ("reply" in prepared) return prepared.reply;
   try {
     await using standalone = await make(prepared.task);
-    return await perform(standalone.cni, prepared.task, signal);
+    const reply = await perform(standalone.cni, prepared.task, signal);
+    if (reply.exitCode === 0) await finishReleases(standalone.cni);
+    return reply;
   } catch (error) {
     return fail(error, prepared.task.cniVersion);
   }

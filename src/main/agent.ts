@@ -219,7 +219,6 @@ async function main(): Promise<void> {
     // The collector tells of damaged ones.
     nodeBlocks: nodeBlocks(client, sources, nodeName, () => {}),
     releaseWaitMs: RELEASE_WAIT_MS,
-    defersReleases: true,
   };
 
   // The records come first: Felix must know every pod that runs before it compares the kernel with what it wants.

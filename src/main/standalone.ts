@@ -32,7 +32,7 @@ import { describeError } from "../lib/errors.ts";
 import { systemClock as clock } from "../lib/system-clock.ts";
 import { createDirectKernel } from "../netlink/kernel.ts";
 
-const RELEASE_WAIT_MS = 30_000;
+const RELEASE_WAIT_MS = 5000;
 /** The caller waits for it, as it does with Calico's plugin, but no longer than this; a failure fails no call. */
 const POD_STATUS_WAIT_MS = 1000;
 const JOURNAL_FILE_BYTES = 2 ** 21;
@@ -102,7 +102,6 @@ async function make({ kubeconfig, nodeName: confNodeName }: Task): Promise<Stand
       podStatus,
       journal,
       releaseWaitMs: RELEASE_WAIT_MS,
-      defersReleases: false,
     },
     async [Symbol.asyncDispose]() {
       // Nobody is there later to do it. A failure has been logged.

@@ -59,11 +59,6 @@ export interface CNI {
   readonly journal?: Journal;
   /** How long a DEL, or the undo of an ADD, waits for the datastore. Units: milliseconds. */
   readonly releaseWaitMs: number;
-  /**
-   * What a DEL does when the datastore stays away: true when somebody sweeps, so that it may answer success; false in
-   * the standalone program, whose caller must try again.
-   */
-  readonly defersReleases: boolean;
 }
 
 /** Without a reason, abort makes an error with its stack. */

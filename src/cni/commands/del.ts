@@ -28,7 +28,7 @@ export interface DelRequest {
   readonly call?: Envelope;
 }
 
-/** How long a DEL waits for an ADD that undoes itself and for the datastore, if somebody goes on later. */
+/** How long a DEL waits for an ADD that undoes itself and for the datastore. */
 const PATIENCE_MS = 800;
 
 /** What became of a DEL. Both are a success for the caller. */
@@ -48,7 +48,7 @@ export type DelOutcome = {
  * Removes an attachment: kernel first, so that no address in use is given back, then the addresses, then the record.
  *
  * Idempotent: nothing to remove is a success. A running ADD of the attachment is cancelled, and its undo waited for; but
- * where releases are deferred, a DEL keeps nobody waiting for a second.
+ * a DEL keeps nobody waiting for a second: what the datastore does not take by then, somebody else finishes later.
  *
  * @throws WiringError when the kernel refuses, CNIError TryAgainLater while another process adds this attachment
  */
@@ -57,7 +57,7 @@ export async function del(cni: CNI, request: DelRequest): Promise<DelOutcome> {
   const watch = startStopwatch(cni.clock);
   const deadlineMs = cni.clock.nowMs() + PATIENCE_MS;
   const key = keyOf(request.id);
-  const call = cni.defersReleases && cni.locks.isHeld(key) ? request.call : undefined;
+  const call = cni.locks.isHeld(key) ? request.call : undefined;
   if (call === undefined) {
     using _turn = await cni.locks.acquire(key, { cancel });
     watch.lap("lock");
@@ -102,13 +102,11 @@ export async function delLocked(
   try {
     const note = { why, id, ...(pod && { pod }) };
     const limits = { what: `DEL of ${keyOf(id)}`, ms: Math.max(1, deadlineMs - cni.clock.nowMs()) };
-    if (!cni.defersReleases) await giveBack(cni, held, note);
-    else await bounded(cni.clock, limits, (signal) => giveBack(cni, held, note, signal));
+    await bounded(cni.clock, limits, (signal) => giveBack(cni, held, note, signal));
   } catch (error) {
     // A readable record says already what is to be done; otherwise neither a crash nor a reboot may lose it.
     if (stored.kind !== "record")
       await cni.records.create(id, { state: "releasing", ...held, atMs: cni.clock.nowMs() });
-    if (!cni.defersReleases) throw error;
     watch.lap("release");
     return { kind: "deferred", ...told, stepsMs: watch.stepsMs(), error };
   }
