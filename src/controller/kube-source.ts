@@ -17,7 +17,7 @@ import type { CallOptions, KubeClient } from "../kube/api.ts";
 import { NotFoundError } from "../kube/errors.ts";
 import { Informer } from "../kube/informer.ts";
 import type { Clock } from "../lib/clock.ts";
-import { parseGoDuration } from "./duration.ts";
+import { parseGoDuration } from "../lib/go-duration.ts";
 import type { ClusterSource, CollectorSettings, Needed, NodeRoom } from "./ports.ts";
 import { isSamePod, isSameRoom, projectNodeFacts, projectNodeRoom, projectPodFacts } from "./projections.ts";
 

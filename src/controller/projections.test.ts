@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { describe, expect, it } from "vitest";
 import type { Node, Pod } from "../crds/core.ts";
-import { parseGoDuration } from "./duration.ts";
+import { parseGoDuration } from "../lib/go-duration.ts";
 import { IN_USE_ANNOTATION, isSameRoom, projectNodeFacts, projectNodeRoom, projectPodFacts } from "./projections.ts";
 
 describe("parseGoDuration()", () => {

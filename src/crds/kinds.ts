@@ -2,6 +2,7 @@
 import { BLOCK_AFFINITY_KIND } from "./block-affinity.ts";
 import { CLUSTER_INFORMATION_KIND } from "./cluster-information.ts";
 import type { KindDefinition } from "./definition.ts";
+import { FELIX_CONFIGURATION_KIND } from "./felix-configuration.ts";
 import { IP_POOL_KIND } from "./ip-pool.ts";
 import { IP_RESERVATION_KIND } from "./ip-reservation.ts";
 import { IPAM_BLOCK_KIND } from "./ipam-block.ts";
@@ -13,6 +14,7 @@ import { KUBE_CONTROLLERS_CONFIGURATION_KIND } from "./kube-controllers-configur
 export const KINDS: readonly KindDefinition[] = [
   BLOCK_AFFINITY_KIND,
   CLUSTER_INFORMATION_KIND,
+  FELIX_CONFIGURATION_KIND,
   IPAM_BLOCK_KIND,
   IPAM_CONFIG_KIND,
   IPAM_HANDLE_KIND,

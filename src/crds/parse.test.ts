@@ -5,6 +5,7 @@ import { formatCIDR } from "../net/cidr.ts";
 import { parseBlockAffinity } from "./block-affinity.ts";
 import { parseClusterInformation } from "./cluster-information.ts";
 import { InvalidObjectError } from "./errors.ts";
+import { FELIX_CONFIGURATION_KIND, parseFelixConfiguration } from "./felix-configuration.ts";
 import { effectiveIPPool, parseIPPool } from "./ip-pool.ts";
 import { parseIPReservation, reservedCIDRs } from "./ip-reservation.ts";
 import { parseIPAMBlock } from "./ipam-block.ts";
@@ -215,3 +216,17 @@ function failure(call: () => unknown): Error {
   }
   throw new Error("The call succeeded");
 }
+
+describe("parseFelixConfiguration()", () => {
+  test("keeps every field as it is, known or not, right or wrong", () => {
+    const spec = { vxlanVNI: "many", natPortRange: 5, bpfEnabled: false, failsafeInboundHostPorts: [{ port: 22 }] };
+    const parsed = parseFelixConfiguration(raw("FelixConfiguration", "default", spec));
+    expect(parsed.spec).toEqual(spec);
+    expect(parseFelixConfiguration(parseJSON(stringifyJSON(parsed)))).toEqual(parsed);
+    expect(FELIX_CONFIGURATION_KIND.spec["x-kubernetes-preserve-unknown-fields"]).toBe(true);
+  });
+
+  test("wants an object as spec", () => {
+    expect(() => parseFelixConfiguration(raw("FelixConfiguration", "default", "x"))).toThrow(InvalidObjectError);
+  });
+});

@@ -2,7 +2,8 @@
 
 /** The part of OpenAPI v3 that our structural schemas use. Source: Kubernetes API reference, JSONSchemaProps v1. */
 export interface Schema {
-  readonly type: "object" | "array" | "string" | "integer" | "boolean";
+  /** Absent only beside x-kubernetes-int-or-string. */
+  readonly type?: "object" | "array" | "string" | "integer" | "boolean";
   readonly description?: string;
   readonly format?: string;
   readonly default?: string | number | boolean;
@@ -19,6 +20,7 @@ export interface Schema {
   readonly "x-kubernetes-validations"?: readonly { readonly rule: string; readonly message: string }[];
   /** Where set, fields that the schema does not know are kept instead of pruned. */
   readonly "x-kubernetes-preserve-unknown-fields"?: boolean;
+  readonly "x-kubernetes-int-or-string"?: boolean;
 }
 
 type Extra = Omit<Partial<Schema>, "type">;
@@ -37,6 +39,11 @@ export function integer(description?: string, extra: Extra = {}): Schema {
 
 export function int64(description?: string, extra: Extra = {}): Schema {
   return described({ type: "integer", format: "int64", ...extra }, description);
+}
+
+/** A number or a text, such as a port or a range of them. */
+export function intOrString(description: string): Schema {
+  return { description, "x-kubernetes-int-or-string": true };
 }
 
 export function array(items: Schema, description?: string): Schema {

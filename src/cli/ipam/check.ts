@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-import { parseGoDuration } from "../../controller/duration.ts";
+
 import { audit } from "../../ipam/audit/audit.ts";
 import { type Finding, persistent } from "../../ipam/audit/finding.ts";
 import type { Snapshot } from "../../ipam/audit/snapshot.ts";
 import { KubeStore } from "../../ipam/kube-store.ts";
 import type { KubeClient } from "../../kube/api.ts";
+import { parseGoDuration } from "../../lib/go-duration.ts";
 import { type Command, type CommandContext, defineCommand, EXIT } from "../command.ts";
 import { UsageError } from "../errors.ts";
 import { styleOf } from "../output/style.ts";
