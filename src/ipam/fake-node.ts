@@ -73,6 +73,7 @@ export function setUp(setup: Setup = {}): {
       const live = store.all("affinity").filter(({ spec }) => spec.deleted !== "true");
       return live.map((affinity) => parseCIDR(affinity.spec.cidr));
     },
+    knowsAllBlocks: false,
     reservations: () => reservations,
     nodeLabels: () => setup.nodeLabels ?? {},
     namespaceLabels: (namespace) => setup.namespaces?.[namespace],

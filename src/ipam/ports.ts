@@ -116,8 +116,10 @@ export interface IPAMSources {
   pools(): Awaitable<readonly EffectiveIPPool[]>;
   /** This node's affinities, in any state, in the order of their names. */
   ownAffinities(): Awaitable<readonly BlockAffinity[]>;
-  /** Networks of all blocks and affinities that are known. One that is missing here costs a failed claim, no more. */
+  /** Networks of all blocks and affinities that are known. */
   knownBlocks(): Awaitable<readonly CIDR[]>;
+  /** There are no others. Otherwise blocks without an affinity are missing. */
+  readonly knowsAllBlocks: boolean;
   /** What automatic assignment leaves alone. The same object as before while nothing has changed. */
   reservations(): Awaitable<Reservations>;
   /** This node's labels; undefined when the API server does not know the node. */

@@ -20,7 +20,7 @@ export interface SourceObjects {
   pools(): Awaitable<readonly IPPool[]>;
   /** At least this node's; with other nodes' a new block can be claimed without reading first. */
   affinities(): Awaitable<readonly BlockAffinity[]>;
-  /** Networks of blocks, where they are known besides the affinities. */
+  /** Networks of all blocks, where they are known besides the affinities. */
   blocks?(): Awaitable<readonly CIDR[]>;
   /** The networks of each IPReservation. */
   reservations(): Awaitable<readonly (readonly CIDR[])[]>;
@@ -71,6 +71,7 @@ export function sourcesOf(objects: SourceObjects, nodeName: string): IPAMSources
       const claimed = live.map(cidrOf);
       return [...claimed, ...((await objects.blocks?.()) ?? [])];
     },
+    knowsAllBlocks: objects.blocks !== undefined,
     reservations: () => then(objects.reservations(), reservationsOf),
     nodeLabels: () => objects.nodeLabels(),
     namespaceLabels: (namespace) => objects.namespaceLabels(namespace),

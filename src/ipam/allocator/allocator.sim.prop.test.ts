@@ -251,6 +251,7 @@ async function runHost(world: World, node: string, rounds: number): Promise<void
     settings: () => world.settings,
     pools: () => world.pools,
     ownAffinities: () => store.all("affinity").filter((affinity) => isHostAffinityOf(affinity, node)),
+    knowsAllBlocks: false,
     knownBlocks: () => {
       const live = store.all("affinity").filter(({ spec }) => spec.deleted !== "true");
       return live.map((affinity) => parseCIDR(affinity.spec.cidr));

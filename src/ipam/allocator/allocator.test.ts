@@ -13,10 +13,11 @@ import { newHandle } from "../handle.ts";
 import { MemoryStore, type StoreRequest } from "../memory-store.ts";
 
 describe("assign()", () => {
-  it("claims the first block in three writes and no read, then writes handle and block", async () => {
+  it("claims the first block in three writes after one look for blocks of other sizes, then writes handle and block", async () => {
     const { store, allocator } = setUp();
     const [allocation] = await allocator.assign(request("net.c1"));
     expect(summary(store.requests)).toEqual([
+      "list block",
       "create affinity",
       "create block",
       "update affinity",
@@ -228,7 +229,8 @@ describe("loading blocks that are there", () => {
       await store.create("block", block(hostAffinity(NODE)));
       store.requests.length = 0;
       await allocator.warmUp([4]);
-      expect(summary(store.requests)).toEqual(["get block", "update affinity", "update block", "update affinity"]);
+      const repair = ["get block", "update affinity", "update block", "update affinity"];
+      expect(summary(store.requests)).toEqual([...repair, "list block"]);
       expect(store.all("block")[0]?.spec.sequenceNumber).toBe(6n);
       expect(store.all("affinity")[0]?.spec.state).toBe("confirmed");
     },
@@ -239,7 +241,8 @@ describe("loading blocks that are there", () => {
     await store.create("affinity", withState(pendingAffinity(NODE, cidr), "confirmed"));
     store.requests.length = 0;
     await allocator.warmUp([4]);
-    expect(summary(store.requests)).toEqual(["get block", "update affinity", "create block", "update affinity"]);
+    const repair = ["get block", "update affinity", "create block", "update affinity"];
+    expect(summary(store.requests)).toEqual([...repair, "list block"]);
   });
 
   it.each([hostAffinity("node-b"), undefined])("drops its affinity when the block's owner is %s", async (owner) => {

@@ -34,7 +34,7 @@ export class NamedBlocks {
    * hands meanwhile: try again. Errors: IPAMError `Overlap`, `BrokenObject`, `Datastore`.
    */
   async holderOf(ip: IP, pool: EffectiveIPPool): Promise<BlockCommitter | undefined> {
-    const known = await this.#search.known();
+    const known = await this.#search.taken();
     // A block of another size than the pool's has the address as well as any.
     const cidr = known.overlap(hostCIDR(ip)) ?? blockOf(ip, pool.blockSize);
     const committer = this.#table.committer(cidr);

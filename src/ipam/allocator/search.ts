@@ -9,6 +9,7 @@ import { DEFAULT_BLOCK_LIMIT, type ShortageReason } from "../shortage.ts";
 import type { BlockTable } from "./block-table.ts";
 import { type ClaimTools, claimBlock } from "./claims.ts";
 import { type BlockLister, type Listing, type ListTools, MIN_LIST_MS } from "./listing.ts";
+import { OddBlocks } from "./odd-blocks.ts";
 
 export interface SearchTools extends ListTools, ClaimTools {}
 
@@ -30,6 +31,7 @@ export class BlockSearch {
   readonly #tools: SearchTools;
   readonly #table: BlockTable;
   readonly #lister: BlockLister;
+  readonly #odd: OddBlocks;
   /** Claims that somebody else had, whom the sources may not know yet. A listing puts them right. */
   #lost: readonly { readonly cidr: CIDR; readonly atMs: number }[] = [];
   /** By which the last search passed over blocks that the sources do not know. */
@@ -39,6 +41,7 @@ export class BlockSearch {
     this.#tools = tools;
     this.#table = table;
     this.#lister = lister;
+    this.#odd = new OddBlocks(tools);
   }
 
   /** Claims a new block in these pools. Undefined when one was, else why not. */
@@ -56,10 +59,19 @@ export class BlockSearch {
     return this.#passedOverBy !== undefined && this.#passedOverBy !== listing;
   }
 
-  /** All networks that cannot be claimed, as far as is known. */
-  async known(): Promise<KnownBlocks> {
+  /**
+   * All networks that cannot be claimed. A block that is missing here costs a failed claim if it is of the same size, and
+   * else would have its addresses given twice; so those are looked for first. Errors: IPAMError `Datastore`.
+   */
+  async taken(): Promise<KnownBlocks> {
+    await this.#odd.look();
+    return await this.#known();
+  }
+
+  /** The same, as far as is known already. */
+  async #known(): Promise<KnownBlocks> {
     const known = new KnownBlocks(await this.#tools.sources.knownBlocks());
-    for (const cidr of this.#foreign()) known.add(cidr);
+    for (const cidr of [...this.#foreign(), ...this.#odd.cidrs]) known.add(cidr);
     for (const { cidr, isOwn } of this.#table.committers()) if (isOwn) known.add(cidr);
     return known;
   }
@@ -108,7 +120,7 @@ export class BlockSearch {
     const { sources, nodeName, turn, clock } = this.#tools;
     const all = await sources.pools();
     const own = await sources.ownAffinities();
-    const known = await this.known();
+    const known = mayClaim ? await this.taken() : await this.#known();
     const tally = { taken: 0, overlapped: 0, reserved: 0 };
     const reservations = this.#tools.reservations();
     const passOver = (candidate: CIDR): CIDR | undefined => {

@@ -169,11 +169,12 @@ export class BlockSupply {
     await this.#rehearsal.run(await this.#pools(need));
   }
 
-  /** Reads the node's blocks that were not read yet, up to a bound, so that a burst reads none. */
+  /** Reads the node's blocks that were not read yet, up to a bound, and what claims depend on, so that a burst reads none. */
   async loadOwned(family: Family): Promise<void> {
     const pools = await this.#pools({ family });
     for (const affinity of (await this.#tools.sources.ownAffinities()).slice(0, MAX_LOADED_EARLY))
       await this.#finder.load(affinity, pools);
+    await this.#finder.search.taken();
   }
 
   async #pools(need: BlockNeed): Promise<readonly EffectiveIPPool[]> {
