@@ -21,6 +21,7 @@ describe("parseAgentConfig()", () => {
       mtu: { mtuIfacePattern: new RegExp(MTU_IFACE_PATTERN) },
       routeRefreshMs: 90_000,
       routesPodCIDRs: false,
+      isPlan: false,
       nodeAddress: { 4: { kind: "node-object" }, 6: { kind: "node-object" } },
       addressPollMs: 60_000,
       ignoresDuplicates: false,
@@ -80,6 +81,14 @@ describe("parseAgentConfig()", () => {
     const { vxlan, mtu } = parseAgentConfig(["--mtu-iface-pattern", "^nic"], env, "host");
     expect(vxlan).toEqual({ port: 4790, vni: 5000 });
     expect(mtu).toEqual({ mtuIfacePattern: /^nic/, vxlanMTUV6: 1400 });
+  });
+
+  test("--plan needs no value, and takes one", () => {
+    const isPlan = (...args: string[]) => parseAgentConfig(args, {}, "host").isPlan;
+    expect([isPlan("--plan"), isPlan("--plan", "--ip=none"), isPlan("--plan", "on"), isPlan("--plan=on")]).toEqual(
+      Array(4).fill(true),
+    );
+    expect([isPlan("--plan", "off"), isPlan("--plan=off")]).toEqual([false, false]);
   });
 
   test("reads this node's addresses in Calico's words", () => {

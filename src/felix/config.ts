@@ -28,6 +28,8 @@ export interface AgentConfig {
   readonly routeRefreshMs: number;
   /** Whether the nodes' `spec.podCIDRs` are routed beside the blocks. */
   readonly routesPodCIDRs: boolean;
+  /** Print what would be changed on this node, change nothing, and end. */
+  readonly isPlan: boolean;
   /** Where this node's own addresses come from. */
   readonly nodeAddress: AddressSettings;
   /** Between two looks for them. */
@@ -102,6 +104,11 @@ const OPTIONS = {
     fallback: "CalicoIPAM",
   },
   "route-refresh-interval": { env: "FELIX_ROUTEREFRESHINTERVAL", help: "seconds between resyncs", fallback: "90" },
+  plan: {
+    env: "GINGHAM_PLAN",
+    help: "print what this agent would change on the node, change nothing, and end: on or off",
+    fallback: "off",
+  },
   ip: { env: "IP", help: "this node's IPv4 address: ADDRESS[/LENGTH], autodetect, or none (default: its InternalIP)" },
   ip6: { env: "IP6", help: "the same for IPv6" },
   "ip-autodetection-method": {
@@ -211,6 +218,7 @@ export function parseAgentConfig(
     mtu: mtuSettings(read, integer),
     routeRefreshMs: integer("route-refresh-interval", 1, 86_400) * 1000,
     routesPodCIDRs: oneOf(ROUTE_SOURCES, read("route-source")) === "WorkloadIPs",
+    isPlan: oneOf(ON_OFF, read("plan")) === "on",
     nodeAddress: {
       4: addressSetting(4, read("ip"), read("ip-autodetection-method")),
       6: addressSetting(6, read("ip6"), read("ip6-autodetection-method")),
@@ -275,12 +283,18 @@ export function agentUsage(): string {
 function parseFlags(args: readonly string[]): Partial<Record<OptionName, string>> {
   const options = Object.fromEntries(Object.keys(OPTIONS).map((name) => [name, { type: "string" as const }]));
   try {
-    return parseArgs({ args: [...args], options, strict: true, allowPositionals: false }).values;
+    // The one flag that people type by hand, and expect to need no value.
+    const words = args.map((arg, i) => (arg === "--plan" && !isOnOff(args[i + 1]) ? "--plan=on" : arg));
+    return parseArgs({ args: words, options, strict: true, allowPositionals: false }).values;
   } catch (cause) {
     const named = args.find((arg) => !(arg.replace(/^--/, "").replace(/=.*/s, "") in OPTIONS)) ?? args.at(-1) ?? "";
     const known = Object.keys(OPTIONS).map((name) => `--${name}`);
     throw new ConfigError(named, `not understood; the options are ${known.join(", ")}, each with a value`, cause);
   }
+}
+
+function isOnOff(text: string | undefined): boolean {
+  return ON_OFF.some((word) => word === text);
 }
 
 function nodeNameOf({ text, option }: { text: string; option: string }, hostName: string): string {

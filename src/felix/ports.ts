@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import type { Node } from "../crds/core.ts";
 import type { CIDR } from "../net/cidr.ts";
 import type { Family, IP } from "../net/ip.ts";
 import type { MAC } from "../net/mac.ts";
@@ -125,6 +126,13 @@ export interface TunnelDataplane {
   replaceEntries(entries: readonly TunnelEntry[]): Promise<readonly (Error | undefined)[]>;
   /** Deletes each entry; one that is gone already is no error. Shape: as above. */
   deleteEntries(entries: readonly TunnelEntry[]): Promise<readonly (Error | undefined)[]>;
+}
+
+/** This node's own object. */
+export interface NodeStatusPort {
+  get(): Promise<Node>;
+  /** PUT of nodes/status; the resourceVersion makes it a compare-and-swap. */
+  updateStatus(node: Node): Promise<unknown>;
 }
 
 /** A pod interface of this node: what the attachment records say. */

@@ -35,6 +35,8 @@ import { nftPacketFilter } from "../felix/nft/run-nft.ts";
 import { NodeAddressDetector } from "../felix/node-address/detector.ts";
 import { udpReach } from "../felix/node-address/reach.ts";
 import { PacketFilter } from "../felix/packet-filter.ts";
+import { planOnly, renderPlan, settle } from "../felix/plan/plan.ts";
+import type { DriverPorts } from "../felix/plan/ports.ts";
 import { withPodCIDRs } from "../felix/pod-cidrs.ts";
 import { routedAddresses } from "../felix/routed.ts";
 import type { NodeReport } from "../felix/status.ts";
@@ -55,7 +57,7 @@ import { namespaceSource, podSource } from "../kube/pod-source.ts";
 import { knownPods, kubePodStatus } from "../kube/pod-status.ts";
 import { describeError } from "../lib/errors.ts";
 import { systemClock as clock } from "../lib/system-clock.ts";
-import { enableForwarding } from "../netlink/sysctl.ts";
+import { enableForwarding, isForwarding } from "../netlink/sysctl.ts";
 import { createKernel } from "../netlink/worker.ts";
 
 // V8 lets the space for new objects grow to tens of megabytes when a large cluster is listed, and keeps it. Left as small
@@ -74,7 +76,11 @@ if (process.argv.includes("--help")) {
 async function main(): Promise<void> {
   const config = parseAgentConfig(process.argv.slice(2), process.env, hostname());
   const { nodeName, kubeconfig } = config;
-  const log = pino({ level: config.logLevel, base: { node: nodeName }, timestamp: pino.stdTimeFunctions.isoTime });
+  const log = pino(
+    { level: config.logLevel, base: { node: nodeName }, timestamp: pino.stdTimeFunctions.isoTime },
+    // A plan is for people, and what is said on the way to it must not stand in it.
+    pino.destination(config.isPlan ? 2 : 1),
+  );
   const logOf = (component: string): pino.Logger => log.child({ component });
   const metrics = createMetrics(nodeName);
   const startedMs = clock.nowMs();
@@ -98,10 +104,22 @@ async function main(): Promise<void> {
   });
 
   const felixLog = logOf("felix");
+  const real: DriverPorts = {
+    routes: kernel.routes,
+    tunnels: kernel.tunnels,
+    filter: nftPacketFilter(),
+    node: {
+      get: () => client.get(NODES, nodeName),
+      updateStatus: (node) => client.update(NODES, node, { subresource: "status" }),
+    },
+    enableForwarding,
+  };
+  const plan = config.isPlan ? planOnly(real, isForwarding) : undefined;
+  const ports = plan?.ports ?? real;
   const packetFilter =
     config.packetFilter &&
     new PacketFilter({
-      port: nftPacketFilter(),
+      port: ports.filter,
       settings: { ...config.packetFilter, vxlanPort: config.vxlan.port },
       refreshMs: config.nftRefreshMs,
       clock,
@@ -109,10 +127,7 @@ async function main(): Promise<void> {
       log: felixLog,
       metrics: metrics.packetFilter,
     });
-  const nodeStatus = new NodeWriter({
-    get: () => client.get(NODES, nodeName),
-    updateStatus: (node) => client.update(NODES, node, { subresource: "status" }),
-  });
+  const nodeStatus = new NodeWriter(ports.node);
   const { nodes, pools, borrowed } = cache;
   const affinities = config.routesPodCIDRs ? withPodCIDRs(nodes, cache.affinities) : cache.affinities;
   const foreign = new ForeignWatch({
@@ -125,8 +140,8 @@ async function main(): Promise<void> {
   });
   const felix = createFelix({
     nodeName,
-    dataplane: kernel.routes,
-    tunnels: kernel.tunnels,
+    dataplane: ports.routes,
+    tunnels: ports.tunnels,
     vxlan: config.vxlan,
     mtu: config.mtu,
     sources: { nodes, pools, borrowed, affinities },
@@ -134,7 +149,7 @@ async function main(): Promise<void> {
     random,
     log: felixLog,
     metrics: metrics.felix,
-    enableForwarding,
+    enableForwarding: ports.enableForwarding,
     nodeAddress: new NodeAddressDetector({
       settings: config.nodeAddress,
       reach: udpReach,
@@ -227,6 +242,12 @@ async function main(): Promise<void> {
   cache.start();
   felix.start();
   foreign.start();
+  if (plan !== undefined) {
+    const problem = await settle(felix.health, clock);
+    process.stdout.write(renderPlan(plan.changes, felix.findings()));
+    if (problem !== undefined) process.stderr.write(`gingham-agent: the plan is not complete: ${problem}\n`);
+    process.exit(problem === undefined ? 0 : 1);
+  }
   tunnelAddresses.start();
   const listeners = [
     await serveHealth(felix.health, { host: config.healthHost, port: config.healthPort }),

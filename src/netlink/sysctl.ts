@@ -45,6 +45,12 @@ export function hasIPv6(): boolean {
   return existsSync(`${ROOT}/ipv6/conf`);
 }
 
+/** Whether the node forwards packets, for all interfaces of the thread's namespace. @throws SysctlError */
+export function isForwarding(family: Family): boolean {
+  const path = family === 4 ? ["ipv4", "ip_forward"] : ["ipv6", "conf", "all", "forwarding"];
+  return readSysctl(path) === "1";
+}
+
 /**
  * Lets the node forward packets, for all interfaces of the thread's namespace. Writing 1 where 1 stands costs nothing.
  *

@@ -58,3 +58,58 @@ describe("gingham node status", () => {
     expect(await gingham("node-2", "node", "status")).toMatchObject({ exitCode: 0 });
   });
 });
+
+describe("gingham-agent --plan", () => {
+  /** As an administrator starts it, beside the agent that runs or in its place. */
+  function plan(node: string): Promise<RunResult> {
+    const program = [
+      process.execPath,
+      "--disable-warning=ExperimentalWarning",
+      join(ROOT, "src/main/agent.ts"),
+      "--plan",
+    ];
+    return lab.exec(node, ["env", "KUBECONFIG=/etc/gingham/kubeconfig", `NODENAME=${node}`, ...program]);
+  }
+
+  async function kernelOf(node: string): Promise<string> {
+    const script = "ip -4 route; ip -6 route; nft -s list ruleset; ip -br link; cat /proc/sys/net/ipv4/ip_forward";
+    return (await lab.exec(node, ["sh", "-c", script])).stdout;
+  }
+
+  test("beside an agent that is done it has nothing to change", async () => {
+    const before = await kernelOf("node-1");
+    const { exitCode, stdout } = await plan("node-1");
+    expect({ exitCode, stdout }).toEqual({
+      exitCode: 0,
+      stdout: expect.stringMatching(/^This agent would change nothing\.\n/) as string,
+    });
+    expect(await kernelOf("node-1")).toBe(before);
+  });
+
+  test("without one it says what is missing and what is too much, and makes nothing of it", async () => {
+    const { blocks } = await reportOf("node-2");
+    const block = blocks[0]?.cidr ?? "";
+    await lab.killAgent("node-2", "SIGKILL");
+    for (const command of [
+      `ip route del blackhole ${block}`,
+      "ip route add 10.99.0.0/26 via 172.30.0.250 proto 80",
+      "nft delete table inet gingham",
+      "echo 0 > /proc/sys/net/ipv4/ip_forward",
+    ])
+      expect(await lab.exec("node-2", ["sh", "-c", command])).toMatchObject({ exitCode: 0 });
+    const before = await kernelOf("node-2");
+    const { exitCode, stdout } = await plan("node-2");
+    expect({ exitCode, stdout }).toMatchObject({ exitCode: 0 });
+    for (const line of [
+      `  route      ip route replace blackhole ${block} proto 80\n`,
+      "  route      ip route delete 10.99.0.0/26 via 172.30.0.250 dev eth0 proto 80\n",
+      "  sysctl     net.ipv4.ip_forward = 1\n",
+      "  nft        add table inet gingham\n",
+    ])
+      expect(stdout).toContain(line);
+    expect(await kernelOf("node-2")).toBe(before);
+
+    await lab.startAgent("node-2");
+    expect((await plan("node-2")).stdout).toMatch(/^This agent would change nothing\./);
+  });
+});

@@ -78,7 +78,8 @@ async function remove(removals: readonly Removal[], context: CommandContext, isS
   const failed: string[] = [];
   for (const removal of removals) {
     try {
-      if (removal.isLast === true && failed.length > 0) throw new RefusedError("left, so that the command can be given again");
+      if (removal.isLast === true && failed.length > 0)
+        throw new RefusedError("left, so that the command can be given again");
       await removal.remove();
     } catch (error) {
       failed.push(`${removal.what}: ${describeError(error)}`);

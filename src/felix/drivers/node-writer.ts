@@ -1,12 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Node } from "../../crds/core.ts";
-
-/** This node's own object. */
-export interface NodeStatusPort {
-  get(): Promise<Node>;
-  /** PUT of nodes/status; the resourceVersion makes it a compare-and-swap. */
-  updateStatus(node: Node): Promise<unknown>;
-}
+import type { NodeStatusPort } from "../ports.ts";
 
 /**
  * The one writer of this node's object in the process: addresses, tunnel addresses and the condition are written by read,

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { Node } from "../../crds/core.ts";
+import type { Clock } from "../../lib/clock.ts";
+import type { Family } from "../../net/ip.ts";
+import type { PacketFilterPort } from "../nft/ports.ts";
+import type { Health, NodeStatusPort } from "../ports.ts";
+import { PlannedKernel } from "./planned-kernel.ts";
+import type { DriverPorts, PlannedChange } from "./ports.ts";
+
+type Recorder = (area: PlannedChange["area"], text: string) => void;
+
+/** Ports that change nothing, and what was asked of them. */
+export interface Plan {
+  readonly ports: DriverPorts;
+  /** Shape: in the order in which they would be made; none twice. */
+  readonly changes: readonly PlannedChange[];
+}
+
+/**
+ * Puts ports in place of the real ones that read the world and only record what should change in it. Drivers and managers
+ * know nothing of it.
+ *
+ * @param isForwarding what the kernel says at present
+ */
+export function planOnly(real: Omit<DriverPorts, "enableForwarding">, isForwarding: (family: Family) => boolean): Plan {
+  const changes: PlannedChange[] = [];
+  const record: Recorder = (area, text) => {
+    if (!changes.some((change) => change.area === area && change.text === text)) changes.push({ area, text });
+  };
+  const kernel = new PlannedKernel(real, record);
+  return {
+    changes,
+    ports: {
+      routes: kernel,
+      tunnels: kernel,
+      filter: plannedFilter(real.filter, record),
+      node: plannedNode(real.node, record),
+      enableForwarding: (families) => {
+        for (const family of families) if (!isForwarding(family)) record("sysctl", `${FORWARDING[family]} = 1`);
+      },
+    },
+  };
+}
+
+const FORWARDING: Readonly<Record<Family, string>> = { 4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding" };
+
+/** What the kernel would refuse fails here, too. */
+function plannedFilter(real: PacketFilterPort, record: Recorder): PacketFilterPort {
+  return {
+    list: () => real.list(),
+    check: (script) => real.check(script),
+    apply: async (script) => {
+      await real.check(script);
+      record("nft", script.trimEnd());
+    },
+  };
+}
+
+function plannedNode(real: NodeStatusPort, record: Recorder): NodeStatusPort {
+  let planned: Node | undefined;
+  return {
+    get: async () => planned ?? (await real.get()),
+    updateStatus: async (next) => {
+      const now = planned ?? (await real.get());
+      const [before, after] = [now.metadata.annotations ?? {}, next.metadata.annotations ?? {}];
+      for (const key of new Set([...Object.keys(before), ...Object.keys(after)])) {
+        if (before[key] !== after[key])
+          record("node", `annotation ${key}: ${before[key] ?? "none"} → ${after[key] ?? "none"}`);
+      }
+      if (JSON.stringify(now.status) !== JSON.stringify(next.status))
+        record("node", "condition NetworkUnavailable: False");
+      planned = next;
+    },
+  };
+}
+
+/** Routes of unknown pods are deleted after 10 s; then Felix has said all that it has to say. Units: milliseconds. */
+const SETTLE_MS = 12_000;
+/** Units: milliseconds. */
+const GIVE_UP_MS = 60_000;
+const POLL_MS = 100;
+/** What has to be read and compared once. This node's address may stay uncertain. */
+const NEEDED = ["datastore", "firstApply", "packetFilter"];
+
+/** Waits until Felix has compared everything. Resolves to why it cannot, if so. */
+export async function settle(health: Health, clock: Clock): Promise<string | undefined> {
+  const endMs = clock.nowMs() + GIVE_UP_MS;
+  for (;;) {
+    const failing = Object.entries(health.readiness().checks).filter(([name, { ok }]) => !ok && NEEDED.includes(name));
+    if (failing.length === 0) break;
+    if (clock.nowMs() >= endMs) return failing.map(([name, { detail }]) => `${name}: ${detail}`).join("; ");
+    await clock.sleep(POLL_MS);
+  }
+  await clock.sleep(SETTLE_MS);
+  return undefined;
+}
+
+/** For people: a line for each change, scripts indented below theirs. */
+export function renderPlan(
+  changes: readonly PlannedChange[],
+  findings: readonly { readonly message: string }[],
+): string {
+  const lines = changes.map(
+    ({ area, text }) => `  ${area.padEnd(9)}  ${text.replaceAll("\n", `\n${" ".repeat(13)}`)}\n`,
+  );
+  const told = findings.map(({ message }) => `  ${message}\n`);
+  const head =
+    changes.length === 0 ? "This agent would change nothing.\n" : `This agent would make ${changes.length} changes:\n`;
+  return `${head}${lines.join("")}${told.length === 0 ? "" : `It would tell of:\n${told.join("")}`}`;
+}
