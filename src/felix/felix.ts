@@ -83,7 +83,12 @@ export interface FelixOptions {
   readonly packetFilter?: PacketFilter;
   /** Between two full resyncs. Units: milliseconds. @default 90_000 */
   readonly routeRefreshMs?: number;
+  /** Fulfilled when all settings are known, as `configure` has told them. Absent: these are all. */
+  readonly configured?: Promise<void>;
 }
+
+/** What may change while Felix runs. */
+export type FelixSettings = Required<Pick<FelixOptions, "vxlan" | "mtu" | "routeRefreshMs">>;
 
 export interface Felix {
   /** A pod's interface is wanted (hostIfIndex 0), or is there. Again with the same key: it changed. */
@@ -92,6 +97,8 @@ export interface Felix {
   endpointDown(endpoint: Pick<WorkloadEndpoint, "key">): void;
   /** Begins to work. Call it once all recorded endpoints are up: routes of pods unknown by then are removed in time. */
   start(): void;
+  /** Takes other settings while it runs; a VXLAN device of another network identifier or port is made anew. */
+  configure(settings: FelixSettings): void;
   /** Ends the work, and leaves the kernel as it is. */
   stop(): Promise<void>;
   readonly health: Health;
@@ -123,7 +130,7 @@ export function createFelix(options: FelixOptions): Felix {
  * Drives calc ▶ manager ▶ driver, one turn at a time.
  *
  * Invariants: callbacks only record and wake the loop; a turn reads links, flushes the calculation through the manager
- * into the table, and applies. Nothing is written to the kernel before nodes, affinities and pools are in
+ * into the table, and applies. Nothing is written to the kernel before settings, nodes, affinities and pools are in
  * sync and the recorded endpoints are loaded; borrowed addresses, for which all blocks have to be read, come later.
  */
 class FelixAgent implements Felix {
@@ -133,7 +140,9 @@ class FelixAgent implements Felix {
   readonly #manager = new RouteManager();
   readonly #table: RouteTable;
   readonly #tunnels: Tunnels | undefined;
-  readonly #mtu: MTUSettings;
+  #mtu: MTUSettings;
+  #routeRefreshMs: number;
+  #isConfigured: boolean;
   readonly #loop: ApplyLoop;
   readonly #log: FelixLog;
   readonly #nodeStatus: NodeStatusDriver | undefined;
@@ -169,6 +178,8 @@ class FelixAgent implements Felix {
     const { tunnels: port, vxlan: settings = VXLAN_DEFAULTS } = options;
     this.#tunnels = port && new Tunnels({ port, settings, clock, random });
     this.#mtu = options.mtu ?? { mtuIfacePattern: new RegExp(MTU_IFACE_PATTERN) };
+    this.#routeRefreshMs = options.routeRefreshMs ?? 90_000;
+    this.#isConfigured = options.configured === undefined;
     this.#log = new FelixLog(log, clock.nowMs(), linkName);
     this.#nodeStatus =
       options.nodeStatus === undefined
@@ -183,7 +194,7 @@ class FelixAgent implements Felix {
     this.health = felixHealth(clock, () => ({
       lastBeatMs: this.#loop.lastBeatMs,
       turnStartedMs: this.#loop.turnStartedMs,
-      waitingFor: this.#state.waitingFor,
+      waitingFor: this.#waitingFor,
       isMonitorUp: this.#isMonitorUp,
       isFirstApplyDone: this.#isFirstApplyDone,
       packetFilter: options.packetFilter?.readiness,
@@ -260,9 +271,21 @@ class FelixAgent implements Felix {
     // Before the first listing, so that no change falls between the two.
     this.#stops.push(dataplane.watch((change) => this.#onKernelChange(change)));
     this.#isMonitorUp = true;
-    this.#log.waitingFor(this.#state.waitingFor);
+    void this.#options.configured?.then(() => {
+      this.#isConfigured = true;
+      this.#noteSynced();
+    });
+    this.#log.waitingFor(this.#waitingFor);
     this.#filter?.start();
     this.#loop.start();
+  }
+
+  configure({ vxlan, mtu, routeRefreshMs }: FelixSettings): void {
+    this.#tunnels?.configure(vxlan);
+    this.#mtu = mtu;
+    this.#routeRefreshMs = routeRefreshMs;
+    this.#resyncDueMs = Math.min(this.#resyncDueMs, this.#options.clock.nowMs() + routeRefreshMs);
+    this.#loop.wake();
   }
 
   async stop(): Promise<void> {
@@ -324,9 +347,18 @@ class FelixAgent implements Felix {
     for (const object of source.list()) onSet(object);
     void source.synced.then(() => {
       onSynced();
-      if (this.#state.inSync) this.#filter?.markSynced();
-      this.#loop.wake();
+      this.#noteSynced();
     });
+  }
+
+  /** What has to be known before anything is written. */
+  get #waitingFor(): readonly string[] {
+    return [...(this.#isConfigured ? [] : ["settings"]), ...this.#state.waitingFor];
+  }
+
+  #noteSynced(): void {
+    if (this.#waitingFor.length === 0) this.#filter?.markSynced();
+    this.#loop.wake();
   }
 
   get #filter(): PacketFilter | undefined {
@@ -371,6 +403,8 @@ class FelixAgent implements Felix {
       return;
     }
     if (kind !== "route") this.#areLinksDirty = true;
+    // Few and ours: unlike other people's links, they need not wait.
+    if (kind === "tunnel") this.#linksAllowedMs = 0;
     const isAboutRoutes = kind === "route" || kind === "overrun";
     const dueMs = isAboutRoutes ? Math.max(nowMs, this.#resyncAllowedMs) : nowMs + RESYNC_AFTER_LINK_MS;
     this.#resyncDueMs = Math.min(this.#resyncDueMs, dueMs);
@@ -386,7 +420,7 @@ class FelixAgent implements Felix {
     if (this.#areLinksDirty && this.#mayReadLinks(startedMs)) await this.#readLinks();
     if (nodeAddress !== undefined) this.#state.setDetected(await nodeAddress.detect());
     this.#manager.onLocalAddresses(this.#state.localAddresses);
-    if (!this.#state.inSync) return undefined;
+    if (this.#waitingFor.length > 0) return undefined;
     this.#noteSubnets();
     this.#noteMTU();
     await this.#tunnels?.applyDevices({ needs: () => this.#tunnelNeeds(), readLinks: () => this.#readLinks() });
@@ -400,7 +434,7 @@ class FelixAgent implements Felix {
     }
     if (startedMs >= this.#resyncDueMs) {
       // Moved on before the listing: a hint that comes meanwhile asks for another one.
-      this.#resyncDueMs = startedMs + (this.#options.routeRefreshMs ?? 90_000);
+      this.#resyncDueMs = startedMs + this.#routeRefreshMs;
       this.#table.requestResync();
       this.#tunnels?.requestResync();
       this.#enableForwarding();

@@ -162,6 +162,23 @@ describe("PacketFilter", () => {
     await filter.stop();
   });
 
+  test("takes other settings while it runs, and remembers what the kernel refuses", async () => {
+    const { clock, nft, filter } = setUp();
+    nft.refuse = (call, script) =>
+      call !== "list" && script.includes("fully-random") ? new NftError("not supported") : undefined;
+    filter.start();
+    filter.markSynced();
+    await clock.advance(10);
+    filter.configure({ ...SETTINGS, natPortRange: { min: 40_000, max: 50_000 } }, 1000);
+    await clock.advance(10);
+    expect(nft.scripts.at(-1)).toContain("masquerade to :40000-50000");
+    expect(nft.scripts.at(-1)).not.toContain("fully-random");
+    const { listings } = nft;
+    await clock.advance(3000);
+    expect(nft.listings).toBe(listings + 3);
+    await filter.stop();
+  });
+
   test("nodes are in a set only while a rule asks for them", async () => {
     const { clock, nft, filter } = setUp();
     filter.state.setNode(fakeNode("n", ["192.0.2.1"]));

@@ -42,6 +42,9 @@ export class PacketFilter {
   readonly #loop: ApplyLoop;
   readonly #firstTry = Promise.withResolvers<void>();
   #settings: FilterSettings;
+  #refreshMs: number;
+  /** The kernel has no fully-random, which it said when it was asked for. */
+  #lacksRandomFully = false;
   #isInSync = false;
   #isProgrammed = false;
   #seenVersion = 0;
@@ -54,6 +57,7 @@ export class PacketFilter {
   constructor(options: PacketFilterOptions) {
     this.#options = options;
     this.#settings = options.settings;
+    this.#refreshMs = options.refreshMs ?? 60_000;
     this.#table = new FilterTable(options.port);
     this.#loop = new ApplyLoop({
       clock: options.clock,
@@ -66,6 +70,14 @@ export class PacketFilter {
   /** Fulfilled once the table is there, or could not be made at the first try. */
   get firstTry(): Promise<void> {
     return this.#firstTry.promise;
+  }
+
+  /** Takes other settings while it runs. */
+  configure(settings: FilterSettings, refreshMs: number): void {
+    this.#settings = this.#lacksRandomFully ? { ...settings, randomFully: false } : settings;
+    this.#refreshMs = refreshMs;
+    this.#resyncDueMs = Math.min(this.#resyncDueMs, this.#options.clock.nowMs() + refreshMs);
+    this.#loop.wake();
   }
 
   start(): void {
@@ -107,10 +119,10 @@ export class PacketFilter {
   }
 
   async #turn(): Promise<number> {
-    const { clock, metrics, refreshMs = 60_000 } = this.#options;
+    const { clock, metrics } = this.#options;
     const startedMs = clock.nowMs();
     if (startedMs >= this.#resyncDueMs) {
-      this.#resyncDueMs = startedMs + refreshMs;
+      this.#resyncDueMs = startedMs + this.#refreshMs;
       this.#table.requestResync();
     }
     const isInSync = this.#isInSync;
@@ -120,6 +132,7 @@ export class PacketFilter {
       report = await this.#table.apply(desired);
     } catch (error) {
       if (!(await this.#isOnlyRandomFully(desired))) throw error;
+      this.#lacksRandomFully = true;
       this.#settings = { ...this.#settings, randomFully: false };
       this.#options.log.warn(
         { err: describeError(error) },

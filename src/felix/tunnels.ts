@@ -35,7 +35,7 @@ const RESYNC_SPACING_MS = 200;
  */
 export class Tunnels {
   readonly #clock: Clock;
-  readonly #settings: VXLANSettings;
+  #settings: VXLANSettings;
   readonly #devices: VXLANDevices;
   readonly #entries: Readonly<Record<Family, TunnelEntries>>;
   #links: ReadonlyMap<string, number> = new Map();
@@ -53,6 +53,11 @@ export class Tunnels {
   /** Entries in the kernel, as far as is known. */
   get size(): number {
     return this.#entries[4].size + this.#entries[6].size;
+  }
+
+  /** Counts from the next turn on. Other immutable properties mean that the device is made anew. */
+  configure(settings: VXLANSettings): void {
+    this.#settings = settings;
   }
 
   onLinks(links: Iterable<KernelLink>, addrs: readonly KernelAddr[]): void {

@@ -43,7 +43,7 @@ function setUp() {
   const log = new FakeLog();
   const gauges: FelixGauges[] = [];
   const turns: TurnReport[] = [];
-  const start = (): Felix => {
+  const start = (configured?: Promise<void>): Felix => {
     const felix = createFelix({
       nodeName: "node-a",
       dataplane: kernel,
@@ -54,6 +54,7 @@ function setUp() {
       log,
       metrics: { ...noMetrics, gauges: (now) => gauges.push(now), turn: (turn) => turns.push(turn) },
       enableForwarding: () => {},
+      ...(configured && { configured }),
     });
     felix.start();
     return felix;
@@ -113,6 +114,19 @@ describe("Felix with VXLAN", () => {
     await felix.stop();
   });
 
+  test("nothing is written before the settings are known", async () => {
+    const { clock, start, changes, device } = setUp();
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const felix = start(promise);
+    await clock.advance(1000);
+    expect(changes()).toBe(0);
+    expect(felix.health.readiness().checks["datastore"]?.detail).toBe("waiting for settings");
+    resolve();
+    await clock.advance(100);
+    expect(device()).toContain("up ");
+    await felix.stop();
+  });
+
   test("a restart on a kernel that agrees changes nothing, and stop() leaves all there", async () => {
     const { clock, felix, start, changes, device } = await setUpRunning();
     await felix.stop();
@@ -165,6 +179,25 @@ describe("Felix with VXLAN", () => {
     expect(other.tunnels.changes).toEqual([]);
     expect(stuck.findings()).toMatchObject([{ code: "TunnelRefused", subject: "vxlan.calico" }]);
     await stuck.stop();
+  });
+
+  test("takes another network identifier, port and MTU while it runs", async () => {
+    const { clock, kernel, start, routes, entries, device, changes } = setUp();
+    const felix = start();
+    await clock.advance(100);
+    const [before, ways] = [entries(), routes()];
+    const settings = { vxlan: { vni: 5000, port: 4790 }, mtu: { mtuIfacePattern: /^eth/, vxlanMTU: 1300 } };
+    felix.configure({ ...settings, routeRefreshMs: 10_000 });
+    await clock.advance(100);
+    expect(kernel.linkNamed("vxlan.calico")?.vxlan).toMatchObject({ vni: 5000, port: 4790 });
+    expect(device()).toContain("up 1300 ");
+    expect(felix.podMTUBytes).toBe(1300);
+    expect([entries(), routes()]).toEqual([before, ways]);
+    const done = changes();
+    felix.configure({ ...settings, routeRefreshMs: 10_000 });
+    await clock.advance(30_000);
+    expect(changes()).toBe(done);
+    await felix.stop();
   });
 
   test("Always becomes CrossSubnet, then Never, and back, while running", async () => {

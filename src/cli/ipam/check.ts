@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-
 import { audit } from "../../ipam/audit/audit.ts";
 import { type Finding, persistent } from "../../ipam/audit/finding.ts";
 import type { Snapshot } from "../../ipam/audit/snapshot.ts";
