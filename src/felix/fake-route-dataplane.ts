@@ -49,31 +49,32 @@ export class FakeRouteDataplane implements RouteDataplane {
     if (link === undefined) throw new RangeError(`No link with index ${ifIndex}`);
     this.#links.set(ifIndex, { ...link, up });
     if (!up) this.#dropRoutesOf(ifIndex);
-    this.#tell("link");
+    this.#tellOfLink("link", link);
   }
 
   deleteLink(ifIndex: number): void {
+    const link = this.#links.get(ifIndex);
     this.#links.delete(ifIndex);
     this.#addrs = this.#addrs.filter((addr) => addr.ifIndex !== ifIndex);
     this.#dropRoutesOf(ifIndex);
-    this.#tell("link");
+    this.#tellOfLink("link", link);
   }
 
   addAddr(ifIndex: number, ip: IP, prefixLength: number): void {
     this.#addrs.push({ ifIndex, ip, prefixLength });
-    this.#tell("addr");
+    this.#tellOfLink("addr", this.#links.get(ifIndex));
   }
 
   deleteAddr(ifIndex: number, ip: IP): void {
     this.#addrs = this.#addrs.filter((addr) => addr.ifIndex !== ifIndex || addr.ip !== ip);
-    this.#tell("addr");
+    this.#tellOfLink("addr", this.#links.get(ifIndex));
   }
 
   /** Makes a link, or changes the one that is there. */
   putLink(link: KernelLink): void {
     this.#links.set(link.ifIndex, link);
     this.#nextIfIndex = Math.max(this.#nextIfIndex, link.ifIndex + 1);
-    this.#tell("link");
+    this.#tellOfLink("link", link);
   }
 
   linkOf(ifIndex: number): KernelLink | undefined {
@@ -186,6 +187,10 @@ export class FakeRouteDataplane implements RouteDataplane {
     this.#isQuiet = true;
     change();
     this.#isQuiet = false;
+  }
+
+  #tellOfLink(kind: "link" | "addr", link: KernelLink | undefined): void {
+    this.#tell(link?.vxlan === undefined ? kind : "tunnel");
   }
 
   #tell(kind: KernelChange["kind"]): void {

@@ -11,6 +11,7 @@ tunnelDataplaneContract("fake", async () => {
     routes,
     tunnels,
     others: {
+      changeDevice: (change) => tunnels.changeDevice(change),
       replaceEntries: async (entries) => {
         for (const entry of entries) tunnels.put(entry);
         return entries.map(() => undefined);

@@ -60,9 +60,9 @@ export interface RouteResult {
   readonly error?: Error;
 }
 
-/** What a kernel notification is about; `overrun`: events were lost, and only a full resync helps. */
+/** What a kernel notification is about; `tunnel`: a VXLAN device as such, `neigh`: its entries; `overrun`: events were lost, and only a full resync helps. */
 export interface KernelChange {
-  readonly kind: "route" | "link" | "addr" | "neigh" | "overrun";
+  readonly kind: "route" | "link" | "addr" | "tunnel" | "neigh" | "overrun";
 }
 
 /** What Felix asks of the kernel. Implemented by `netlink/ops/route-dataplane`, in a worker thread. */

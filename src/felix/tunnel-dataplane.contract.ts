@@ -10,7 +10,7 @@ export interface TunnelDataplaneHarness {
   readonly tunnels: TunnelDataplane;
   readonly routes: Pick<RouteDataplane, "listLinks" | "listAddrs" | "watch">;
   /** The same kernel through another socket: what other programs do. */
-  readonly others: Pick<TunnelDataplane, "replaceEntries" | "deleteEntries">;
+  readonly others: Pick<TunnelDataplane, "changeDevice" | "replaceEntries" | "deleteEntries">;
   /** Makes a link that is up, with addresses (`192.0.2.1/24`) of either family. Resolves to its index. */
   addLink(name: string, addresses: readonly string[]): Promise<number>;
   close(): Promise<void>;
@@ -115,6 +115,19 @@ export function tunnelDataplaneContract(name: string, open: () => Promise<Tunnel
       const ifIndex = await make(4);
       await harness.tunnels.changeDevice({ kind: "delete", ifIndex });
       expect(await entries(ifIndex)).toEqual([]);
+    });
+
+    test("tells of a device that was listed, and of its addresses, apart from other links", async () => {
+      const ifIndex = await make(4);
+      await harness.tunnels.listEntries(ifIndex);
+      const seen = new Set<string>();
+      const stop = harness.routes.watch(({ kind }) => seen.add(kind));
+      await harness.others.changeDevice({ kind: "addAddr", ifIndex, ip: parseIP("10.99.0.9"), prefixLength: 32 });
+      await expect.poll(() => [...seen]).toContain("tunnel");
+      seen.clear();
+      await harness.others.changeDevice({ kind: "delete", ifIndex });
+      await expect.poll(() => [...seen]).toContain("tunnel");
+      stop();
     });
 
     test("tells when others change entries of a device that was listed", async () => {

@@ -6,27 +6,33 @@ import * as c from "./wire/constants.ts";
 import { DecodeError } from "./wire/errors.ts";
 import { type NetlinkMessage, splitMessages } from "./wire/message.ts";
 
-/** `overrun`: the kernel dropped notifications, and only listing everything again helps. */
-export type ChangeKind = "link" | "addr" | "route" | "neigh" | "overrun";
+/** What a notification's type says that it is about. */
+export type Topic = "link" | "addr" | "route" | "neigh";
+
+/**
+ * `overrun`: the kernel dropped notifications, and only listing everything again helps. `tunnel`: a link or its addresses,
+ * of which the listener has said that it is a tunnel.
+ */
+export type ChangeKind = Topic | "tunnel" | "overrun";
 
 export interface MonitorOptions {
-  readonly kinds: readonly Exclude<ChangeKind, "overrun">[];
+  readonly kinds: readonly Topic[];
   /** Called once for each kind that changed since the last look. */
   readonly onChange: (kind: ChangeKind) => void;
-  /** False leaves a notification out; it must be cheap. */
-  readonly isRelevant?: (message: NetlinkMessage) => boolean;
+  /** What a notification counts as, if not by its type; undefined leaves it out. It must be cheap. */
+  readonly classify?: (topic: Topic, message: NetlinkMessage) => ChangeKind | undefined;
   /** @default 50 */
   readonly intervalMs?: number;
 }
 
-const GROUPS: Readonly<Record<Exclude<ChangeKind, "overrun">, readonly number[]>> = {
+const GROUPS: Readonly<Record<Topic, readonly number[]>> = {
   link: [c.RTNLGRP_LINK],
   addr: [c.RTNLGRP_IPV4_IFADDR, c.RTNLGRP_IPV6_IFADDR],
   route: [c.RTNLGRP_IPV4_ROUTE, c.RTNLGRP_IPV6_ROUTE],
   neigh: [c.RTNLGRP_NEIGH],
 };
 
-const KINDS: ReadonlyMap<number, ChangeKind> = new Map<number, ChangeKind>([
+const TOPICS: ReadonlyMap<number, Topic> = new Map<number, Topic>([
   [c.RTM_NEWLINK, "link"],
   [c.RTM_DELLINK, "link"],
   [c.RTM_NEWADDR, "addr"],
@@ -98,7 +104,10 @@ export class Monitor implements Disposable {
   }
 
   #note(message: NetlinkMessage, seen: Set<ChangeKind>): void {
-    const kind = KINDS.get(message.type);
-    if (kind !== undefined && !seen.has(kind) && this.#options.isRelevant?.(message) !== false) seen.add(kind);
+    const topic = TOPICS.get(message.type);
+    if (topic === undefined) return;
+    const { classify } = this.#options;
+    const kind = classify === undefined ? topic : classify(topic, message);
+    if (kind !== undefined) seen.add(kind);
   }
 }

@@ -5,7 +5,7 @@ import type { KernelAddr, KernelLink, KernelRoute, RouteDataplane, RouteResult }
 import { cidrFamily } from "../../net/cidr.ts";
 import { type Family, familyOf } from "../../net/ip.ts";
 import type { Conn, Request } from "../conn.ts";
-import { type ChangeKind, Monitor } from "../monitor.ts";
+import { type ChangeKind, Monitor, type Topic } from "../monitor.ts";
 import { LITTLE_ENDIAN } from "../wire/attribute.ts";
 import * as c from "../wire/constants.ts";
 import { decodeLink, type LinkMessage } from "../wire/link.ts";
@@ -90,7 +90,7 @@ export class KernelRouteDataplane implements RouteDataplane {
     this.#listeners.add(listener);
     this.#monitor ??= new Monitor({
       kinds: ["link", "addr", "route", "neigh"],
-      isRelevant: (message) => this.#isForeign(message),
+      classify: (topic, message) => this.#classify(topic, message),
       onChange: (kind) => {
         for (const l of this.#listeners) l({ kind });
       },
@@ -112,6 +112,12 @@ export class KernelRouteDataplane implements RouteDataplane {
     this.#monitor = undefined;
   }
 
+  #classify(topic: Topic, message: NetlinkMessage): ChangeKind | undefined {
+    if (!this.#isForeign(message)) return undefined;
+    const isTunnel = (topic === "link" || topic === "addr") && this.#tunnels.has(ifIndexOf(message.payload));
+    return isTunnel ? "tunnel" : topic;
+  }
+
   /** Each notification that passes costs Felix a listing, so what each ADD brings with it must not. */
   #isForeign({ type, portID, payload }: NetlinkMessage): boolean {
     if (this.#ownPortIDs.has(portID)) return false;
@@ -120,8 +126,8 @@ export class KernelRouteDataplane implements RouteDataplane {
       const [table, protocol] = [payload[4], payload[5]];
       return table === c.RT_TABLE_MAIN && !(type === c.RTM_NEWROUTE && protocol === ROUTE_PROTOCOL);
     }
-    // struct ndmsg: ndm_ifindex. On other links every ARP answer would be one.
-    if (type === c.RTM_NEWNEIGH || type === c.RTM_DELNEIGH) return this.#tunnels.has(indexOfNeigh(payload));
+    // On other links every ARP answer would be one.
+    if (type === c.RTM_NEWNEIGH || type === c.RTM_DELNEIGH) return this.#tunnels.has(ifIndexOf(payload));
     if (type !== c.RTM_NEWLINK) return true;
     const { name = "", change } = decodeLink(payload);
     // Of a pod's link only going up or down matters. All bits at once say that it was just made (dev.c,
@@ -162,8 +168,11 @@ function kernelLinkOf({ index, name = "", flags, mtu = 0, address, info }: LinkM
   return { ...base, vxlan, ...(address === undefined ? {} : { mac: address }) };
 }
 
-/** ndm_ifindex without the rest: of all that changes on a busy host, hardly any is of a tunnel. */
-function indexOfNeigh(payload: Uint8Array): number {
+/**
+ * The index without the rest, since of all that changes on a busy host hardly any is of a tunnel. It stands in the same place
+ * in struct ifinfomsg, ifaddrmsg and ndmsg.
+ */
+function ifIndexOf(payload: Uint8Array): number {
   return new DataView(payload.buffer, payload.byteOffset).getUint32(4, LITTLE_ENDIAN);
 }
 
