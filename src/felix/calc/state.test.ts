@@ -45,7 +45,9 @@ const [VA, VB, VD] = [
 const CLUSTER = { nodes: [A, B, C], pools: [POOL4, POOL6] };
 
 function tunnelNode(name: string, ips: readonly string[], tunnels: Partial<Record<Family, string>>): Node {
-  const named = Object.entries(tunnels).map(([family, ip]) => [`projectcalico.org/IPv${family}VXLANTunnelAddr`, ip] as const);
+  const named = Object.entries(tunnels).map(
+    ([family, ip]) => [`projectcalico.org/IPv${family}VXLANTunnelAddr`, ip] as const,
+  );
   return fakeNode(name, ips, Object.fromEntries(named));
 }
 
