@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-import { bitsOf, familyOf, type IP } from "../net/ip.ts";
 import type { FakeRouteDataplane } from "./fake-route-dataplane.ts";
 import { entryKey } from "./managers/vxlan-manager.ts";
 import type { DeviceChange, TunnelDataplane, TunnelEntry, VXLANDevice } from "./ports.ts";
@@ -15,6 +14,8 @@ export class FakeTunnelDataplane implements TunnelDataplane {
   readonly deleted: TunnelEntry[] = [];
   /** Makes a change fail. */
   refuse: ((what: DeviceChange | TunnelEntry) => Error | undefined) | undefined;
+  /** Makes a listing fail. */
+  refuseListing: ((ifIndex: number) => Error | undefined) | undefined;
   readonly #kernel: FakeRouteDataplane;
   readonly #entries = new Map<string, TunnelEntry>();
 
@@ -66,6 +67,8 @@ export class FakeTunnelDataplane implements TunnelDataplane {
   }
 
   async listEntries(ifIndex: number): Promise<readonly TunnelEntry[]> {
+    const error = this.refuseListing?.(ifIndex);
+    if (error !== undefined) throw error;
     return this.entries.filter((entry) => entry.ifIndex === ifIndex);
   }
 
@@ -109,9 +112,4 @@ export class FakeTunnelDataplane implements TunnelDataplane {
 
 function keyOf(entry: TunnelEntry): string {
   return `${entry.ifIndex} ${entryKey(entry)}`;
-}
-
-/** The address as a device carries it. */
-export function asHost(ip: IP): { readonly ip: IP; readonly prefixLength: number } {
-  return { ip, prefixLength: bitsOf(familyOf(ip)) };
 }

@@ -41,6 +41,7 @@ export class Tunnels {
   #links: ReadonlyMap<string, number> = new Map();
   #isDirty = false;
   #resyncAllowedMs = 0;
+  #error: Error | undefined;
   #done: TunnelReport = { updated: 0, deleted: 0, failed: 0, restored: [] };
 
   constructor(options: TunnelsOptions) {
@@ -91,7 +92,7 @@ export class Tunnels {
     }
   }
 
-  /** Errors: rejects when a listing or the kernel's side as such fails. */
+  /** Routes must not wait for entries that cannot be read: `sweep` tells of errors. */
   async update(): Promise<void> {
     const nowMs = this.#clock.nowMs();
     if (this.#isDirty && nowMs >= this.#resyncAllowedMs) {
@@ -99,12 +100,15 @@ export class Tunnels {
       this.#resyncAllowedMs = nowMs + RESYNC_SPACING_MS;
       this.requestResync();
     }
-    for (const entries of Object.values(this.#entries)) this.#add(await entries.update());
+    await this.#each((entries) => entries.update());
   }
 
-  /** Errors: as `update`. */
+  /** Errors: rejects when a listing or the kernel's side as such failed, here or in `update`. */
   async sweep(): Promise<void> {
-    for (const entries of Object.values(this.#entries)) this.#add(await entries.sweep());
+    await this.#each((entries) => entries.sweep());
+    const error = this.#error;
+    this.#error = undefined;
+    if (error !== undefined) throw error;
   }
 
   /** What was done since the last call. */
@@ -131,6 +135,18 @@ export class Tunnels {
       const name = VXLAN_DEVICES[family];
       this.#devices.wish(name, wishForDevice(family, network, { settings: this.#settings, parent, mtuBytes }));
       this.#entries[family].want(network?.peers ?? NO_PEERS, network && this.#links.get(name));
+    }
+  }
+
+  /** One family's trouble is not the other's. */
+  async #each(work: (entries: TunnelEntries) => Promise<EntryReport>): Promise<void> {
+    for (const entries of Object.values(this.#entries)) {
+      await work(entries).then(
+        (report) => this.#add(report),
+        (error: unknown) => {
+          this.#error ??= error instanceof Error ? error : new Error(String(error));
+        },
+      );
     }
   }
 
