@@ -7,7 +7,7 @@ import { blockName } from "../../crds/names.ts";
 import { parseCIDR } from "../../net/cidr.ts";
 import { formatIP } from "../../net/ip.ts";
 import { hostAffinity, pendingAffinity, withState } from "../affinity.ts";
-import { assign, newBlock } from "../block.ts";
+import { assign, newBlock, nextRevision } from "../block.ts";
 import { expectSound, NODE, request, setUp, summary, used } from "../fake-node.ts";
 import { newHandle } from "../handle.ts";
 import { MemoryStore, type StoreRequest } from "../memory-store.ts";
@@ -305,6 +305,22 @@ describe("loading blocks that are there", () => {
     expect(results.map((r) => r.status).sort()).toEqual(["fulfilled", "rejected"]);
     expect(store.all("affinity")).toHaveLength(1);
     expect(used(store)).toBe(1);
+  });
+});
+
+describe("a block's status", () => {
+  it("is right soon after a peer's write got in the way of it", async () => {
+    const { store, allocator, clock } = setUp({ isResident: true });
+    const [held] = await allocator.assign(request("net.c1"));
+    const name = held === undefined ? "" : blockName(held.block);
+    const stored = store.peek("block", name);
+    if (stored === undefined) throw new Error("no block");
+    const { block: spec } = assign(stored.spec, { handleID: "peer", attributes: { node: "node-b" }, count: 3 });
+    expect(await store.update("block", { ...stored, spec: nextRevision(spec) })).toMatchObject({ kind: "ok" });
+    for (let second = 0; second < 10; second++) await clock.advance(1000);
+    expect(store.peek("block", name)?.status).toMatchObject({ used: 4, free: 60, borrowed: 3 });
+    expect(allocator.blockStatuses().size).toBe(1);
+    allocator.close();
   });
 });
 

@@ -83,7 +83,18 @@ export class BlockStatusWriter {
     else {
       // Whatever it was, the block is to be read again before it is written.
       committer.forget();
-      if (outcome.kind === "refused" || outcome.kind === "unknown") this.#tools.onBackgroundError(outcome.error);
+      if (outcome.kind === "conflict") await this.#readAgain(committer);
+      else if (outcome.kind !== "notFound") this.#tools.onBackgroundError(outcome.error);
+    }
+  }
+
+  /** A peer has written the block. Perhaps nobody here needs it for long, and its status would be old all the while. */
+  async #readAgain(committer: BlockCommitter): Promise<void> {
+    try {
+      await committer.refresh();
+      this.touch(committer);
+    } catch (error) {
+      this.#tools.onBackgroundError(error);
     }
   }
 }
