@@ -53,6 +53,13 @@ describe("fileRecordStore", () => {
     expect(await store.read(id)).toEqual({ kind: "record", record: at(1) });
   });
 
+  it("append() cuts a torn last line off, which a full disk or a crash left", async () => {
+    await store.create(id, at(1));
+    appendFileSync(file(), '{"format":1,"state":"rel');
+    await store.append(id, at(2));
+    expect(await store.read(id)).toEqual({ kind: "record", record: at(2) });
+  });
+
   it("takes a torn first line for no record", async () => {
     await store.create(id, at(1));
     writeFileSync(file(), '{"format":1,');

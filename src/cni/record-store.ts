@@ -1,5 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-import { closeSync, existsSync, fdatasync, openSync, readFileSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  fdatasync,
+  fstatSync,
+  ftruncateSync,
+  openSync,
+  readFileSync,
+  readSync,
+  writeFileSync,
+} from "node:fs";
 import { mkdir, open, readdir, unlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
@@ -9,6 +19,7 @@ import type { AttachmentStore, StoredRecord } from "./ports.ts";
 import type { AttachmentID, AttachmentRecord } from "./types.ts";
 
 const SUFFIX = ".json";
+const NEWLINE = 0x0a;
 const sync = promisify(fdatasync);
 
 /**
@@ -39,7 +50,8 @@ export function fileRecordStore(root: string): AttachmentStore {
       await writeLine(await openNew(pathOf(id)), record);
     },
     async append(id, record) {
-      await writeLine(openSync(pathOf(id), "a", 0o600), record);
+      const path = pathOf(id);
+      await writeLine(openSync(path, "a+", 0o600), record, (fd) => cutTornLine(fd, path));
     },
     async remove(id) {
       await unlink(pathOf(id)).catch(ignoreMissing);
@@ -66,13 +78,22 @@ function decode(name: string, text: string): StoredRecord {
 }
 
 /** Closes the file, also on failure. */
-async function writeLine(fd: number, record: AttachmentRecord): Promise<void> {
+async function writeLine(fd: number, record: AttachmentRecord, prepare?: (fd: number) => void): Promise<void> {
   try {
+    prepare?.(fd);
     writeFileSync(fd, encodeRecord(record));
     await sync(fd);
   } finally {
     closeSync(fd);
   }
+}
+
+/** What a full disk or a crash left of a line would make one broken line of itself and the next. */
+function cutTornLine(fd: number, path: string): void {
+  const { size } = fstatSync(fd);
+  const last = Buffer.alloc(1);
+  if (size === 0 || (readSync(fd, last, 0, 1, size - 1) === 1 && last[0] === NEWLINE)) return;
+  ftruncateSync(fd, readFileSync(path).lastIndexOf(NEWLINE) + 1);
 }
 
 async function openNew(path: string): Promise<number> {
