@@ -89,6 +89,11 @@ describe("parseCall()", () => {
     expect(messageOf({ ...ADD, CNI_ARGS: "A=1;IgnoreUnknown=yes" })).toContain('IgnoreUnknown is "yes"');
     parseCall({ ...ADD, CNI_COMMAND: "DEL", CNI_ARGS: "IgnoreUnknown=yes" });
   });
+
+  it("lets DEL go whatever its arguments are", () => {
+    expect(parseCall({ ...ADD, CNI_COMMAND: "DEL", CNI_ARGS: "foo" })).toMatchObject({ containerID: "c1", args: {} });
+    expect(parseCall({ ...ADD, CNI_COMMAND: "DEL", CNI_ARGS: "A=1;A=2" }).args).toEqual({});
+  });
 });
 
 describe("parseArgs()", () => {

@@ -94,7 +94,7 @@ export function parseCall(env: Env): Call {
   const taken = (name: string) =>
     (VARIABLES.some((v) => v.name === name && v.commands[command]) ? env[name] : "") ?? "";
   const containerID = taken("CNI_CONTAINERID");
-  const args = containerID === "" ? {} : parseArgs(env["CNI_ARGS"] ?? "");
+  const args = containerID === "" ? {} : readArgs(command, env["CNI_ARGS"] ?? "");
   const call = { command, containerID, ifName: taken("CNI_IFNAME"), netns: taken("CNI_NETNS"), args };
   if (command !== "ADD") return call;
   const asked = checkArgs(containerID, args, env["CNI_ARGS"] ?? "");
@@ -117,6 +117,16 @@ function parseCommand(value: string | undefined): Command {
   if (command !== undefined) return command;
   const found = value ? `is ${JSON.stringify(value)}` : "is not set";
   throw new CNIError("InvalidEnvironment", `CNI_COMMAND ${found}; it must be one of ${COMMANDS.join(", ")}`);
+}
+
+/** A DEL must go through whatever else is wrong, and the attachment's record knows the pod. */
+function readArgs(command: Command, text: string): CNIArgs {
+  try {
+    return parseArgs(text);
+  } catch (error) {
+    if (command !== "DEL") throw error;
+    return {};
+  }
 }
 
 /**
