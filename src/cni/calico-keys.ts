@@ -22,7 +22,6 @@ const WITHOUT_EFFECT: Readonly<Record<string, Readonly<Record<string, Kind>>>> =
     log_file_max_age: "integer",
     log_file_max_count: "integer",
     ipam_lock_file: "text",
-    include_default_routes: "switch",
     readiness_gates: "texts",
     policy_setup_timeout_seconds: "integer",
     endpoint_status_dir: "text",

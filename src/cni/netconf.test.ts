@@ -28,6 +28,7 @@ describe("parseNetConf()", () => {
       mtuBytes: 0,
       queues: 0,
       allowIPForwarding: false,
+      includeDefaultRoutes: false,
       dns: {},
     });
   });
@@ -61,6 +62,7 @@ describe("parseNetConf()", () => {
       mtuBytes: 1440,
       queues: 0,
       allowIPForwarding: true,
+      includeDefaultRoutes: false,
       kubeconfig: "/etc/cni/net.d/calico-kubeconfig",
       mac: "02:aa:00:00:00:01",
       dns: { nameservers: ["10.96.0.10"], search: ["svc.cluster.local"], options: ["ndots:5"] },

@@ -28,6 +28,8 @@ export interface NetConf {
   /** Queues of each end of the pair, to send and to receive. 0 leaves the kernel's default, which is one. */
   readonly queues: number;
   readonly allowIPForwarding: boolean;
+  /** Default routes beside those that another IPAM plugin gives. */
+  readonly includeDefaultRoutes: boolean;
   /** Credentials for a machine without an agent. */
   readonly kubeconfig?: string;
   /** The plugin that calls Gingham as its IPAM, which then wires nothing; absent: Gingham is the one that was called. */
@@ -166,6 +168,7 @@ function read(conf: FieldReader, cniVersion: CNIVersion): NetConf {
     mtuBytes: readMTU(conf),
     queues: conf.optionalInteger("num_queues", 0, MAX_QUEUES) ?? 0,
     allowIPForwarding: section(conf, "container_settings")?.optionalBoolean("allow_ip_forwarding") ?? false,
+    includeDefaultRoutes: conf.optionalBoolean("include_default_routes") ?? false,
     ...(mac !== undefined && { mac }),
     ...(ips !== undefined && { ips }),
     dns: readDNS(conf, runtime),
@@ -191,6 +194,7 @@ function readAsIPAM(conf: FieldReader, head: Pick<NetConf, "cniVersion" | "name"
     mtuBytes: 0,
     queues: 0,
     allowIPForwarding: false,
+    includeDefaultRoutes: false,
     dns: {},
   };
 }

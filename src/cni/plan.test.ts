@@ -70,6 +70,17 @@ describe("planWiring()", () => {
     expect(planWiring(plan({}), [allocationOf("fd00::1")]).routes).toEqual([parseCIDR("::/0")]);
   });
 
+  it("adds the default routes to those of another IPAM only when the configuration wants them", () => {
+    const routes = ["10.0.0.0/8", "fd01::/16", "::/0"].map(parseCIDR);
+    const given = [allocationOf("10.0.0.1"), allocationOf("fd00::1")];
+    expect(planWiring(plan({}), given, { routes }).routes).toEqual(routes);
+    const withDefaults = planWiring(plan({ include_default_routes: true }), given, { routes }).routes;
+    expect(withDefaults).toEqual(["10.0.0.0/8", "0.0.0.0/0", "fd01::/16", "::/0"].map(parseCIDR));
+    expect(planWiring(plan({ include_default_routes: true }), given).routes).toEqual(
+      ["0.0.0.0/0", "::/0"].map(parseCIDR),
+    );
+  });
+
   it("takes the configuration's MTU, else the node's", () => {
     expect(planWiring(plan({ mtu: 1300 }), []).mtuBytes).toBe(1300);
     expect(planWiring(plan({}), []).mtuBytes).toBe(1450);

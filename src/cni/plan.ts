@@ -77,7 +77,11 @@ export function planWiring(
 ): WiringPlan {
   const { conf, netns, contIface, hostIface } = plan;
   const ips = given.map(({ ip }) => ip);
-  const routesOf = (family: Family): readonly CIDR[] => routes.filter((route) => cidrFamily(route) === family);
+  const routesOf = (family: Family): readonly CIDR[] => {
+    const ofFamily = routes.filter((route) => cidrFamily(route) === family);
+    if (ofFamily.length > 0 && (!conf.includeDefaultRoutes || ofFamily.some(isDefault))) return ofFamily;
+    return [...ofFamily, DEFAULT_ROUTE[family]];
+  };
   return {
     netns,
     contIface,
@@ -86,9 +90,7 @@ export function planWiring(
     mtuBytes: conf.mtuBytes === 0 ? plan.podMTUBytes : conf.mtuBytes,
     ...(mac !== undefined && { contMAC: mac }),
     ...(conf.queues > 0 && { queues: conf.queues }),
-    routes: familiesOf(ips).flatMap((family) =>
-      routesOf(family).length > 0 ? routesOf(family) : [DEFAULT_ROUTE[family]],
-    ),
+    routes: familiesOf(ips).flatMap(routesOf),
     allowIPForwarding: conf.allowIPForwarding,
   };
 }
@@ -112,6 +114,10 @@ export function formatGoUTC(unixNs: bigint): string {
   const seconds = new Date(Number(unixNs / 1_000_000_000n) * 1000).toISOString().slice(0, 19).replace("T", " ");
   const fraction = (unixNs % 1_000_000_000n).toString().padStart(9, "0").replace(/0+$/, "");
   return `${seconds}${fraction === "" ? "" : `.${fraction}`} +0000 UTC`;
+}
+
+function isDefault({ prefixLength }: CIDR): boolean {
+  return prefixLength === 0;
 }
 
 function familiesOf(ips: readonly IP[]): readonly Family[] {
