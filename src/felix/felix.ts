@@ -37,6 +37,7 @@ import type { PacketFilter } from "./packet-filter.ts";
 import type {
   FelixMetrics,
   Health,
+  KernelAddr,
   KernelChange,
   KernelRoute,
   Logger,
@@ -67,6 +68,8 @@ export interface FelixOptions {
   readonly metrics: FelixMetrics;
   /** Sets ip_forward and its like. Throws when it cannot; that is reported and does not stop anything. */
   readonly enableForwarding: (families: readonly Family[]) => void;
+  /** Hears this machine's addresses whenever they were read. */
+  readonly onAddresses?: (addrs: readonly KernelAddr[]) => void;
   /** What other parts of the agent have found out; told and counted with Felix's own. */
   readonly moreFindings?: () => readonly Finding[];
   /** Absent: this node's addresses are what its object says. */
@@ -510,6 +513,7 @@ class FelixAgent implements Felix {
       const [links, addrs] = await Promise.all([dataplane.listLinks(), dataplane.listAddrs()]);
       this.#manager.onLinks(links, addrs);
       this.#options.nodeAddress?.onLinks(links, addrs);
+      this.#options.onAddresses?.(addrs);
       this.#tunnels?.onLinks(links, addrs);
       this.#linksAllowedMs = this.#options.clock.nowMs() + LINKS_SPACING_MS;
     } catch (error) {

@@ -74,3 +74,25 @@ test("nothing that listens, and a client that was closed: nothing was sent", asy
   connections.close();
   await expect(connections.send(GET)).rejects.toThrow(TransportError);
 });
+
+test("connections from an address that is gone are not used again, and their calls fail at once", async () => {
+  const never = Promise.withResolvers<void>();
+  await using server = await FakeServer.start(async (response, { url }) => {
+    if (url === "/silent") await never.promise;
+    response.end("{}");
+  });
+  using connections = connectionsTo(server);
+  await connections.send(GET);
+  const silent = connections.send({ ...GET, path: "/silent" });
+  const failed = expect(silent).rejects.toThrow(TransportError);
+  const asked: string[] = [];
+  while (!server.requests.some(({ url }) => url === "/silent")) await sleep(1);
+  connections.dropFrom((address) => asked.push(address) < 0);
+  expect(new Set(asked)).toEqual(new Set(["127.0.0.1"]));
+  expect(server.connections).toBe(1);
+  connections.dropFrom(() => true);
+  await failed;
+  expect((await connections.send(GET)).status).toBe(200);
+  expect(server.connections).toBe(2);
+  never.resolve();
+});

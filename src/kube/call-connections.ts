@@ -52,6 +52,14 @@ export class CallConnections {
     for (const connection of this.#open) connection.destroy();
   }
 
+  /** Ends the connections from these local addresses; calls under way on them fail. */
+  dropFrom(isGone: (localAddress: string) => boolean): void {
+    for (const connection of [...this.#open]) {
+      const { localAddress } = connection;
+      if (localAddress !== undefined && isGone(localAddress)) connection.destroy();
+    }
+  }
+
   /** Keeps no connection any longer; calls under way finish. */
   retire(): void {
     this.#isRetired = true;
@@ -134,6 +142,10 @@ class Connection {
     socket.on("error", (cause) => this.#onEnd(cause));
     socket.on("end", () => this.#onEnd());
     socket.on("close", () => this.#onEnd());
+  }
+
+  get localAddress(): string | undefined {
+    return this.#socket.localAddress;
   }
 
   onClose(callback: () => void): void {

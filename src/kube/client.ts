@@ -187,6 +187,14 @@ export class HTTPKubeClient implements KubeClient {
     await this.#call(target, "DELETE", pathFor(resource, target), options, content);
   }
 
+  /**
+   * Ends connections from addresses that this machine no longer has. The kernel keeps them open and silent, so each would cost
+   * a call its whole time limit, and a watch would hear nothing more.
+   */
+  dropConnectionsFrom(isGone: (localAddress: string) => boolean): void {
+    this.#transport.dropFrom(isGone);
+  }
+
   /** Closes all connections; calls under way fail. */
   close(): void {
     this.#transport.close();

@@ -62,6 +62,14 @@ export class Transport {
     });
   }
 
+  /** Ends the connections from these local addresses; calls and streams under way on them fail. */
+  dropFrom(isGone: (localAddress: string) => boolean): void {
+    this.#calls?.dropFrom(isGone);
+    for (const socket of Object.values(this.#streams.sockets).flatMap((sockets) => sockets ?? [])) {
+      if (socket.localAddress !== undefined && isGone(socket.localAddress)) socket.destroy();
+    }
+  }
+
   /** Closes all connections; calls under way fail. */
   close(): void {
     this.#calls?.close();

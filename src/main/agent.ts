@@ -57,6 +57,7 @@ import { namespaceSource, podSource } from "../kube/pod-source.ts";
 import { knownPods, kubePodStatus } from "../kube/pod-status.ts";
 import { describeError } from "../lib/errors.ts";
 import { systemClock as clock } from "../lib/system-clock.ts";
+import { formatIP } from "../net/ip.ts";
 import { enableForwarding, isForwarding } from "../netlink/sysctl.ts";
 import { createKernel } from "../netlink/worker.ts";
 
@@ -158,6 +159,10 @@ async function main(): Promise<void> {
     }),
     ignoresDuplicates: config.ignoresDuplicates,
     moreFindings: () => foreign.findings(),
+    onAddresses: (addrs) => {
+      const own = new Set(addrs.map(({ ip }) => formatIP(ip)));
+      client.dropConnectionsFrom((address) => !own.has(address.replace(/^::ffff:/, "")) && !address.startsWith("127."));
+    },
     nodeStatus,
     routeRefreshMs: config.routeRefreshMs,
     ...(packetFilter && { packetFilter }),
