@@ -231,6 +231,7 @@ export interface Host {
 
 /** What of a pod matters to its network. */
 export interface PodInfo {
+  /** By which the runtime knows it. */
   readonly uid: string;
   readonly labels: Readonly<Record<string, string>>;
   readonly annotations: Readonly<Record<string, string>>;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { KubeObject, Resource } from "./object.ts";
+import type { KubeObject, ObjectMeta, Resource } from "./object.ts";
 
 /** The fields of Kubernetes' own kinds that Gingham reads. Source: Kubernetes API reference, core/v1. */
 
@@ -22,6 +22,14 @@ export interface Pod extends KubeObject {
     readonly podIP?: string;
     readonly podIPs?: readonly { readonly ip: string }[];
   };
+}
+
+/**
+ * The UID by which the runtime knows a pod. A static pod has one of the kubelet's own, which its object, the mirror, names.
+ * Source: Kubernetes, "Well-Known Labels, Annotations and Taints".
+ */
+export function runtimeUID({ uid = "", annotations = {} }: Pick<ObjectMeta, "uid" | "annotations">): string {
+  return annotations["kubernetes.io/config.mirror"] ?? uid;
 }
 
 export interface Namespace extends KubeObject {

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { NamespaceInfo, NamespaceSource, PodInfo, PodSource } from "../cni/ports.ts";
-import { NAMESPACES, type Namespace, PODS, type Pod } from "../crds/core.ts";
+import { NAMESPACES, type Namespace, PODS, type Pod, runtimeUID } from "../crds/core.ts";
 import type { KubeClient } from "./api.ts";
 import { NotFoundError } from "./errors.ts";
 import type { Informer } from "./informer.ts";
 
 /** What is kept of each pod of the node. */
 export function projectPod(pod: Pod): PodInfo {
-  const { uid = "", labels = {}, annotations = {}, ownerReferences = [] } = pod.metadata;
+  const { labels = {}, annotations = {}, ownerReferences = [] } = pod.metadata;
   const controller = ownerReferences.find((owner) => owner.controller === true);
   const nodeName = pod.spec?.nodeName;
   return {
-    uid,
+    uid: runtimeUID(pod.metadata),
     labels,
     annotations,
     ...(nodeName && { nodeName }),

@@ -27,6 +27,19 @@ describe("patchFor() a sandbox that is attached", () => {
   });
 });
 
+describe("patchFor() a static pod, which the runtime knows by the kubelet's UID", () => {
+  const mirror = state({ "kubernetes.io/config.mirror": "u1" }, "m1");
+
+  test("writes to its mirror, under the mirror's UID", () => {
+    expect(patchFor(attached("c1"), mirror)).toMatchObject({ uid: "m1" });
+    expect(patchFor(detached("c1"), mirror)).toMatchObject({ uid: "m1" });
+  });
+
+  test("writes nothing to the mirror of another", () => {
+    expect(patchFor(attached("c1"), state({ "kubernetes.io/config.mirror": "u2" }, "m1"))).toBeUndefined();
+  });
+});
+
 describe("patchFor() a sandbox that is gone", () => {
   const empty = { "cni.projectcalico.org/podIP": "", "cni.projectcalico.org/podIPs": "" };
   const written = {

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { runtimeUID } from "../../crds/core.ts";
 import { formatCIDR, hostCIDR } from "../../net/cidr.ts";
 import type { IP } from "../../net/ip.ts";
 import type { AttachmentID, PodRef } from "../types.ts";
@@ -61,8 +62,9 @@ export function annotationsOf({ containerID, ips }: Sandbox): Readonly<Record<st
  * @param state the pod as it was read; not needed for a new sandbox, whose only precondition is the UID
  */
 export function patchFor({ pod, sandbox, gone }: Wish, state: PodState | undefined): PodStatusPatch | undefined {
-  if (pod.uid !== undefined && state !== undefined && state.uid !== pod.uid) return undefined;
-  if (sandbox !== undefined) return { ...(pod.uid && { uid: pod.uid }), annotations: annotationsOf(sandbox) };
+  if (pod.uid !== undefined && state !== undefined && runtimeUID(state) !== pod.uid) return undefined;
+  const objectUID = state?.uid ?? pod.uid;
+  if (sandbox !== undefined) return { ...(objectUID && { uid: objectUID }), annotations: annotationsOf(sandbox) };
   if (state === undefined) return undefined;
   const { uid, resourceVersion, annotations } = state;
   const owner = annotations[CONTAINER_ID] ?? "";
