@@ -135,6 +135,15 @@ const BASE_STATES: readonly BaseState[] = [
     findings: ["EncapsulationUnsupported ipip"],
   },
   {
+    name: "IP-in-IP across subnets only: plain inside this node's subnet, said beyond it",
+    nodes: [VA, VB, VD],
+    pools: [fakePool("ipip", "10.0.0.0/24", { ipipMode: "CrossSubnet" })],
+    subnet: "192.0.2.0/24",
+    affinities: [fakeAffinity("node-b", "10.0.0.64/26"), fakeAffinity("node-d", "10.0.0.128/26")],
+    routes: { "10.0.0.64/26": "node-b 192.0.2.2" },
+    findings: ["EncapsulationUnsupported ipip"],
+  },
+  {
     name: "VXLAN always, beside a plain pool; a disabled pool still counts",
     nodes: [VA, VB, VD],
     pools: [
