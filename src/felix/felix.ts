@@ -47,7 +47,7 @@ import type {
   TurnReport,
   WorkloadEndpoint,
 } from "./ports.ts";
-import { RecentEvents } from "./recent.ts";
+import { mergeEvents, RecentEvents } from "./recent.ts";
 import { addressReports, countRoutes, type FelixReport, tunnelStatuses } from "./status.ts";
 import { type TunnelNeed, Tunnels } from "./tunnels.ts";
 
@@ -315,13 +315,14 @@ class FelixAgent implements Felix {
 
   status(): FelixReport {
     const [state, manager, table] = [this.#state, this.#manager, this.#table];
+    const filter = this.#filter?.events();
     return {
       addresses: addressReports(state, manager),
       mtu: { hostBytes: this.#hostMTUBytes ?? 0, podBytes: this.podMTUBytes },
       routes: { wanted: countRoutes(state.routes.values()), inKernel: table.size, pending: table.pending },
       tunnels: tunnelStatuses(state, manager),
-      repairs: this.#repairs.report(),
-      errors: this.#errors.report(),
+      repairs: filter === undefined ? this.#repairs.report() : mergeEvents(this.#repairs.report(), filter.repairs),
+      errors: filter === undefined ? this.#errors.report() : mergeEvents(this.#errors.report(), filter.errors),
       findings: this.findings(),
     };
   }

@@ -111,6 +111,10 @@ describe("PacketFilter", () => {
       changes: ["rule 2 of chain postrouting missing"],
       count: 1,
     });
+    expect(filter.events().repairs).toMatchObject({
+      total: 3,
+      recent: [{ what: "table inet gingham, rule 2 of chain postrouting missing", times: 3 }],
+    });
     await filter.stop();
     expect(nft.sets).toBeDefined();
   });

@@ -12,6 +12,7 @@ import { renderTable } from "./nft/render.ts";
 import type { FilterSettings } from "./nft/settings.ts";
 import type { Elements, Layout } from "./nft/table.ts";
 import type { Logger } from "./ports.ts";
+import { type EventReport, RecentEvents } from "./recent.ts";
 
 export interface PacketFilterOptions {
   readonly port: PacketFilterPort;
@@ -50,6 +51,8 @@ export class PacketFilter {
   #seenVersion = 0;
   #resyncDueMs = 0;
   #lastError: string | undefined;
+  readonly #repairs = new RecentEvents();
+  readonly #errors = new RecentEvents();
   #counters = new Map<string, number>();
   #repaired: string[] = [];
   #repairsDueMs = 0;
@@ -107,6 +110,11 @@ export class PacketFilter {
     if (this.#isProgrammed) return { ok: true, detail: "programmed" };
     const failure = this.#lastError === undefined ? "" : `; the last try failed: ${this.#lastError}`;
     return { ok: false, detail: `not programmed yet${failure}` };
+  }
+
+  /** What was repaired, and what went wrong, for `gingham node status`. */
+  events(): { readonly repairs: EventReport; readonly errors: EventReport } {
+    return { repairs: this.#repairs.report(), errors: this.#errors.report() };
   }
 
   findings(): readonly Finding[] {
@@ -199,6 +207,7 @@ export class PacketFilter {
   #tellRepairs(repaired: readonly string[], nowMs: number): void {
     const { log, metrics } = this.#options;
     if (repaired.length > 0) metrics.filterRepaired(repaired.length);
+    for (const what of repaired) this.#repairs.add(nowMs, `table inet gingham, ${what}`);
     this.#repaired.push(...repaired);
     if (this.#repaired.length === 0 || nowMs < this.#repairsDueMs) return;
     const count = this.#repaired.length;
@@ -213,6 +222,7 @@ export class PacketFilter {
     const { log, metrics } = this.#options;
     const message = describeError(error);
     metrics.filterTurn(false);
+    this.#errors.add(this.#options.clock.nowMs(), message);
     // Once for each reason: the finding goes on to tell of it.
     if (message !== this.#lastError)
       log.error({ err: message, retryInMs: Math.round(retryInMs) }, "cannot program the packet filter; will retry");

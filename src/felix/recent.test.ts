@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { expect, test } from "vitest";
-import { RecentEvents } from "./recent.ts";
+import { mergeEvents, RecentEvents } from "./recent.ts";
 
 test("RecentEvents keeps the last ones, counts all, and tells a repeated one once", () => {
   const events = new RecentEvents(2);
@@ -21,6 +21,21 @@ test("RecentEvents keeps the last ones, counts all, and tells a repeated one onc
     recent: [
       { atMs: 3, what: "b", times: 2 },
       { atMs: 4, what: "c" },
+    ],
+  });
+});
+
+test("mergeEvents() puts two histories in the order of time", () => {
+  const [a, b] = [new RecentEvents(), new RecentEvents()];
+  a.add(1, "a");
+  a.add(3, "a again");
+  b.add(2, "b");
+  expect(mergeEvents(a.report(), b.report())).toEqual({
+    total: 3,
+    recent: [
+      { atMs: 1, what: "a" },
+      { atMs: 2, what: "b" },
+      { atMs: 3, what: "a again" },
     ],
   });
 });

@@ -33,6 +33,12 @@ export class RecentEvents {
   }
 }
 
+/** Both together, in the order of time. */
+export function mergeEvents(a: EventReport, b: EventReport): EventReport {
+  const recent = [...a.recent, ...b.recent].toSorted((x, y) => x.atMs - y.atMs);
+  return { total: a.total + b.total, recent };
+}
+
 export interface EventReport {
   /** Since the agent's start. */
   readonly total: number;
