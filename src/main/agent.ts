@@ -57,6 +57,7 @@ import { namespaceSource, podSource } from "../kube/pod-source.ts";
 import { knownPods, kubePodStatus } from "../kube/pod-status.ts";
 import { describeError } from "../lib/errors.ts";
 import { systemClock as clock } from "../lib/system-clock.ts";
+import { parseCIDR } from "../net/cidr.ts";
 import { formatIP } from "../net/ip.ts";
 import { enableForwarding, isForwarding } from "../netlink/sysctl.ts";
 import { createKernel } from "../netlink/worker.ts";
@@ -244,6 +245,9 @@ async function main(): Promise<void> {
   // The records come first: Felix must know every pod that runs before it compares the kernel with what it wants.
   const live = await announce(cni);
   log.info({ endpoints: live, server: credentials.server.href }, "Starting");
+  cache.affinities.onChange(({ type, old }) => {
+    if (type === "deleted" && old.spec.node === nodeName) void allocator.restoreClaim(parseCIDR(old.spec.cidr));
+  });
   cache.start();
   felix.start();
   foreign.start();

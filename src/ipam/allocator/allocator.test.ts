@@ -4,7 +4,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { IPAMBlockSpec } from "../../crds/ipam-block.ts";
 import { blockName } from "../../crds/names.ts";
-import { parseCIDR } from "../../net/cidr.ts";
+import { type CIDR, formatCIDR, parseCIDR } from "../../net/cidr.ts";
 import { formatIP } from "../../net/ip.ts";
 import { hostAffinity, pendingAffinity, withState } from "../affinity.ts";
 import { assign, newBlock, nextRevision } from "../block.ts";
@@ -321,6 +321,48 @@ describe("a block's status", () => {
     expect(store.peek("block", name)?.status).toMatchObject({ used: 4, free: 60, borrowed: 3 });
     expect(allocator.blockStatuses().size).toBe(1);
     allocator.close();
+  });
+});
+
+describe("a claim that somebody deleted", () => {
+  const unclaimed = async (
+    settings: Parameters<typeof setUp>[0] = {},
+  ): Promise<ReturnType<typeof setUp> & { cidr: CIDR }> => {
+    const node = setUp(settings);
+    const [held] = await node.allocator.assign(request("net.c1"));
+    if (held === undefined) throw new Error("no address");
+    for (const affinity of node.store.all("affinity")) await node.store.delete("affinity", affinity);
+    return { ...node, cidr: held.block };
+  };
+
+  it("comes back while the block is this node's", async () => {
+    const { store, allocator, cidr } = await unclaimed();
+    await allocator.restoreClaim(cidr);
+    expect(store.all("affinity")).toMatchObject([{ spec: { node: NODE, cidr: formatCIDR(cidr), state: "confirmed" } }]);
+    expectSound(store);
+  });
+
+  it("stays away when the block has gone with it, or is somebody else's", async () => {
+    const { store, allocator, cidr } = await unclaimed();
+    const block = store.peek("block", blockName(cidr));
+    if (block === undefined) throw new Error("no block");
+    const spec = nextRevision({ ...block.spec, affinity: hostAffinity("node-b") });
+    expect(await store.update("block", { ...block, spec })).toMatchObject({ kind: "ok" });
+    await allocator.restoreClaim(cidr);
+    expect(store.all("affinity")).toEqual([]);
+    const gone = await unclaimed();
+    for (const one of gone.store.all("block")) await gone.store.delete("block", one);
+    await gone.allocator.restoreClaim(gone.cidr);
+    expect(gone.store.all("affinity")).toEqual([]);
+  });
+
+  it("is not written while the datastore is locked", async () => {
+    const { store, allocator, cidr, sources } = await unclaimed();
+    const settings = await sources.settings();
+    Object.assign(sources, { settings: () => ({ ...settings, datastoreReady: false }) });
+    store.requests.length = 0;
+    await allocator.restoreClaim(cidr);
+    expect(store.requests).toEqual([]);
   });
 });
 

@@ -55,6 +55,11 @@ export interface Allocator extends AddressManager {
    * the status that an auditor reads would stay behind it. Frees what has cooled down in them. Never rejects.
    */
   refreshPeriodically(signal: AbortSignal): Promise<void>;
+  /**
+   * To be called when an affinity of this node has gone, whoever deleted it. Without it no other node routes to the block; so
+   * if the block is still ours, it gets a new one. Never rejects.
+   */
+  restoreClaim(cidr: CIDR): Promise<void>;
   /** Statuses of blocks as last seen, for metrics and reports. */
   blockStatuses(): ReadonlyMap<string, IPAMBlockStatus>;
   /** Ends background work. */
@@ -213,11 +218,20 @@ class NodeAllocator implements Allocator {
     }
   }
 
+  async restoreClaim(cidr: CIDR): Promise<void> {
+    const key = formatCIDR(cidr);
+    const own = [...this.#supply.committers()].find(
+      (committer) => committer.isOwn && formatCIDR(committer.cidr) === key,
+    );
+    if (own !== undefined) await this.#refresh(own).catch(this.#tools.onBackgroundError);
+  }
+
   async #refresh(committer: BlockCommitter): Promise<void> {
-    const { datastoreReady } = await this.#readSettings();
+    // It also puts right what is half done, and the statuses are written.
+    if (!(await this.#readSettings()).datastoreReady) return;
     await committer.refresh();
     this.#reportNameless(committer);
-    if (datastoreReady) await committer.thaw();
+    await committer.thaw();
     this.#statuses.touch(committer);
   }
 

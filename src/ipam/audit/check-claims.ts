@@ -175,7 +175,7 @@ function unclaimed({ blocks, isNodeGone }: Claims, live: readonly BlockAffinity[
       object,
       reason: gone
         ? `node ${node} is not in the cluster and owns ${spec.cidr}, without a BlockAffinity`
-        : `${spec.affinity} owns ${spec.cidr} without a BlockAffinity: Calico does not route it, Gingham finds it every five minutes`,
+        : `${spec.affinity} owns ${spec.cidr} without a BlockAffinity, so other nodes do not route it; an agent of Gingham that runs there makes one at once`,
       ...mendUnclaimed(node, spec.cidr, gone, isFree ? fix : undefined),
       identity,
     });
