@@ -12,7 +12,7 @@ export function duplicateFindings(duplicates: ReadonlyMap<IP, readonly string[]>
   return [...duplicates].map(([ip, nodes]) => {
     const subject = formatIP(ip);
     const [others, have] = [nodes.join(", "), nodes.length === 1 ? "has" : "have"];
-    const message = `Node ${others} ${have} this node's address ${subject}, too, so packets for one reach the other: correct the machine that came later, or set DISABLE_NODE_IP_CHECK=true if that is meant`;
+    const message = `Node ${others} ${have} this node's address ${subject}, too, so packets for one reach the other: correct the machine that came later, or delete its Node if it is gone (kubectl delete node ${nodes.join(" ")}); DISABLE_NODE_IP_CHECK=true lets it pass`;
     return { code: "DuplicateNodeAddress", subject, message };
   });
 }
