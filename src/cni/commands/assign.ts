@@ -4,7 +4,7 @@ import { IPAMError } from "../../ipam/errors.ts";
 import type { HeldAddress } from "../../ipam/gc/types.ts";
 import type { Allocation, AssignRequest } from "../../ipam/types.ts";
 import { formatIP, type IP } from "../../net/ip.ts";
-import { request as requestAddresses } from "../delegation/delegate.ts";
+import { isRefusal, request as requestAddresses } from "../delegation/delegate.ts";
 import type { IPAMAnswer } from "../delegation/result.ts";
 import type { Delegation } from "../delegation/types.ts";
 import { refuseAddressWishes } from "../delegation/wishes.ts";
@@ -104,8 +104,22 @@ async function assignElsewhere(
   refuseAddressWishes(annotated, delegation.type);
   const { mac, sourcePrefixes } = isPrimary(plan) ? readWishes(annotated) : {};
   const { handleID } = plan;
-  undo.step("have addresses taken back", () => giveBack(cni, { handleID, delegation }, { why: "undo" }));
-  const elsewhere = await requestAddresses(cni, delegation, signal);
+  let isRefused = false;
+  undo.step("have addresses taken back", async () => {
+    try {
+      await giveBack(cni, { handleID, delegation }, { why: "undo" });
+    } catch (error) {
+      if (!isRefused || !isRefusal(error)) throw error;
+      cni.log.warn(
+        { op: "ADD", plugin: delegation.type, err: error },
+        "IPAM plugin gave nothing, and refuses DEL, too",
+      );
+    }
+  });
+  const elsewhere = await requestAddresses(cni, delegation, signal).catch((error: unknown) => {
+    isRefused = isRefusal(error);
+    throw error;
+  });
   const { pod } = claimantOf(cni, plan, owner);
   const wishes = { ...(mac !== undefined && { mac }), ...(sourcePrefixes && { sourcePrefixes }) };
   return { allocations: [], wishes, ...(pod && { pod }), elsewhere };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { IP } from "../../net/ip.ts";
 import { keyOf } from "../attachment.ts";
-import { givenBy } from "../delegation/delegate.ts";
+import { givenBy, isRefusal } from "../delegation/delegate.ts";
 import type { Delegation } from "../delegation/types.ts";
 import type { Envelope } from "../envelope.ts";
 import { CancelledError, isNetnsGone } from "../errors.ts";
@@ -104,11 +104,14 @@ export async function delLocked(
     const limits = { what: `DEL of ${keyOf(id)}`, ms: Math.max(1, deadlineMs - cni.clock.nowMs()) };
     await bounded(cni.clock, limits, (signal) => giveBack(cni, held, note, signal));
   } catch (error) {
-    // A readable record says already what is to be done; otherwise neither a crash nor a reboot may lose it.
-    if (stored.kind !== "record")
-      await cni.records.create(id, { state: "releasing", ...held, atMs: cni.clock.nowMs() });
-    watch.lap("release");
-    return { kind: "deferred", ...told, stepsMs: watch.stepsMs(), error };
+    if (stored.kind !== "absent" || !isRefusal(error)) {
+      // A readable record says already what is to be done; otherwise neither a crash nor a reboot may lose it.
+      if (stored.kind !== "record")
+        await cni.records.create(id, { state: "releasing", ...held, atMs: cni.clock.nowMs() });
+      watch.lap("release");
+      return { kind: "deferred", ...told, stepsMs: watch.stepsMs(), error };
+    }
+    cni.log.warn({ op: "DEL", ...id, err: error }, "IPAM plugin refuses, and no record says that it gave anything");
   }
   await cni.records.remove(id);
   watch.lap("release");

@@ -23,6 +23,11 @@ export class DelegateError extends CNIError {
   }
 }
 
+/** Whether the plugin itself said no, as for its configuration: it would say so for ever. */
+export function isRefusal(error: unknown): boolean {
+  return error instanceof DelegateError && error.delegateCode !== 0;
+}
+
 /**
  * The delegation with the node's networks in its configuration, ready to be called and to be recorded.
  *

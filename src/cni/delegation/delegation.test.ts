@@ -179,6 +179,30 @@ describe("DEL", () => {
     await nothingLeft();
   });
 
+  it("leaves nothing to be tried for ever when the plugin refuses ADD and DEL alike, as for its configuration", async () => {
+    const refusal = { exitCode: 1, stdout: '{"code":1,"msg":"incompatible CNI versions"}' };
+    ipam.misbehaves.set("ADD", refusal).set("DEL", refusal);
+    expect(parsed(await agent.call("ADD", { conf: HOST_LOCAL }))).toMatchObject({
+      code: CNI_CODE.Delegate,
+      msg: containing("failed ADD with code 1"),
+    });
+    expect(await agent.cni.records.list()).toEqual([]);
+    expect((await agent.call("DEL", { conf: HOST_LOCAL })).exitCode).toBe(0);
+    expect(await agent.cni.records.list()).toEqual([]);
+    ipam.misbehaves.clear();
+    expect((await agent.call("ADD", { conf: HOST_LOCAL })).exitCode).toBe(0);
+  });
+
+  it("is tried again when the plugin refuses to take back what it gave", async () => {
+    await agent.call("ADD", { conf: HOST_LOCAL });
+    ipam.misbehaves.set("DEL", { exitCode: 1, stdout: '{"code":11,"msg":"busy"}' });
+    expect((await agent.call("DEL", { conf: HOST_LOCAL })).exitCode).toBe(0);
+    expect(await sweep(agent.cni)).toMatchObject({ postponed: 1 });
+    ipam.misbehaves.clear();
+    expect(await sweep(agent.cni)).toMatchObject({ released: 1 });
+    await nothingLeft();
+  });
+
   it("is done by the sweep when the namespace has gone", async () => {
     await agent.call("ADD", { conf: HOST_LOCAL });
     machine.kernel.removeNetns("/run/netns/c1");
