@@ -75,6 +75,18 @@ describe("fileRecordStore", () => {
     },
   );
 
+  it("names the attachment and what to look at when the disk refuses", async () => {
+    mkdirSync(file(), { recursive: true });
+    const error = {
+      code: "IOFailure",
+      message: matching(/^Record of attachment net\/c1.x:eth0 cannot be .*: EISDIR.*; /),
+    };
+    await expect(store.read(id)).rejects.toMatchObject(error);
+    await expect(store.create(id, at(1))).rejects.toMatchObject(error);
+    await expect(store.append(id, at(1))).rejects.toMatchObject(error);
+    await expect(store.remove(id)).rejects.toMatchObject({ code: "IOFailure" });
+  });
+
   it("list() leaves out what is no record", async () => {
     await store.create(id, at(1));
     writeFileSync(join(root, "state/attachments/stray"), "");

@@ -15,6 +15,7 @@ import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { describeError } from "../lib/errors.ts";
 import { decodeRecord, encodeRecord, keyOf } from "./attachment.ts";
+import { CNIError } from "./errors.ts";
 import type { AttachmentStore, StoredRecord } from "./ports.ts";
 import type { AttachmentID, AttachmentRecord } from "./types.ts";
 
@@ -34,28 +35,20 @@ const sync = promisify(fdatasync);
  */
 export function fileRecordStore(root: string): AttachmentStore {
   const pathOf = (id: AttachmentID) => join(root, id.network, `${id.containerID}:${id.ifName}${SUFFIX}`);
+  const named = async <T>(id: AttachmentID, verb: string, work: (path: string) => Promise<T> | T): Promise<T> => {
+    try {
+      return await work(pathOf(id));
+    } catch (cause) {
+      const what = `Record of attachment ${keyOf(id)} cannot be ${verb}: ${describeError(cause)}`;
+      throw new CNIError("IOFailure", `${what}; look at the disk under ${root}`, { cause });
+    }
+  };
   return {
-    async read(id) {
-      const path = pathOf(id);
-      // The common case of an ADD; an exception for it would cost more than the look.
-      if (!existsSync(path)) return { kind: "absent" };
-      try {
-        return decode(keyOf(id), readFileSync(path, "utf8"));
-      } catch (error) {
-        if (isMissing(error)) return { kind: "absent" };
-        throw error;
-      }
-    },
-    async create(id, record) {
-      await writeLine(await openNew(pathOf(id)), record);
-    },
-    async append(id, record) {
-      const path = pathOf(id);
-      await writeLine(openSync(path, "a+", 0o600), record, (fd) => cutTornLine(fd, path));
-    },
-    async remove(id) {
-      await unlink(pathOf(id)).catch(ignoreMissing);
-    },
+    read: (id) => named(id, "read", (path) => readRecord(id, path)),
+    create: (id, record) => named(id, "written", async (path) => writeLine(await openNew(path), record)),
+    append: (id, record) =>
+      named(id, "written", (path) => writeLine(openSync(path, "a+", 0o600), record, (fd) => cutTornLine(fd, path))),
+    remove: (id) => named(id, "removed", (path) => unlink(path).catch(ignoreMissing)),
     async list() {
       const networks = await readdirOrNothing(root);
       const lists = await Promise.all(
@@ -66,6 +59,17 @@ export function fileRecordStore(root: string): AttachmentStore {
       return lists.flat();
     },
   };
+}
+
+function readRecord(id: AttachmentID, path: string): StoredRecord {
+  // The common case of an ADD; an exception for it would cost more than the look.
+  if (!existsSync(path)) return { kind: "absent" };
+  try {
+    return decode(keyOf(id), readFileSync(path, "utf8"));
+  } catch (error) {
+    if (isMissing(error)) return { kind: "absent" };
+    throw error;
+  }
 }
 
 function decode(name: string, text: string): StoredRecord {
