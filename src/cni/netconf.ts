@@ -79,10 +79,15 @@ export function parseNetwork(
   const kubeconfig = isObject(kubernetes) ? textOrNothing(kubernetes["kubeconfig"]) : undefined;
   return {
     cniVersion,
-    name: checked(raw, readName),
+    name: parseNetworkName(raw),
     ...(nodeName !== undefined && { nodeName }),
     ...(kubeconfig !== undefined && { kubeconfig }),
   };
+}
+
+/** @throws CNIError InvalidNetworkConfig */
+export function parseNetworkName(raw: Readonly<Record<string, unknown>>): string {
+  return checked(raw, readName);
 }
 
 /** A value of another type is for ADD to refuse. */

@@ -209,6 +209,13 @@ describe("pending releases", () => {
     expect(machine.addresses.held).toEqual([]);
   });
 
+  it("are worked off whatever version they name, since they were answered with success", async () => {
+    await machine.start().call("ADD");
+    writePending("00000000000000000001-7.del", DEL_ENV, JSON.stringify({ ...CONF, cniVersion: "9.0.0" }));
+    expect(await recover(machine.start().cni)).toEqual({ ...nothing, pending: 1 });
+    expect(machine.addresses.held).toEqual([]);
+  });
+
   it("that make no sense are set aside, and stop nothing", async () => {
     writePending("00000000000000000001-7.del", { ...DEL_ENV, CNI_COMMAND: "ADD" });
     writePending("00000000000000000002-7.del", DEL_ENV, "{");

@@ -2,7 +2,7 @@
 import { keyOf } from "../attachment.ts";
 import { delegationIn } from "../delegation/conf.ts";
 import { CNIError } from "../errors.ts";
-import { decodeNetConf, parseNetwork } from "../netconf.ts";
+import { decodeNetConf, parseNetworkName } from "../netconf.ts";
 import type { PendingRelease } from "../ports.ts";
 import { parseCall } from "../protocol.ts";
 import type { AttachmentID } from "../types.ts";
@@ -56,8 +56,7 @@ async function parse(cni: CNI, pending: PendingRelease): Promise<DelRequest | un
     const call = parseCall(pending.env);
     if (call.command !== "DEL") throw new CNIError("InvalidEnvironment", `CNI_COMMAND is ${call.command}, want DEL`);
     const raw = decodeNetConf(pending.stdin);
-    const { name: network } = parseNetwork(raw);
-    const id = { network, containerID: call.containerID, ifName: call.ifName };
+    const id = { network: parseNetworkName(raw), containerID: call.containerID, ifName: call.ifName };
     const delegation = delegationIn(raw, pending.env, pending.stdin);
     const shared = { id, netns: call.netns, ...(call.args.pod && { pod: call.args.pod }) };
     return { ...shared, ...(delegation && { delegation }), why: "pendingDEL" };
