@@ -103,4 +103,38 @@ describe("Collector.pass()", () => {
     expect(await collector.pass(settings, signal)).toBe(1);
     expect([store.all("block"), store.all("affinity")]).toEqual([[], []]);
   });
+
+  it("ends when the datastore is locked in the middle of it", async () => {
+    const clock = new FakeClock();
+    const store = new MemoryStore();
+    const cidrs = ["10.0.0.0/30", "10.0.0.4/30", "10.0.0.8/30"];
+    for (const cidr of cidrs) await store.create("block", blockOf(cidr, undefined));
+    let isLocked = false;
+    const settings = { datastoreReady: true, leakGraceMs: 60_000, pools: [] };
+    const { collector } = collectorOf(clock, store, {
+      settings: async () => ({ ...settings, datastoreReady: !isLocked }),
+      blocks: async function* () {
+        yield* store.all("block");
+        isLocked = clock.nowMs() >= lockedFromMs;
+      },
+    });
+    const lockedFromMs = clock.nowMs() + 1;
+    const { signal } = new AbortController();
+    for (let minute = 0; minute < 5; minute++) {
+      await collector.pass(settings, signal);
+      await clock.advance(60_000);
+    }
+    expect(store.all("block")).toHaveLength(cidrs.length);
+    isLocked = false;
+    const open = collectorOf(clock, store, {
+      blocks: async function* () {
+        yield* store.all("block");
+      },
+    }).collector;
+    for (let minute = 0; minute < 5; minute++) {
+      await open.pass(settings, signal);
+      await clock.advance(60_000);
+    }
+    expect(store.all("block")).toEqual([]);
+  });
 });

@@ -37,6 +37,8 @@ const MAX_PERIOD_MS = 5 * 60_000;
 const MIN_PERIOD_MS = 1000;
 /** After a pass that failed, or freed something: empty blocks of a deleted node are seen by the next one. Settings are read as often. */
 const SOON_MS = 10_000;
+/** How long the datastore counts as unlocked after it was seen to be, while things are freed. Units: milliseconds. */
+const LOCK_CHECK_MS = 1000;
 /** Addresses between two looks at the live API. */
 const BATCH = 512;
 
@@ -139,6 +141,8 @@ class Freeing {
   readonly #settings: CollectorSettings;
   readonly #signal: AbortSignal;
   readonly #tools: ReleaseTools;
+  #isLocked = false;
+  #unlockedAtMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: CollectorOptions, settings: CollectorSettings, signal: AbortSignal) {
     const { clock, random, requestsPerSecond } = options;
@@ -166,8 +170,7 @@ class Freeing {
     const refuted = new Set<string>();
     for (const batch of batchesOf(releases)) {
       this.#signal.throwIfAborted();
-      // A migration may have begun meanwhile.
-      if (!(await source.settings(this.#signal)).datastoreReady) break;
+      if (await this.#checkLock()) break;
       const view = await source.look(neededBy(batch), this.#signal);
       const nowMs = clock.nowMs();
       const due: Leak[] = [];
@@ -224,12 +227,22 @@ class Freeing {
   async #try(what: string, task: () => Promise<boolean>): Promise<boolean> {
     this.#signal.throwIfAborted();
     try {
-      return await task();
+      return !(await this.#checkLock()) && (await task());
     } catch (error) {
       if (this.#signal.aborted) throw error;
       this.#options.reporter.failed(what, error);
       return false;
     }
+  }
+
+  /** A pass may take minutes, and a migration may begin in the middle of it. @returns whether it has */
+  async #checkLock(): Promise<boolean> {
+    const { source, clock } = this.#options;
+    const nowMs = clock.nowMs();
+    if (this.#isLocked || nowMs - this.#unlockedAtMs < LOCK_CHECK_MS) return this.#isLocked;
+    this.#isLocked = !(await source.settings(this.#signal)).datastoreReady;
+    this.#unlockedAtMs = nowMs;
+    return this.#isLocked;
   }
 
   async #tell(things: readonly Freed[]): Promise<void> {
