@@ -1,11 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 import { describe, expect, test } from "vitest";
+import { FELIX_CONFIGURATION_KIND, type FelixConfiguration } from "../crds/felix-configuration.ts";
 import { parseIP } from "../net/ip.ts";
 import { MTU_IFACE_PATTERN } from "./calc/mtu.ts";
-import { agentUsage, parseAgentConfig } from "./config.ts";
+import { type AgentConfig, agentUsage, resolveConfig } from "./config.ts";
 import { ConfigError } from "./errors.ts";
 
-describe("parseAgentConfig()", () => {
+function parseAgentConfig(
+  args: readonly string[],
+  env: Readonly<Record<string, string>>,
+  hostName: string,
+): AgentConfig {
+  return resolveConfig({ args, env, hostName }).config;
+}
+
+function configuration(name: string, spec: FelixConfiguration["spec"]): FelixConfiguration {
+  return { apiVersion: "crd.projectcalico.org/v1", kind: "FelixConfiguration", metadata: { name }, spec };
+}
+
+const LOCAL = { args: [], env: {}, hostName: "node-a" };
+
+describe("resolveConfig() of flags and variables", () => {
   test("has defaults for everything", () => {
     expect(parseAgentConfig([], {}, "Worker-1")).toEqual({
       nodeName: "worker-1",
@@ -116,23 +131,23 @@ describe("parseAgentConfig()", () => {
   const bad: readonly [string, string[], Record<string, string>, string][] = [
     ["a route source", ["--route-source", "hosts"], {}, "--route-source"],
     ["a port", ["--health-port", "70000"], {}, "--health-port"],
-    ["a port in the environment", [], { FELIX_PROMETHEUSMETRICSPORT: "x" }, "FELIX_PROMETHEUSMETRICSPORT"],
     ["an unknown flag", ["--frob", "1"], {}, "--frob"],
     ["a flag without a value", ["--node-name"], {}, "--node-name"],
     ["a positional", ["frob"], {}, "frob"],
     ["a node name", [], { NODENAME: "Not A Name" }, "NODENAME"],
     ["a log level", ["--log-level", "loud"], {}, "--log-level"],
     ["an MTU", ["--pod-interface-mtu", "20"], {}, "--pod-interface-mtu"],
-    ["an MTU of VXLAN", [], { FELIX_VXLANMTU: "20" }, "FELIX_VXLANMTU"],
+    ["a port of metrics", ["--metrics-port", "x"], {}, "--metrics-port"],
+    ["an MTU of VXLAN", ["--vxlan-mtu=20"], {}, "--vxlan-mtu"],
+    ["a pattern", ["--mtu-iface-pattern", "("], {}, "--mtu-iface-pattern"],
+    ["a range of ports", ["--nat-port-range=5:4"], {}, "--nat-port-range"],
+    ["an address", ["--nat-outgoing-address", "here"], {}, "--nat-outgoing-address"],
+    ["exclusions", ["--nat-outgoing-exclusions", "All"], {}, "--nat-outgoing-exclusions"],
     ["a VXLAN network", ["--vxlan-vni", "16777216"], {}, "--vxlan-vni"],
-    ["a pattern", [], { FELIX_MTUIFACEPATTERN: "(" }, "FELIX_MTUIFACEPATTERN"],
     ["what to collect", [], { GINGHAM_COLLECT: "maybe" }, "GINGHAM_COLLECT"],
     ["who may ask", ["--remote-history", "yes"], {}, "--remote-history"],
     ["a cooldown", [], { GINGHAM_IP_COOLDOWN: "-1" }, "GINGHAM_IP_COOLDOWN"],
-    ["a range of ports", [], { FELIX_NATPORTRANGE: "5:4" }, "FELIX_NATPORTRANGE"],
     ["a range of three ports", ["--nat-port-range", "1:2:3"], {}, "--nat-port-range"],
-    ["an address", [], { FELIX_NATOUTGOINGADDRESS: "here" }, "FELIX_NATOUTGOINGADDRESS"],
-    ["exclusions", [], { FELIX_NATOUTGOINGEXCLUSIONS: "All" }, "FELIX_NATOUTGOINGEXCLUSIONS"],
     ["a node address", [], { IP: "yes" }, "IP"],
     ["a node address of the other family", ["--ip6", "192.0.2.1"], {}, "--ip6"],
     ["a method", [], { IP_AUTODETECTION_METHOD: "eth0" }, "IP_AUTODETECTION_METHOD"],
@@ -162,5 +177,160 @@ describe("parseAgentConfig()", () => {
 
   test("agentUsage() names every flag with its variable", () => {
     expect(agentUsage()).toMatch(/--health-port +FELIX_HEALTHPORT +its port/);
+  });
+});
+
+describe("resolveConfig() of all sources", () => {
+  const FIELDS = {
+    logSeverityScreen: "WARNING",
+    healthHost: "0.0.0.0",
+    healthPort: 9199,
+    prometheusMetricsHost: "::",
+    prometheusMetricsPort: 9191,
+    mtuIfacePattern: "^nic",
+    vxlanVNI: 5000,
+    vxlanPort: 4790,
+    vxlanMTU: 1400,
+    vxlanMTUV6: 1300,
+    routeSource: "WorkloadIPs",
+    routeRefreshInterval: "1m30.5s",
+    nftablesRefreshInterval: "2m0s",
+    natPortRange: "32768:60999",
+    natOutgoingAddress: "192.0.2.7",
+    natOutgoingExclusions: "IPPoolsAndHostIPs",
+  };
+
+  test("reads every field that Calico has and the agent uses", () => {
+    const { config, findings } = resolveConfig(LOCAL, [configuration("default", FIELDS)]);
+    expect(findings).toEqual([]);
+    expect(config).toMatchObject({
+      logLevel: "warn",
+      healthHost: "0.0.0.0",
+      healthPort: 9199,
+      metricsHost: "::",
+      metricsPort: 9191,
+      vxlan: { vni: 5000, port: 4790 },
+      mtu: { mtuIfacePattern: /^nic/, vxlanMTU: 1400, vxlanMTUV6: 1300 },
+      routesPodCIDRs: true,
+      routeRefreshMs: 90_500,
+      nftRefreshMs: 120_000,
+      packetFilter: {
+        natPortRange: { min: 32_768, max: 60_999 },
+        natOutgoingAddress: parseIP("192.0.2.7"),
+        natOutgoingExclusions: "IPPoolsAndHostIPs",
+      },
+    });
+  });
+
+  test("the schema of the CRD has these fields and no other", () => {
+    expect(Object.keys(FELIX_CONFIGURATION_KIND.spec.properties ?? {}).toSorted()).toEqual(
+      Object.keys(FIELDS).toSorted(),
+    );
+  });
+
+  test("flag, variable, this node's object, default: the first wins, field by field", () => {
+    const all = [
+      configuration("node.node-b", { vxlanVNI: 1, vxlanPort: 1 }),
+      configuration("default", { vxlanVNI: 5, vxlanPort: 5, vxlanMTU: 1005, healthPort: 5 }),
+      configuration("node.node-a", { vxlanVNI: 4, vxlanPort: 4, vxlanMTU: 1004 }),
+    ];
+    const local = { args: ["--vxlan-vni=2"], env: { FELIX_VXLANVNI: "3", FELIX_VXLANPORT: "3" }, hostName: "node-a" };
+    const { config, inForce } = resolveConfig(local, all);
+    expect([config.vxlan, config.mtu.vxlanMTU, config.healthPort]).toEqual([{ vni: 2, port: 3 }, 1004, 5]);
+    expect(Object.fromEntries([...inForce].map(([name, { option }]) => [name, option]))).toEqual({
+      "vxlan-vni": "--vxlan-vni",
+      "vxlan-port": "FELIX_VXLANPORT",
+      "vxlan-mtu": "FelixConfiguration node.node-a: vxlanMTU",
+      "health-port": "FelixConfiguration default: healthPort",
+    });
+  });
+
+  test("null and empty text say nothing; one port is a range, as a number too", () => {
+    const node = configuration("node.node-a", { natOutgoingAddress: "", vxlanVNI: null });
+    const all = configuration("default", { natOutgoingAddress: "192.0.2.7", vxlanVNI: 7, natPortRange: 4000 });
+    const { config, findings } = resolveConfig(LOCAL, [node, all]);
+    expect(findings).toEqual([]);
+    expect(config.vxlan.vni).toBe(7);
+    expect(config.packetFilter).toMatchObject({ natPortRange: { min: 4000, max: 4000 } });
+    expect(config.packetFilter?.natOutgoingAddress).toBe(parseIP("192.0.2.7"));
+  });
+
+  const wrong: readonly [field: string, value: unknown, want: string][] = [
+    ["logSeverityScreen", "loud", "Debug, Info, Warning, Error or Fatal"],
+    ["healthPort", 70_000, "a whole number from 0 to 65535"],
+    ["prometheusMetricsPort", -1, "a whole number"],
+    ["mtuIfacePattern", "(", "a regular expression"],
+    ["mtuIfacePattern", ["eth0"], "a text or a number"],
+    ["vxlanVNI", 0, "a whole number from 1 to 16777215"],
+    ["vxlanVNI", 1.5, "a whole number"],
+    ["vxlanPort", true, "a text or a number"],
+    ["vxlanMTU", 20, "at least 68"],
+    ["routeSource", "Hosts", "CalicoIPAM, WorkloadIPs"],
+    ["routeRefreshInterval", "soon", "1s to 24h"],
+    ["routeRefreshInterval", "0s", "1s to 24h"],
+    ["nftablesRefreshInterval", "-90s", "1s to 24h"],
+    ["natPortRange", "5:4", "two ports"],
+    ["natOutgoingAddress", { ip: "192.0.2.7" }, "a text or a number"],
+    ["natOutgoingAddress", "here", "an address"],
+    ["natOutgoingExclusions", "All", "IPPoolsOnly, IPPoolsAndHostIPs"],
+  ];
+  test.each(wrong)("a wrong %s (%j) is told by name, and what is said elsewhere holds", (field, value, want) => {
+    const good = configuration("default", FIELDS);
+    const { config, findings } = resolveConfig(LOCAL, [configuration("node.node-a", { [field]: value }), good]);
+    expect(config).toEqual(resolveConfig(LOCAL, [good]).config);
+    const subject = `FelixConfiguration node.node-a: ${field}`;
+    expect(findings).toMatchObject([{ code: "ConfigIgnored", subject }]);
+    expect(findings[0]?.message).toContain(want);
+    expect(findings[0]?.message.startsWith(`${subject}: got `)).toBe(true);
+    expect(findings[0]?.message).toContain(`; ignored: FelixConfiguration default: ${field} holds`);
+    const alone = resolveConfig(LOCAL, [configuration("default", { [field]: value })]);
+    expect(alone.config).toEqual(resolveConfig(LOCAL).config);
+    expect(alone.findings[0]?.message).toContain("; ignored: the default holds");
+  });
+
+  test("a wrong variable that Calico has a field for is told, not fatal", () => {
+    const env = { FELIX_NATPORTRANGE: "5:4", FELIX_VXLANMTU: "20" };
+    const { config, findings } = resolveConfig({ ...LOCAL, env }, [configuration("default", { vxlanMTU: 1400 })]);
+    expect(config.mtu.vxlanMTU).toBe(1400);
+    expect(config.packetFilter).not.toHaveProperty("natPortRange");
+    expect(findings.map(({ subject }) => subject).toSorted()).toEqual(["FELIX_NATPORTRANGE", "FELIX_VXLANMTU"]);
+  });
+
+  const unsupported: readonly [field: string, asked: unknown, agreed: unknown][] = [
+    ["bpfEnabled", true, false],
+    ["wireguardEnabled", true, false],
+    ["wireguardEnabledV6", true, false],
+    ["ipipEnabled", true, false],
+    ["vxlanEnabled", false, true],
+    ["ipForwarding", "Disabled", "Enabled"],
+    ["interfacePrefix", "tap", "tap,cali"],
+    ["deviceRouteProtocol", 3, 80],
+    ["deviceRouteSourceAddress", "192.0.2.1", ""],
+    ["deviceRouteSourceAddressIPv6", "2001:db8::1", ""],
+    ["externalNodesList", ["192.0.2.0/24"], []],
+    ["allowVXLANPacketsFromWorkloads", true, false],
+    ["allowIPIPPacketsFromWorkloads", true, false],
+    ["iptablesNATOutgoingInterfaceFilter", "eth+", ""],
+    ["floatingIPs", "Enabled", "Disabled"],
+  ];
+  test.each(unsupported)("%s is told where it asks for something else than what is done", (field, asked, agreed) => {
+    const findingsOf = (node: object, all: object) =>
+      resolveConfig(LOCAL, [configuration("node.node-a", { ...node }), configuration("default", { ...all })]).findings;
+    const subject = `FelixConfiguration default: ${field}`;
+    const told = findingsOf({}, { [field]: asked });
+    expect(told).toMatchObject([{ code: "ConfigUnsupported", subject }]);
+    expect(told[0]?.message).toContain(`${subject}: ${JSON.stringify(asked)} is not supported: `);
+    expect(findingsOf({}, { [field]: agreed })).toEqual([]);
+    expect(findingsOf({ [field]: agreed === "" ? null : agreed }, { [field]: asked })).toHaveLength(
+      agreed === "" ? 1 : 0,
+    );
+  });
+
+  test("objects for selected nodes are named; other fields of Calico's are nobody's business", () => {
+    const selected = configuration("gpu", { nodeSelector: "has(gpu)", vxlanVNI: 9 });
+    const all = configuration("default", { reportingInterval: "0s", failsafeInboundHostPorts: [{ port: 22 }] });
+    const { config, findings } = resolveConfig(LOCAL, [selected, all, configuration("other", { vxlanVNI: 9 })]);
+    expect(config.vxlan.vni).toBe(4096);
+    expect(findings).toMatchObject([{ code: "ConfigUnsupported", subject: "FelixConfiguration gpu: nodeSelector" }]);
   });
 });

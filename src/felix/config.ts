@@ -1,13 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0
 import { parseArgs } from "node:util";
-import { type Family, type IP, parseIP } from "../net/ip.ts";
+import {
+  FELIX_CONFIGURATION_NAME,
+  type FelixConfiguration,
+  nodeFelixConfigurationName,
+} from "../crds/felix-configuration.ts";
+import type { Finding } from "./calc/findings.ts";
 import { MTU_IFACE_PATTERN, type MTUSettings } from "./calc/mtu.ts";
+import { unsupportedFields } from "./config-fields.ts";
+import { ConfigReader, type ConfigSource, felixConfigurationSource } from "./config-resolve.ts";
+import {
+  absolutePath,
+  addressOf,
+  type Given,
+  integerOf,
+  intervalOf,
+  isOn,
+  type LogLevel,
+  logLevelOf,
+  methodOf,
+  mtuOf,
+  nodeAddressOf,
+  nodeNameOf,
+  oneOf,
+  patternOf,
+  portOf,
+  portRangeOf,
+  textOf,
+} from "./config-values.ts";
 import { ConfigError } from "./errors.ts";
 import { VXLAN_DEFAULTS, type VXLANSettings } from "./managers/vxlan-manager.ts";
 import type { FilterSettings } from "./nft/settings.ts";
-import { type AddressSetting, type AddressSettings, parseAddress, parseMethod } from "./node-address/settings.ts";
-
-export type LogLevel = "debug" | "info" | "warn" | "error" | "fatal";
+import type { AddressSetting, AddressSettings } from "./node-address/settings.ts";
 
 /** Everything that the agent is told from outside. */
 export interface AgentConfig {
@@ -51,27 +75,49 @@ export interface AgentConfig {
 
 interface Option {
   readonly env: string;
+  /** Of Calico's FelixConfiguration. */
+  readonly field?: string;
   readonly help: string;
   readonly fallback?: string;
 }
 
-/** Flags, each with its environment variable; Calico's names where Calico has the option. A flag wins. */
+/** Flags, each with its environment variable and field; Calico's names where Calico has the option. */
 const OPTIONS = {
   "node-name": { env: "NODENAME", help: "name of this machine's Node object (default: the host name)" },
   kubeconfig: { env: "KUBECONFIG", help: "file that says where the API server is (default: in-cluster)" },
   socket: { env: "GINGHAM_SOCKET", help: "where the launcher finds the agent", fallback: "/run/gingham/agent.sock" },
   "state-dir": { env: "GINGHAM_STATE_DIR", help: "attachment records", fallback: "/var/lib/gingham" },
-  "health-host": { env: "FELIX_HEALTHHOST", help: "address of /liveness and /readiness", fallback: "127.0.0.1" },
-  "health-port": { env: "FELIX_HEALTHPORT", help: "its port; 0 takes any", fallback: "9099" },
-  "metrics-host": { env: "FELIX_PROMETHEUSMETRICSHOST", help: "address of /metrics", fallback: "0.0.0.0" },
-  "metrics-port": { env: "FELIX_PROMETHEUSMETRICSPORT", help: "its port; 0 takes any", fallback: "9091" },
+  "health-host": {
+    env: "FELIX_HEALTHHOST",
+    field: "healthHost",
+    help: "address of /liveness and /readiness",
+    fallback: "127.0.0.1",
+  },
+  "health-port": { env: "FELIX_HEALTHPORT", field: "healthPort", help: "its port; 0 takes any", fallback: "9099" },
+  "metrics-host": {
+    env: "FELIX_PROMETHEUSMETRICSHOST",
+    field: "prometheusMetricsHost",
+    help: "address of /metrics",
+    fallback: "0.0.0.0",
+  },
+  "metrics-port": {
+    env: "FELIX_PROMETHEUSMETRICSPORT",
+    field: "prometheusMetricsPort",
+    help: "its port; 0 takes any",
+    fallback: "9091",
+  },
   "remote-history": {
     env: "GINGHAM_REMOTE_HISTORY",
     help: "answer /history on the metrics port beyond this machine (it names pods): on or off",
     fallback: "off",
   },
   "journal-size": { env: "GINGHAM_JOURNAL_SIZE", help: "MiB of each journal file; 0: no journal", fallback: "2" },
-  "log-level": { env: "FELIX_LOGSEVERITYSCREEN", help: "Debug, Info, Warning, Error or Fatal", fallback: "Info" },
+  "log-level": {
+    env: "FELIX_LOGSEVERITYSCREEN",
+    field: "logSeverityScreen",
+    help: "Debug, Info, Warning, Error or Fatal",
+    fallback: "Info",
+  },
   "pod-interface-mtu": {
     env: "GINGHAM_POD_INTERFACE_MTU",
     help: "MTU of pods; 0: what fits between nodes",
@@ -79,31 +125,46 @@ const OPTIONS = {
   },
   "mtu-iface-pattern": {
     env: "FELIX_MTUIFACEPATTERN",
+    field: "mtuIfacePattern",
     help: "regular expression: names of the links between nodes, whose smallest MTU counts",
     fallback: MTU_IFACE_PATTERN,
   },
-  "vxlan-mtu": { env: "FELIX_VXLANMTU", help: "MTU of vxlan.calico; 0: 50 less than between nodes", fallback: "0" },
+  "vxlan-mtu": {
+    env: "FELIX_VXLANMTU",
+    field: "vxlanMTU",
+    help: "MTU of vxlan.calico; 0: 50 less than between nodes",
+    fallback: "0",
+  },
   "vxlan-mtu-v6": {
     env: "FELIX_VXLANMTUV6",
+    field: "vxlanMTUV6",
     help: "MTU of vxlan-v6.calico; 0: 70 less than between nodes",
     fallback: "0",
   },
   "vxlan-port": {
     env: "FELIX_VXLANPORT",
+    field: "vxlanPort",
     help: "UDP port of VXLAN, the same on all nodes",
     fallback: String(VXLAN_DEFAULTS.port),
   },
   "vxlan-vni": {
     env: "FELIX_VXLANVNI",
+    field: "vxlanVNI",
     help: "VXLAN network identifier, the same on all nodes",
     fallback: String(VXLAN_DEFAULTS.vni),
   },
   "route-source": {
     env: "FELIX_ROUTESOURCE",
+    field: "routeSource",
     help: "what is routed: CalicoIPAM (blocks) or WorkloadIPs (the nodes' spec.podCIDRs, too)",
     fallback: "CalicoIPAM",
   },
-  "route-refresh-interval": { env: "FELIX_ROUTEREFRESHINTERVAL", help: "seconds between resyncs", fallback: "90" },
+  "route-refresh-interval": {
+    env: "FELIX_ROUTEREFRESHINTERVAL",
+    field: "routeRefreshInterval",
+    help: "between two looks at all routes",
+    fallback: "90s",
+  },
   plan: {
     env: "GINGHAM_PLAN",
     help: "print what this agent would change on the node, change nothing, and end: on or off",
@@ -133,18 +194,28 @@ const OPTIONS = {
   },
   "nft-refresh-interval": {
     env: "FELIX_NFTABLESREFRESHINTERVAL",
-    help: "seconds between looks at that table",
-    fallback: "60",
+    field: "nftablesRefreshInterval",
+    help: "between two looks at that table",
+    fallback: "60s",
   },
   "nat-outgoing": {
     env: "GINGHAM_NAT_OUTGOING",
     help: "masquerade for pools with natOutgoing: on or off",
     fallback: "on",
   },
-  "nat-port-range": { env: "FELIX_NATPORTRANGE", help: "source ports of masqueraded TCP and UDP, as 32768:65535" },
-  "nat-outgoing-address": { env: "FELIX_NATOUTGOINGADDRESS", help: "source address instead of the outgoing link's" },
+  "nat-port-range": {
+    env: "FELIX_NATPORTRANGE",
+    field: "natPortRange",
+    help: "source ports of masqueraded TCP and UDP, as 32768:65535",
+  },
+  "nat-outgoing-address": {
+    env: "FELIX_NATOUTGOINGADDRESS",
+    field: "natOutgoingAddress",
+    help: "source address instead of the outgoing link's",
+  },
   "nat-outgoing-exclusions": {
     env: "FELIX_NATOUTGOINGEXCLUSIONS",
+    field: "natOutgoingExclusions",
     help: "not masqueraded: IPPoolsOnly, or IPPoolsAndHostIPs",
     fallback: "IPPoolsOnly",
   },
@@ -164,111 +235,145 @@ const COLLECT = ["on", "dry-run", "off"] as const;
 const ON_OFF = ["on", "off"] as const;
 const TRUE_FALSE = ["true", "false"] as const;
 const EXCLUSIONS = ["IPPoolsOnly", "IPPoolsAndHostIPs"] as const;
-const LOG_LEVELS: Readonly<Record<string, LogLevel>> = {
-  debug: "debug",
-  info: "info",
-  warning: "warn",
-  warn: "warn",
-  error: "error",
-  fatal: "fatal",
-};
+/** What a program's own command line and environment say. */
+export interface LocalConfig {
+  readonly args: readonly string[];
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** Used, in lower case, when no node name is given. */
+  readonly hostName: string;
+}
 
-/** Kubernetes' names are DNS subdomains. Source: RFC 1123 section 2.1. */
-const NODE_NAME = /^[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?$/;
-const MIN_IPV4_MTU = 68;
+export interface ResolvedConfig {
+  readonly config: AgentConfig;
+  /** Values that are ignored, and fields that ask for what the agent does not do. */
+  readonly findings: readonly Finding[];
+  /** What was said of options, by flag, with the name of who said it; others have their defaults. */
+  readonly inForce: ReadonlyMap<string, Given>;
+}
 
 /**
- * Reads flags and environment.
+ * Settings out of, the first wins: flags, environment, FelixConfiguration `node.<name>`, FelixConfiguration `default`.
  *
- * @param hostName used, in lower case, when no node name is given
+ * A flag that is wrong, and a variable that Calico's resource has no field for, is an error to whoever starts the agent. Any
+ * other wrong value is ignored and told, as in Calico: it comes from far away, and must not take a node down.
+ *
+ * @param objects FelixConfigurations; those of other nodes do not matter
  * @throws ConfigError which names the option as it was given
  */
-export function parseAgentConfig(
-  args: readonly string[],
-  env: Readonly<Record<string, string | undefined>>,
-  hostName: string,
-): AgentConfig {
-  const flags = parseFlags(args);
-  const read = (name: OptionName): { text: string; option: string } => {
-    const flag = flags[name];
-    if (flag !== undefined) return { text: flag, option: `--${name}` };
-    const option: Option = OPTIONS[name];
-    // An empty variable is one that a manifest left blank.
-    return { text: env[option.env] || (option.fallback ?? ""), option: env[option.env] ? option.env : `--${name}` };
-  };
-  const integer = (name: OptionName, min: number, max: number): number => {
-    const { text, option } = read(name);
-    const value = Number(text);
-    if (/^\d{1,9}$/.test(text) && value >= min && value <= max) return value;
-    throw new ConfigError(option, `got ${JSON.stringify(text)}, want a whole number from ${min} to ${max}`);
-  };
-  const kubeconfig = read("kubeconfig").text;
+export function resolveConfig(local: LocalConfig, objects: Iterable<FelixConfiguration> = []): ResolvedConfig {
+  const strict = localSources(local);
+  const nodeName = new ConfigReader<OptionName>(strict, fallbackOf).read("node-name", (given) =>
+    nodeNameOf(given, local.hostName),
+  );
+  const all = [...objects];
+  const names = [nodeFelixConfigurationName(nodeName), FELIX_CONFIGURATION_NAME];
+  const relevant = names.flatMap((name) => all.find(({ metadata }) => metadata.name === name) ?? []);
+  const sources = [...strict, ...relevant.map((object) => felixConfigurationSource(object, fieldOf))];
+  const reader = new ConfigReader<OptionName>(sources, fallbackOf);
+  const config = readConfig(reader, nodeName);
+  const findings = [...reader.findings, ...unsupportedFields(relevant, all)];
+  return { config, findings, inForce: reader.inForce };
+}
+
+function readConfig(reader: ConfigReader<OptionName>, nodeName: string): AgentConfig {
+  const read = <T>(name: OptionName, parse: (given: Given) => T): T => reader.read(name, parse);
+  const kubeconfig = read("kubeconfig", textOf);
+  const packetFilter = read("packet-filter", isOn);
+  const filterSettings = readFilterSettings(read);
   return {
-    nodeName: nodeNameOf(read("node-name"), hostName),
+    nodeName,
     ...(kubeconfig === "" ? {} : { kubeconfig }),
-    socketPath: absolutePath(read("socket")),
-    stateDir: absolutePath(read("state-dir")),
-    healthHost: read("health-host").text,
-    healthPort: integer("health-port", 0, 65_535),
-    metricsHost: read("metrics-host").text,
-    metricsPort: integer("metrics-port", 0, 65_535),
-    logLevel: logLevelOf(read("log-level")),
-    podInterfaceMTUBytes: mtuOf(integer("pod-interface-mtu", 0, 65_535), read("pod-interface-mtu").option),
-    vxlan: { vni: integer("vxlan-vni", 1, 0xffffff), port: integer("vxlan-port", 1, 65_535) },
-    mtu: mtuSettings(read, integer),
-    routeRefreshMs: integer("route-refresh-interval", 1, 86_400) * 1000,
-    routesPodCIDRs: oneOf(ROUTE_SOURCES, read("route-source")) === "WorkloadIPs",
-    isPlan: oneOf(ON_OFF, read("plan")) === "on",
-    nodeAddress: {
-      4: addressSetting(4, read("ip"), read("ip-autodetection-method")),
-      6: addressSetting(6, read("ip6"), read("ip6-autodetection-method")),
+    socketPath: read("socket", absolutePath),
+    stateDir: read("state-dir", absolutePath),
+    healthHost: read("health-host", textOf),
+    healthPort: read("health-port", portOf),
+    metricsHost: read("metrics-host", textOf),
+    metricsPort: read("metrics-port", portOf),
+    logLevel: read("log-level", logLevelOf),
+    podInterfaceMTUBytes: read("pod-interface-mtu", mtuOf),
+    vxlan: {
+      vni: read("vxlan-vni", (given) => integerOf(given, 1, 0xffffff)),
+      port: read("vxlan-port", (given) => integerOf(given, 1, 65_535)),
     },
-    addressPollMs: durationOf(read("autodetect-poll-interval")),
-    ignoresDuplicates: oneOf(TRUE_FALSE, read("disable-node-ip-check")) === "true",
-    ...(oneOf(ON_OFF, read("packet-filter")) === "on" && { packetFilter: filterSettings(read) }),
-    nftRefreshMs: integer("nft-refresh-interval", 1, 86_400) * 1000,
-    collect: oneOf(COLLECT, read("collect")),
-    ipCooldownMs: integer("ip-cooldown", 0, 3_600) * 1000,
-    journalFileBytes: integer("journal-size", 0, 1024) * 2 ** 20,
-    hasRemoteHistory: oneOf(ON_OFF, read("remote-history")) === "on",
+    mtu: readMTUSettings(read),
+    routeRefreshMs: read("route-refresh-interval", intervalOf),
+    routesPodCIDRs: read("route-source", (given) => oneOf(ROUTE_SOURCES, given)) === "WorkloadIPs",
+    isPlan: read("plan", isOn),
+    nodeAddress: {
+      4: readAddress(read, 4, "ip", "ip-autodetection-method"),
+      6: readAddress(read, 6, "ip6", "ip6-autodetection-method"),
+    },
+    addressPollMs: read("autodetect-poll-interval", intervalOf),
+    ignoresDuplicates: read("disable-node-ip-check", (given) => oneOf(TRUE_FALSE, given)) === "true",
+    ...(packetFilter && { packetFilter: filterSettings }),
+    nftRefreshMs: read("nft-refresh-interval", intervalOf),
+    collect: read("collect", (given) => oneOf(COLLECT, given)),
+    ipCooldownMs: read("ip-cooldown", (given) => integerOf(given, 0, 3_600)) * 1000,
+    journalFileBytes: read("journal-size", (given) => integerOf(given, 0, 1024)) * 2 ** 20,
+    hasRemoteHistory: read("remote-history", isOn),
   };
 }
 
-function filterSettings(read: (name: OptionName) => { text: string; option: string }): FilterSettings {
-  const [range, address] = [read("nat-port-range"), read("nat-outgoing-address")];
+type Read = <T>(name: OptionName, parse: (given: Given) => T) => T;
+
+function readFilterSettings(read: Read): FilterSettings {
+  const natPortRange = read("nat-port-range", portRangeOf);
+  const natOutgoingAddress = read("nat-outgoing-address", addressOf);
   return {
-    natOutgoing: oneOf(ON_OFF, read("nat-outgoing")) === "on",
-    ...(range.text !== "" && { natPortRange: portRangeOf(range) }),
-    ...(address.text !== "" && { natOutgoingAddress: addressOf(address) }),
-    natOutgoingExclusions: oneOf(EXCLUSIONS, read("nat-outgoing-exclusions")),
-    randomFully: oneOf(ON_OFF, read("nat-random-fully")) === "on",
+    natOutgoing: read("nat-outgoing", isOn),
+    ...(natPortRange !== undefined && { natPortRange }),
+    ...(natOutgoingAddress !== undefined && { natOutgoingAddress }),
+    natOutgoingExclusions: read("nat-outgoing-exclusions", (given) => oneOf(EXCLUSIONS, given)),
+    randomFully: read("nat-random-fully", isOn),
   };
 }
 
-interface Given {
-  readonly text: string;
-  readonly option: string;
-}
-
-function addressSetting(family: Family, address: Given, method: Given): AddressSetting {
-  const parse = <T>({ text, option }: Given, fn: () => T): T => {
-    try {
-      return fn();
-    } catch (cause) {
-      const want = cause instanceof Error ? cause.message : String(cause);
-      throw new ConfigError(option, `got ${JSON.stringify(text)}, ${want}`, cause);
-    }
+function readMTUSettings(read: Read): MTUSettings {
+  const [vxlanMTU, vxlanMTUV6] = [read("vxlan-mtu", mtuOf), read("vxlan-mtu-v6", mtuOf)];
+  return {
+    mtuIfacePattern: read("mtu-iface-pattern", patternOf),
+    ...(vxlanMTU > 0 && { vxlanMTU }),
+    ...(vxlanMTUV6 > 0 && { vxlanMTUV6 }),
   };
-  const parsed = parse(method, () => parseMethod(method.text, family));
-  return parse(address, () => parseAddress(address.text, family, parsed));
 }
 
-/** As Go writes durations, of which Calico's manifests have whole seconds and minutes. */
-function durationOf({ text, option }: Given): number {
-  const [, count = "", unit = "s"] = /^(\d{1,5})([sm])?$/.exec(text) ?? [];
-  const seconds = Number(count) * (unit === "m" ? 60 : 1);
-  if (seconds >= 1 && seconds <= 86_400) return seconds * 1000;
-  throw new ConfigError(option, `got ${JSON.stringify(text)}, want seconds or minutes, as 60s or 2m`);
+function readAddress(read: Read, family: 4 | 6, address: OptionName, method: OptionName): AddressSetting {
+  const parsed = read(method, (given) => methodOf(given, family));
+  return read(address, (given) => nodeAddressOf(given, family, parsed));
+}
+
+/** Flags, then variables. */
+function localSources({ args, env }: LocalConfig): readonly ConfigSource[] {
+  const flags = parseFlags(args);
+  const optionOf = (name: string): Option => OPTIONS[name as OptionName]; // The reader asks for nothing else.
+  return [
+    {
+      get: (name) => {
+        const text = flags[name as OptionName];
+        return text === undefined ? undefined : { text, option: `--${name}` };
+      },
+      isStrict: () => true,
+    },
+    {
+      get: (name) => {
+        const { env: option } = optionOf(name);
+        const text = env[option];
+        // An empty variable is one that a manifest left blank.
+        return text ? { text, option } : undefined;
+      },
+      isStrict: (name) => optionOf(name).field === undefined,
+    },
+  ];
+}
+
+function fallbackOf(name: OptionName): string {
+  const option: Option = OPTIONS[name];
+  return option.fallback ?? "";
+}
+
+function fieldOf(name: string): string | undefined {
+  const option: Option = OPTIONS[name as OptionName];
+  return option.field;
 }
 
 /** Text for --help. */
@@ -295,69 +400,4 @@ function parseFlags(args: readonly string[]): Partial<Record<OptionName, string>
 
 function isOnOff(text: string | undefined): boolean {
   return ON_OFF.some((word) => word === text);
-}
-
-function nodeNameOf({ text, option }: { text: string; option: string }, hostName: string): string {
-  const name = text || hostName.toLowerCase();
-  if (NODE_NAME.test(name)) return name;
-  const from = text === "" ? " (the host name)" : "";
-  throw new ConfigError(option, `${JSON.stringify(name)}${from} is no name of a Node object; set it to one`);
-}
-
-function absolutePath({ text, option }: { text: string; option: string }): string {
-  if (text.startsWith("/")) return text;
-  throw new ConfigError(option, `got ${JSON.stringify(text)}, want an absolute path`);
-}
-
-function logLevelOf({ text, option }: { text: string; option: string }): LogLevel {
-  const level = LOG_LEVELS[text.toLowerCase()];
-  if (level !== undefined) return level;
-  throw new ConfigError(option, `got ${JSON.stringify(text)}, want Debug, Info, Warning, Error or Fatal`);
-}
-
-function oneOf<T extends string>(values: readonly T[], { text, option }: { text: string; option: string }): T {
-  const found = values.find((value) => value.toLowerCase() === text.toLowerCase());
-  if (found !== undefined) return found;
-  throw new ConfigError(option, `got ${JSON.stringify(text)}, want ${values.join(", ")}`);
-}
-
-function portRangeOf({ text, option }: { text: string; option: string }): { min: number; max: number } {
-  const [min = 0, max = min, ...rest] = text.split(":").map((port) => (/^\d{1,5}$/.test(port) ? Number(port) : 0));
-  if (min >= 1 && max >= min && max <= 65_535 && rest.length === 0) return { min, max };
-  throw new ConfigError(option, `got ${JSON.stringify(text)}, want two ports from 1 to 65535, as 32768:65535`);
-}
-
-function addressOf({ text, option }: { text: string; option: string }): IP {
-  try {
-    return parseIP(text);
-  } catch (cause) {
-    throw new ConfigError(option, `got ${JSON.stringify(text)}, want an address`, cause);
-  }
-}
-
-function mtuSettings(
-  read: (name: OptionName) => { text: string; option: string },
-  integer: (name: OptionName, min: number, max: number) => number,
-): MTUSettings {
-  const [four, six] = (["vxlan-mtu", "vxlan-mtu-v6"] as const).map((name) =>
-    mtuOf(integer(name, 0, 65_535), read(name).option),
-  );
-  return {
-    mtuIfacePattern: patternOf(read("mtu-iface-pattern")),
-    ...(four ? { vxlanMTU: four } : {}),
-    ...(six ? { vxlanMTUV6: six } : {}),
-  };
-}
-
-function patternOf({ text, option }: { text: string; option: string }): RegExp {
-  try {
-    return new RegExp(text);
-  } catch (cause) {
-    throw new ConfigError(option, `got ${JSON.stringify(text)}, want a regular expression`, cause);
-  }
-}
-
-function mtuOf(bytes: number, option: string): number {
-  if (bytes === 0 || bytes >= MIN_IPV4_MTU) return bytes;
-  throw new ConfigError(option, `got ${bytes}, want 0 or at least ${MIN_IPV4_MTU} bytes`);
 }

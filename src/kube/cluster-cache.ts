@@ -8,6 +8,12 @@ import {
   type ClusterInformation,
 } from "../crds/cluster-information.ts";
 import { NAMESPACES, type Namespace, NODES, type Node, PODS, type Pod } from "../crds/core.ts";
+import {
+  FELIX_CONFIGURATION_NAME,
+  FELIX_CONFIGURATIONS,
+  type FelixConfiguration,
+  nodeFelixConfigurationName,
+} from "../crds/felix-configuration.ts";
 import { IP_POOLS, type IPPool } from "../crds/ip-pool.ts";
 import { IP_RESERVATIONS, type IPReservation, projectReservation, type Reservation } from "../crds/ip-reservation.ts";
 import { IPAM_BLOCKS } from "../crds/ipam-block.ts";
@@ -20,6 +26,7 @@ import type { Clock } from "../lib/clock.ts";
 import type { KubeClient } from "./api.ts";
 import { BorrowedSource } from "./borrowed-source.ts";
 import { Informer } from "./informer.ts";
+import { OptionalInformer } from "./optional-informer.ts";
 import { namespaceSource, projectNamespace, projectPod } from "./pod-source.ts";
 
 export interface ClusterCacheOptions {
@@ -54,6 +61,8 @@ export class ClusterCache {
   readonly pods: Informer<Pod, PodInfo>;
   readonly namespaces: Informer<Namespace, NamespaceInfo>;
   readonly borrowed: BorrowedSource;
+  /** Settings. Those of other nodes are empty. It may be started before the others. */
+  readonly felixConfigurations: OptionalInformer<FelixConfiguration, FelixConfiguration>;
   readonly #reservations: Informer<IPReservation, Reservation>;
   readonly #clusterInformations: Informer<ClusterInformation, ClusterInformation>;
   readonly #ipamConfigs: Informer<IPAMConfig, IPAMConfig>;
@@ -87,6 +96,12 @@ export class ClusterCache {
     this.#reservations = informerOf(IP_RESERVATIONS, projectReservation);
     this.#clusterInformations = informerOf(CLUSTER_INFORMATIONS, asIs);
     this.#ipamConfigs = informerOf(IPAM_CONFIGS, asIs);
+    this.felixConfigurations = new OptionalInformer({
+      ...shared,
+      resource: FELIX_CONFIGURATIONS,
+      project: (object) => projectConfiguration(object, nodeName),
+      onError: (error) => onError(error, FELIX_CONFIGURATIONS.plural),
+    });
     this.borrowed = new BorrowedSource({
       ...shared,
       nodes: this.nodes,
@@ -100,11 +115,12 @@ export class ClusterCache {
 
   start(): void {
     for (const informer of this.#all()) informer.start();
+    this.felixConfigurations.start();
     this.borrowed.start();
   }
 
   async stop(): Promise<void> {
-    await Promise.all([this.borrowed, ...this.#all()].map((part) => part.stop()));
+    await Promise.all([this.borrowed, this.felixConfigurations, ...this.#all()].map((part) => part.stop()));
   }
 
   /** Fulfilled when everything that allocation reads is here. */
@@ -166,6 +182,14 @@ export class ClusterCache {
   #all(): readonly Cached[] {
     return [this.nodes, this.namespaces, this.pods, ...this.#forAllocation()];
   }
+}
+
+/** There may be one for each node. */
+function projectConfiguration(object: FelixConfiguration, nodeName: string): FelixConfiguration {
+  const { name } = object.metadata;
+  if (name === FELIX_CONFIGURATION_NAME || name === nodeFelixConfigurationName(nodeName)) return object;
+  const { nodeSelector } = object.spec;
+  return { ...object, metadata: { name }, spec: nodeSelector === undefined ? {} : { nodeSelector } };
 }
 
 function asIs<T>(object: T): T {

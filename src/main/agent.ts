@@ -22,7 +22,8 @@ import { fileRecordStore } from "../cni/record-store.ts";
 import { listenCNI } from "../cni/server.ts";
 import { NODES } from "../crds/core.ts";
 import { blockName } from "../crds/names.ts";
-import { agentUsage, parseAgentConfig } from "../felix/config.ts";
+import { agentUsage, type LocalConfig, resolveConfig } from "../felix/config.ts";
+import { ConfigWatch } from "../felix/config-watch.ts";
 import { NodeWriter } from "../felix/drivers/node-writer.ts";
 import { TunnelAddresses } from "../felix/drivers/tunnel-address.ts";
 import { createFelix } from "../felix/felix.ts";
@@ -69,6 +70,8 @@ setFlagsFromString("--semi-space-growth-factor=1");
 const SWEEP_INTERVAL_MS = 20_000;
 const RELEASE_WAIT_MS = 5000;
 const POD_STATUS_WAIT_MS = 2000;
+/** For the cluster's settings, before what cannot be changed later. An API server that is away is not waited for. */
+const SETTINGS_WAIT_MS = 2000;
 
 if (process.argv.includes("--help")) {
   process.stdout.write(agentUsage());
@@ -76,14 +79,19 @@ if (process.argv.includes("--help")) {
 }
 
 async function main(): Promise<void> {
-  const config = parseAgentConfig(process.argv.slice(2), process.env, hostname());
-  const { nodeName, kubeconfig } = config;
+  const local: LocalConfig = { args: process.argv.slice(2), env: process.env, hostName: hostname() };
+  const { nodeName, kubeconfig, logLevel, isPlan } = resolveConfig(local).config;
   const log = pino(
-    { level: config.logLevel, base: { node: nodeName }, timestamp: pino.stdTimeFunctions.isoTime },
+    { level: logLevel, base: { node: nodeName }, timestamp: pino.stdTimeFunctions.isoTime },
     // A plan is for people, and what is said on the way to it must not stand in it.
-    pino.destination(config.isPlan ? 2 : 1),
+    pino.destination(isPlan ? 2 : 1),
   );
-  const logOf = (component: string): pino.Logger => log.child({ component });
+  const logs = [log];
+  const logOf = (component: string): pino.Logger => {
+    const child = log.child({ component });
+    logs.push(child);
+    return child;
+  };
   const metrics = createMetrics(nodeName);
   const startedMs = clock.nowMs();
   const random = Math.random;
@@ -97,6 +105,10 @@ async function main(): Promise<void> {
     else kubeLog.warn({ err, resource }, "Watch failed; it goes on");
   };
   const cache = new ClusterCache({ client, nodeName, clock, random, onError });
+  const settings = new ConfigWatch({ local, objects: cache.felixConfigurations });
+  cache.felixConfigurations.start();
+  await Promise.race([cache.felixConfigurations.firstTry, clock.sleep(SETTINGS_WAIT_MS)]);
+  const config = settings.take();
   const kernel = await createKernel({
     onFatal: (err) => {
       // Nothing is known of what it was doing: the next process starts from the records and from what the kernel has.
@@ -131,7 +143,7 @@ async function main(): Promise<void> {
     });
   const nodeStatus = new NodeWriter(ports.node);
   const { nodes, pools, borrowed } = cache;
-  const affinities = config.routesPodCIDRs ? withPodCIDRs(nodes, cache.affinities) : cache.affinities;
+  const affinities = withPodCIDRs(nodes, cache.affinities, { isOn: config.routesPodCIDRs });
   const foreign = new ForeignWatch({
     port: gatherForeign({ routes: kernel.routes }),
     // Forwarding and routes are first made, then looked at.
@@ -159,14 +171,22 @@ async function main(): Promise<void> {
       pollMs: config.addressPollMs,
     }),
     ignoresDuplicates: config.ignoresDuplicates,
-    moreFindings: () => foreign.findings(),
+    moreFindings: () => [...settings.findings(), ...foreign.findings()],
     onAddresses: (addrs) => {
       const own = new Set(addrs.map(({ ip }) => formatIP(ip)));
       client.dropConnectionsFrom((address) => !own.has(address.replace(/^::ffff:/, "")) && !address.startsWith("127."));
     },
     nodeStatus,
     routeRefreshMs: config.routeRefreshMs,
+    configured: settings.known,
     ...(packetFilter && { packetFilter }),
+  });
+  settings.follow(felixLog, (now) => {
+    for (const each of logs) each.level = now.logLevel;
+    if (now.packetFilter !== undefined)
+      packetFilter?.configure({ ...now.packetFilter, vxlanPort: now.vxlan.port }, now.nftRefreshMs);
+    affinities.route(now.routesPodCIDRs);
+    felix.configure(now);
   });
 
   const ipamLog = logOf("ipam");
@@ -259,14 +279,19 @@ async function main(): Promise<void> {
   }
   tunnelAddresses.start();
   const listeners = [
-    await serveHealth(felix.health, { host: config.healthHost, port: config.healthPort }),
-    await serveMetrics(
-      metrics,
-      { host: config.metricsHost, port: config.metricsPort },
-      {
-        read: async (ip) => renderHistory(nodeName, ip, await readAddressHistory(config.stateDir, ip)),
-        isRemote: config.hasRemoteHistory,
-      },
+    await settings.once(
+      async ({ healthHost, healthPort }) => await serveHealth(felix.health, { host: healthHost, port: healthPort }),
+    ),
+    await settings.once(
+      async ({ metricsHost, metricsPort }) =>
+        await serveMetrics(
+          metrics,
+          { host: metricsHost, port: metricsPort },
+          {
+            read: async (ip) => renderHistory(nodeName, ip, await readAddressHistory(config.stateDir, ip)),
+            isRemote: config.hasRemoteHistory,
+          },
+        ),
     ),
   ];
   const stop = new AbortController();
@@ -323,6 +348,7 @@ async function main(): Promise<void> {
   const shutDown = async (signal: string): Promise<void> => {
     log.info({ signal }, "Stopping; pods, routes and the packet filter stay as they are");
     stop.abort();
+    settings.stop();
     await server.close();
     // The next agent knows nothing of what this one owes. A failure has been logged.
     await Promise.all([cni.conntrack.drain().catch(() => {}), podStatus.drain(POD_STATUS_WAIT_MS)]);
