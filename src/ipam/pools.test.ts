@@ -83,7 +83,9 @@ describe("selectPools()", () => {
 
   it("names the pool that is missing or not enabled, and why no pool suits", () => {
     const off = pool("off", { cidr: "10.2.0.0/16", disabled: true });
-    expect(refusal(() => choose([v4], ["nope"])).message).toContain("IPPool nope does not exist (there are: b)");
+    expect(refusal(() => choose([v4], ["nope"])).message).toContain(
+      "IPPool nope does not exist, or is not valid (there are: b)",
+    );
     expect(refusal(() => choose([off], ["off"])).message).toContain("IPPool off (10.2.0.0/16) is not enabled");
     expect(refusal(() => choose([off])).message).toContain("off is not enabled");
     expect(refusal(() => choose([]))).toMatchObject({ code: "PoolNotFound" });

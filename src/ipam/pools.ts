@@ -123,8 +123,11 @@ function namedPool(pools: readonly EffectiveIPPool[], name: string, need: PoolNe
   const pool = pools.find((p) => p.name === name) ?? pools.find((p) => formatCIDR(p.cidr) === cidr);
   if (pool === undefined) {
     const known = pools.map((p) => p.name).join(", ") || "none";
-    const step = "correct the name in the annotation or CNI configuration, or create the pool";
-    throw new IPAMError("PoolNotFound", `IPPool ${name} does not exist (there are: ${known}); ${step}`);
+    const step = `correct the name in the annotation or CNI configuration, or see kubectl get ippool ${name}`;
+    throw new IPAMError(
+      "PoolNotFound",
+      `IPPool ${name} does not exist, or is not valid (there are: ${known}); ${step}`,
+    );
   }
   const what = `IPPool ${pool.name} (${formatCIDR(pool.cidr)})`;
   if (pool.family !== need.family) {

@@ -68,7 +68,7 @@ function selectors({ pools }: Snapshot): readonly Finding[] {
             code: "unusableSelector",
             severity: "error",
             object: { kind: "IPPool", name: pool.name },
-            reason: `${field} cannot be read, so the pool is not used: ${error instanceof Error ? error.message : String(error)}`,
+            reason: `${field} cannot be read, so only pods that name the pool get its addresses: ${error instanceof Error ? error.message : String(error)}`,
             nextStep: `kubectl edit ippool ${pool.name}`,
             identity: text,
           },
