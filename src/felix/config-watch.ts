@@ -73,8 +73,9 @@ export class ConfigWatch {
     try {
       return await run(this.#started.config);
     } catch (error) {
-      if (AT_START.every((name) => isSame(this.#started, local, name))) throw error;
-      const subject = AT_START.flatMap((name) => this.#started.inForce.get(name)?.option ?? []).join(", ");
+      const others = AT_START.filter((name) => !isSame(this.#started, local, name));
+      if (others.length === 0) throw error;
+      const subject = others.flatMap((name) => this.#started.inForce.get(name)?.option ?? []).join(", ");
       const message = `${subject}: ${describeError(error)}; ignored: the agent's own settings hold`;
       this.#fallen = { code: "ConfigIgnored", subject, message };
       return await run(local.config);

@@ -51,6 +51,18 @@ describe("withPodCIDRs()", () => {
     expect(routes()).toEqual({ "10.1.0.0/24": "blackhole", "10.9.0.0/26": "remote" });
   });
 
+  test("is switched off and on while it runs", () => {
+    const { nodes, source, routes } = setUp();
+    source.route(false);
+    expect(routes()).toEqual({ "10.9.0.0/26": "remote" });
+    nodes.set(nodeWith("c", "192.0.2.3", "10.3.0.0/24"));
+    expect(routes()).toEqual({ "10.9.0.0/26": "remote" });
+    source.route(true);
+    expect(Object.keys(routes())).toEqual(
+      expect.arrayContaining(["10.1.0.0/24", "10.2.0.0/24", "10.3.0.0/24", "10.9.0.0/26"]),
+    );
+  });
+
   test("is complete when nodes and claims are", async () => {
     const { nodes, affinities, source } = setUp();
     let isSynced = false;
