@@ -2,7 +2,8 @@
 import type { FelixConfiguration } from "../crds/felix-configuration.ts";
 import { describeError } from "../lib/errors.ts";
 import type { Finding } from "./calc/findings.ts";
-import { type AgentConfig, type LocalConfig, type ResolvedConfig, resolveConfig } from "./config.ts";
+import { type AgentConfig, type ResolvedConfig, resolveConfig } from "./config.ts";
+import type { LocalConfig } from "./config-options.ts";
 import type { Logger, Source } from "./ports.ts";
 
 /** FelixConfigurations, also of an API server that has none, or does not show them. */

@@ -3,8 +3,10 @@ import { describe, expect, test } from "vitest";
 import { FELIX_CONFIGURATION_KIND, type FelixConfiguration } from "../crds/felix-configuration.ts";
 import { parseIP } from "../net/ip.ts";
 import { MTU_IFACE_PATTERN } from "./calc/mtu.ts";
-import { type AgentConfig, agentUsage, resolveConfig } from "./config.ts";
+import { type AgentConfig, resolveConfig } from "./config.ts";
+import { agentUsage } from "./config-options.ts";
 import { ConfigError } from "./errors.ts";
+import { VXLAN_DEFAULTS } from "./managers/vxlan-manager.ts";
 
 function parseAgentConfig(
   args: readonly string[],
@@ -32,7 +34,7 @@ describe("resolveConfig() of flags and variables", () => {
       metricsPort: 9091,
       logLevel: "info",
       podInterfaceMTUBytes: 0,
-      vxlan: { vni: 4096, port: 4789 },
+      vxlan: VXLAN_DEFAULTS,
       mtu: { mtuIfacePattern: new RegExp(MTU_IFACE_PATTERN) },
       routeRefreshMs: 90_000,
       routesPodCIDRs: false,
