@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import type { IP } from "../net/ip.ts";
 import type { Endpoint, EndpointListener } from "./ports.ts";
 
 /**
@@ -32,6 +33,12 @@ export class EndpointBook {
     this.#byKey.delete(key);
     this.#keyByIface.delete(endpoint.hostIface);
     await this.#listener.endpointDown(endpoint);
+  }
+
+  /** An endpoint that is up and has one of the addresses, on another interface of the host than this one. */
+  holderOf(ips: readonly IP[], hostIface: string): Endpoint | undefined {
+    const others = this.#byKey.values().filter((endpoint) => endpoint.hostIface !== hostIface);
+    return others.find((endpoint) => endpoint.ips.some((ip) => ips.includes(ip)));
   }
 
   /** Whether an endpoint is up, and so needs no announcement. */

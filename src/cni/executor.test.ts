@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { IPAMError } from "../ipam/errors.ts";
-import { FakeMachine, type FakeProcess } from "./fake-cni.ts";
+import { FakeMachine, type FakeProcess, K8S_ARGS } from "./fake-cni.ts";
 import { POOL_ANNOTATIONS } from "./pod-pools.ts";
 import type { AddressManager, WiringPlan } from "./ports.ts";
 
@@ -116,6 +116,23 @@ describe("ADD", () => {
     expect(machine.addresses.requests).toHaveLength(2);
     expect(machine.addresses.held).toHaveLength(1);
     expect(machine.kernel.links).toHaveLength(1);
+  });
+
+  it("takes no running pod's address away that the datastore has lost", async () => {
+    const other = { containerID: "c2", netns: "/run/netns/c2", args: K8S_ARGS.replace("web-0", "web-1") };
+    machine.kernel.addNetns(other.netns);
+    await agent.call("ADD");
+    const [held] = machine.addresses.held;
+    if (held === undefined) throw new Error("no address");
+    await machine.addresses.release([held]);
+    const told = [...agent.told];
+    const reply = parsed(await agent.call("ADD", other));
+    expect(reply).toMatchObject({ code: 11, msg: expect.stringContaining("k8s-pod-network/c1:eth0") });
+    expect(agent.told).toEqual(told);
+    expect(machine.kernel.links).toHaveLength(1);
+    expect(machine.addresses.held).toEqual([]);
+    await agent.call("DEL");
+    expect((await agent.call("ADD", other)).exitCode).toBe(0);
   });
 
   it("does not confuse interfaces of a pod", async () => {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+import type { Allocation } from "../../ipam/types.ts";
 import { formatCIDR } from "../../net/cidr.ts";
-import type { IP } from "../../net/ip.ts";
+import { formatIP, type IP } from "../../net/ip.ts";
 import { isLive, keyOf } from "../attachment.ts";
 import { completed } from "../delegation/delegate.ts";
 import type { Delegation } from "../delegation/types.ts";
@@ -101,6 +102,24 @@ export interface Attaching {
   readonly netns: IntentRecord["netns"];
 }
 
+/**
+ * An address that is free by its block and in use on this node: the block was deleted or changed by hand while its pods ran.
+ * The pod that has it would be cut off without a word. Given back, it is the last one to be given again.
+ *
+ * @throws CNIError `TryAgainLater`
+ */
+function refuseInUse(cni: CNI, { hostIface }: AttachmentPlan, allocations: readonly Allocation[]): void {
+  const holder = cni.endpoints.holderOf(
+    allocations.map(({ ip }) => ip),
+    hostIface,
+  );
+  if (holder === undefined) return;
+  const what = `Attachment ${holder.key} (${holder.hostIface}) still has ${holder.ips.map(formatIP).join(" and ")}`;
+  const why = "and the IPAMBlock says that it is free: somebody deleted the block or changed it";
+  const step = "the next try gets another address; gingham ipam check names the pod to delete";
+  throw new CNIError("TryAgainLater", `${what}, ${why}; ${step}`);
+}
+
 async function attach(cni: CNI, attaching: Attaching, watch: Stopwatch, signal: AbortSignal): Promise<WholeRecord> {
   const { id, plan } = attaching;
   const owner = lookUpOwner(cni, plan, signal);
@@ -113,6 +132,7 @@ async function attach(cni: CNI, attaching: Attaching, watch: Stopwatch, signal: 
   signal.throwIfAborted();
   const known = await owner;
   const { allocations, wishes, pod, elsewhere } = await assign(cni, attaching, known, undo, signal);
+  refuseInUse(cni, plan, allocations);
   watch.lap("assign");
   signal.throwIfAborted();
   const given = elsewhere?.given;
