@@ -64,8 +64,11 @@ export class FakeKernel {
   }
 
   /** Everything dies but the disk. */
+  /** Inodes and indexes are counted anew, so what comes may be taken for what was. */
   reboot(): void {
     for (const path of [...this.#namespaces.keys()]) this.removeNetns(path);
+    this.#nextInode = 4_026_532_000n;
+    this.#nextIfIndex = 10;
   }
 
   get links(): readonly FakeLink[] {

@@ -152,6 +152,27 @@ describe("sweep()", () => {
   });
 });
 
+describe("after a reboot", () => {
+  beforeEach(async () => {
+    await machine.start().call("ADD");
+    machine.reboot();
+  });
+
+  it("an attachment is dead although a namespace of the same inode is at its path", async () => {
+    machine.kernel.addNetns("/run/netns/c1");
+    expect(await sweep(machine.start().cni)).toEqual({ ...nothing, released: 1 });
+  });
+
+  it("the link of a new sandbox stays, which has the old one's name and index", async () => {
+    machine.kernel.addNetns("/run/netns/c2");
+    const agent = machine.start();
+    await agent.call("ADD", { containerID: "c2", netns: "/run/netns/c2" });
+    expect(await sweep(agent.cni)).toEqual({ ...nothing, live: 1, released: 1 });
+    expect(machine.kernel.links).toHaveLength(1);
+    expect(machine.addresses.held).toHaveLength(1);
+  });
+});
+
 describe("pending releases", () => {
   it("are worked off by recover(), oldest first", async () => {
     await machine.start().call("ADD");
