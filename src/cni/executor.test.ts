@@ -127,7 +127,7 @@ describe("ADD", () => {
     await machine.addresses.release([held]);
     const told = [...agent.told];
     const reply = parsed(await agent.call("ADD", other));
-    expect(reply).toMatchObject({ code: 11, msg: expect.stringContaining("k8s-pod-network/c1:eth0") });
+    expect(reply).toMatchObject({ code: 11, msg: containing("k8s-pod-network/c1:eth0") });
     expect(agent.told).toEqual(told);
     expect(machine.kernel.links).toHaveLength(1);
     expect(machine.addresses.held).toEqual([]);

@@ -58,7 +58,12 @@ export function projectNodeRoom({ metadata, status }: Node): NodeRoom {
 }
 
 export function isSameRoom(a: NodeRoom, b: NodeRoom): boolean {
-  const labels = ({ labels }: NodeRoom): string => JSON.stringify(Object.entries(labels).toSorted());
+  const labels = ({ labels }: NodeRoom): string =>
+    JSON.stringify(
+      Object.keys(labels)
+        .toSorted()
+        .map((key) => [key, labels[key]]),
+    );
   return a.maxPods === b.maxPods && labels(a) === labels(b);
 }
 

@@ -94,7 +94,7 @@ describe("golden exchanges", () => {
     ["ADD", {}, { CNI_IFNAME: "an-interface-name" }, 4, "CNI_IFNAME"],
     ["ADD", { cniVersion: "2.0.0" }, {}, 1, "2.0.0"],
     ["ADD", { mtu: "1500" }, {}, 7, "mtu"],
-    ["ADD", { ipam: { type: "host-local" } }, {}, 2, "host-local"],
+    ["ADD", { ipam: { type: "host-local" } }, {}, 108, "host-local"],
     ["FOO", {}, {}, 4, "CNI_COMMAND"],
     ["CHECK", {}, {}, 7, "prevResult"],
     ["CHECK", { prevResult: {} }, {}, 107, "record of the attachment"],

@@ -20,6 +20,7 @@ import { systemClock as clock } from "../../src/lib/system-clock.ts";
 import { type Bench, startBench } from "./apiserver-support.ts";
 
 const POOLS_CRD = "ippools.crd.projectcalico.org";
+const containing = (words: string): unknown => expect.stringContaining(words);
 const patience = { timeout: 20_000, interval: 200 };
 
 function manifest(kind: string, name: string, spec: string): string {
@@ -114,7 +115,7 @@ describe("conditions of IPPools, with kubectl", () => {
     await until("b", {
       allocatable: "False",
       healthy: "False",
-      message: expect.stringContaining("IPPool a (10.0.0.0/16)"),
+      message: containing("IPPool a (10.0.0.0/16)"),
     });
     expect(await row("a")).toEqual(WELL);
     // Who is in use stays, whatever comes and goes.
@@ -122,7 +123,7 @@ describe("conditions of IPPools, with kubectl", () => {
     await until("b", WELL);
     expect((await row("a")).allocatable).toBe("False");
     await apply(manifest("IPPool", "a", "cidr: 10.0.0.0/16, disabled: false"));
-    await until("a", { allocatable: "False", message: expect.stringContaining("IPPool b") });
+    await until("a", { allocatable: "False", message: containing("IPPool b") });
     expect(await row("b")).toEqual(WELL);
     expect(await bench.ok(["describe", "ippool", "a"])).toMatch(/Warning\s+CIDROverlap/);
   });
@@ -146,12 +147,12 @@ describe("conditions of IPPools, with kubectl", () => {
     await until("a", {
       healthy: "False",
       allocatable: "True",
-      message: expect.stringContaining("nodeSelector cannot be read"),
+      message: containing("nodeSelector cannot be read"),
     });
     await bench.ok(["patch", "ippool", "a", "--type=merge", "-p", `{"spec":{"nodeSelector":"zone == 'a'"}}`]);
     await until("a", WELL);
     await apply(manifest("IPAMConfig", "default", "strictAffinity: true, autoAllocateBlocks: true"));
-    await until("a", { message: expect.stringContaining("2 blocks, and 3 nodes have no other pool: 1 of them get") });
+    await until("a", { message: containing("2 blocks, and 3 nodes have no other pool: 1 of them get") });
     await bench.ok(["label", "node", "node-c", "zone-"]);
     await until("a", WELL);
   });
@@ -162,9 +163,9 @@ describe("conditions of IPPools, with kubectl", () => {
     await until("a", WELL);
     await takeAddress();
     await apply(manifest("IPPool", "a", "cidr: 10.0.0.0/24, blockSize: 28"));
-    await until("a", { healthy: "False", message: expect.stringContaining("there are blocks of /26") });
+    await until("a", { healthy: "False", message: containing("there are blocks of /26") });
     await apply(manifest("IPPool", "a", "cidr: 10.1.0.0/24, blockSize: 26"));
-    await until("a", { healthy: "False", message: expect.stringContaining("Its network was another one") });
+    await until("a", { healthy: "False", message: containing("Its network was another one") });
     await bench.ok(["delete", "ippool", "a"]);
     await vi.waitFor(
       async () => expect(await bench.ok(["get", "events"])).toMatch(/OrphanedBlocks\s+ippool\/a/),
@@ -189,7 +190,7 @@ describe("conditions of IPPools, with kubectl", () => {
   it("tells a pool that cannot be used at all what its spec should be", async () => {
     startKeeper();
     await apply(manifest("IPPool", "a", "cidr: 10.0.0.0/24, blockSize: 16"));
-    await until("a", { healthy: "False", message: expect.stringContaining("spec.blockSize is 16, want 24 to 32") });
+    await until("a", { healthy: "False", message: containing("spec.blockSize is 16, want 24 to 32") });
   });
 });
 

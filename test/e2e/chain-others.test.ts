@@ -19,10 +19,9 @@ import { ROOT } from "./support/stack.ts";
 /** Debian's tuning, firewall and sbr after gingham, and what runtimes may ask of gingham itself by capabilities. */
 
 const PORT = 7;
-const PLUGINS = ["tuning", "firewall", "sbr"].map((plugin) => [
-  `/usr/lib/cni/${plugin}`,
-  "containernetworking-plugins",
-]);
+const PLUGINS = ["tuning", "firewall", "sbr"].map(
+  (plugin) => [`/usr/lib/cni/${plugin}`, "containernetworking-plugins"] as const,
+);
 
 let lab: RemoteLab;
 let far: ChainedPod;

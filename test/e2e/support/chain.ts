@@ -12,7 +12,7 @@ export interface ChainedPod {
   readonly result: AddResult;
   /** Without their lengths. */
   readonly ips: readonly string[];
-  exec(...argv: string[]): Promise<RunResult>;
+  readonly exec: (...argv: string[]) => Promise<RunResult>;
   check(): Promise<void>;
   /** DEL, then DEL again without a namespace, as containerd does; the namespace of eth0 goes, too. */
   del(): Promise<void>;
