@@ -116,7 +116,7 @@ function isUnableCode(code: number): boolean {
 /** @returns what it wrote to stdout */
 async function call(cni: CNI, command: Command, delegation: Delegation, signal?: AbortSignal): Promise<string> {
   const { type, env, conf } = delegation;
-  if (cni.delegates === undefined) throw new DelegateError(`Nobody here can execute IPAM plugin ${type}`);
+  if (cni.delegates === undefined) throw new MissingPluginError(`Nobody here can execute IPAM plugin ${type}`);
   const { delegates } = cni;
   const ms = command === "DEL" ? cni.releaseWaitMs : CALL_MS;
   const limits = { what: `${command} of IPAM plugin ${type}`, ms, ...(signal && { signal }) };
