@@ -93,7 +93,21 @@ describe("clusterRoom()", () => {
         const { planned, got } = await planAndFill(one);
         expect(got).toBeLessThanOrEqual(planned);
       }),
-      { numRuns: 40 },
+      {
+        numRuns: 40,
+        examples: [
+          [
+            {
+              blockSizes: [30, 30, 28],
+              strictAffinity: false,
+              maxBlocksPerHost: 10,
+              reserved: ["10.0.0.0/29", "10.0.0.17/32"],
+              pods: [20, 25, 0],
+              gone: 7,
+            },
+          ],
+        ],
+      },
     );
   });
 });

@@ -177,16 +177,23 @@ function nodeRoom({ name, labels, maxPods }: CapacityNode, around: Around): Node
   let left = autoAllocateBlocks ? Math.max(0, blockLimit - ownBlocks) : 0;
   let [own, claimableBlocks, claimable, others, takenOver] = [0, 0, 0, 0, 0];
   // The largest blocks first: this is what can be had at most.
-  for (const { pool, unclaimed } of usable.toSorted((a, b) => a.pool.blockSize - b.pool.blockSize)) {
-    const size = 2 ** (bitsOf(family) - pool.blockSize);
+  const largestFirst = usable.toSorted((a, b) => a.pool.blockSize - b.pool.blockSize);
+  const sizeOf = (pool: EffectiveIPPool): number => 2 ** (bitsOf(family) - pool.blockSize);
+  for (const { pool, unclaimed } of largestFirst) {
+    const fresh = Math.min(left, unclaimed.blocks);
+    left -= fresh;
+    claimableBlocks += fresh;
+    claimable += Math.min(fresh * sizeOf(pool), unclaimed.addresses);
+  }
+  // Nothing is taken over while any pool has a block that nobody claimed.
+  for (const { pool } of largestFirst) {
     const mine = shares(pool, name);
     const theirs = combined(shares(pool, ""), mine, -1);
-    const fresh = Math.min(left, unclaimed.blocks);
-    const empty = Math.min(left - fresh, theirs.emptyBlocks);
-    left -= fresh + empty;
-    claimableBlocks += fresh + empty;
-    const fromEmpty = Math.min(empty * size, theirs.freeInEmpty);
-    claimable += Math.min(fresh * size, unclaimed.addresses) + fromEmpty;
+    const empty = Math.min(left, theirs.emptyBlocks);
+    left -= empty;
+    claimableBlocks += empty;
+    const fromEmpty = Math.min(empty * sizeOf(pool), theirs.freeInEmpty);
+    claimable += fromEmpty;
     takenOver += fromEmpty;
     own += mine.free;
     others += theirs.free;
