@@ -409,8 +409,6 @@ class FelixAgent implements Felix {
     if (kind !== "route") this.#areLinksDirty = true;
     // Few and ours: unlike other people's links, they need not wait.
     if (kind === "tunnel") this.#linksAllowedMs = 0;
-    // Few and ours: unlike other people's links, they need not wait.
-    if (kind === "tunnel") this.#linksAllowedMs = 0;
     const isAboutRoutes = kind === "route" || kind === "overrun";
     const dueMs = isAboutRoutes ? Math.max(nowMs, this.#resyncAllowedMs) : nowMs + RESYNC_AFTER_LINK_MS;
     this.#resyncDueMs = Math.min(this.#resyncDueMs, dueMs);
