@@ -124,3 +124,29 @@ it("sweep() after a crash of the sweep finishes what it began", async () => {
     if (faults.points.length <= index) return;
   }
 });
+
+it("an ADD that failed is not taken for whole, although its last line is on disk and the record cannot be removed", async () => {
+  using machine = new FakeMachine();
+  machine.kernel.addNetns("/run/netns/c1");
+  const failing = machine.start();
+  const { records } = failing.cni;
+  let isSick = true;
+  const sick = {
+    ...records,
+    async append(...line: Parameters<typeof records.append>): Promise<void> {
+      await records.append(...line);
+      if (isSick) throw new Error("EIO");
+    },
+    async remove(...id: Parameters<typeof records.remove>): Promise<void> {
+      if (!isSick) return await records.remove(...id);
+      isSick = false;
+      throw new Error("EIO");
+    },
+  };
+  Object.assign(failing.cni, { records: sick });
+  expect((await failing.call("ADD")).exitCode).toBe(1);
+  expect(machine.addresses.held).toEqual([]);
+  expect((await failing.call("ADD")).exitCode).toBe(0);
+  expect(machine.addresses.held).toHaveLength(1);
+  expect(machine.kernel.links).toHaveLength(1);
+});
