@@ -50,7 +50,10 @@ const RULES: readonly (readonly [string | RegExp, Layer])[] = [
   ["controller/", "core"],
   [/^felix\/(http|metrics|nft\/run-nft|node-address\/reach|foreign\/gather)/, "adapter"],
   ["felix/drivers/", "shell"],
-  [/^felix\/(felix|apply-loop|config-watch|health|packet-filter|tunnels|node-address\/detector|foreign\/watch|plan\/plan)/, "shell"],
+  [
+    /^felix\/(felix|apply-loop|config-watch|health|packet-filter|tunnels|node-address\/detector|foreign\/watch|plan\/plan)/,
+    "shell",
+  ],
   ["felix/", "core"],
 ];
 
