@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { Allocation } from "../../ipam/types.ts";
 import { formatCIDR } from "../../net/cidr.ts";
 import { formatIP, type IP } from "../../net/ip.ts";
 import { isLive, keyOf } from "../attachment.ts";
@@ -103,18 +102,20 @@ export interface Attaching {
 }
 
 /**
- * An address that is free by its block and in use on this node: the block was deleted or changed by hand while its pods ran.
- * The pod that has it would be cut off without a word. Given back, it is the last one to be given again.
+ * An address that is free by whoever gave it and in use on this node: a block was deleted or changed by hand while its
+ * pods ran, or another plugin lost its state, or has a range that overlaps. The pod that has it would be cut off without a
+ * word. Given back, it is the last one to be given again.
  *
  * @throws CNIError `TryAgainLater`
  */
-function refuseInUse(cni: CNI, { hostIface }: AttachmentPlan, allocations: readonly Allocation[]): void {
-  const holder = cni.endpoints.holderOf(
-    allocations.map(({ ip }) => ip),
-    hostIface,
-  );
+function refuseInUse(cni: CNI, { hostIface, delegation }: AttachmentPlan, ips: readonly IP[]): void {
+  const holder = cni.endpoints.holderOf(ips, hostIface);
   if (holder === undefined) return;
   const what = `Attachment ${holder.key} (${holder.hostIface}) still has ${holder.ips.map(formatIP).join(" and ")}`;
+  if (delegation !== undefined) {
+    const why = `and IPAM plugin ${delegation.type} gave it once more: its state was lost, or ranges overlap`;
+    throw new CNIError("TryAgainLater", `${what}, ${why}; compare them, or delete the pod that has it`);
+  }
   const why = "and the IPAMBlock says that it is free: somebody deleted the block or changed it";
   const step = "the next try gets another address; gingham ipam check names the pod to delete";
   throw new CNIError("TryAgainLater", `${what}, ${why}; ${step}`);
@@ -132,11 +133,15 @@ async function attach(cni: CNI, attaching: Attaching, watch: Stopwatch, signal: 
   signal.throwIfAborted();
   const known = await owner;
   const { allocations, wishes, pod, elsewhere } = await assign(cni, attaching, known, undo, signal);
-  refuseInUse(cni, plan, allocations);
-  watch.lap("assign");
-  signal.throwIfAborted();
   const given = elsewhere?.given;
   const ips = given?.ips.map((ip) => ({ ip })) ?? allocations;
+  refuseInUse(
+    cni,
+    plan,
+    ips.map(({ ip }) => ip),
+  );
+  watch.lap("assign");
+  signal.throwIfAborted();
   const wiring = planWiring(plan, ips, { ...wishes, ...(given && { routes: given.routes }) });
   const sources = {
     ...(wishes.sourcePrefixes?.length && { allowedSourcePrefixes: wishes.sourcePrefixes.map(formatCIDR) }),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { CNI_CODE } from "../errors.ts";
-import { FakeMachine, type FakeProcess } from "../fake-cni.ts";
+import { FakeMachine, type FakeProcess, K8S_ARGS } from "../fake-cni.ts";
 import { sweep } from "../reconcile.ts";
 import { FakeIPAM } from "./fake-ipam.ts";
 
@@ -97,6 +97,23 @@ describe("ADD", () => {
     expect((await agent.call("ADD", { conf: HOST_LOCAL })).exitCode).toBe(1);
     expect(ipam.calls).toEqual(["host-local ADD", "host-local DEL"]);
     await nothingLeft();
+  });
+
+  it("takes no running pod's address away when the plugin gives it twice, and has it taken back", async () => {
+    const other = { containerID: "c2", netns: "/run/netns/c2", args: K8S_ARGS.replace("web-0", "web-1") };
+    machine.kernel.addNetns(other.netns);
+    await agent.call("ADD", { conf: HOST_LOCAL });
+    const told = [...agent.told];
+    const again = JSON.stringify({ cniVersion: "1.0.0", ips: [{ address: "10.9.0.2/24" }] });
+    ipam.misbehaves.set("ADD", { stdout: again });
+    const reply = parsed(await agent.call("ADD", { ...other, conf: HOST_LOCAL }));
+    expect(reply).toMatchObject({ code: CNI_CODE.TryAgainLater, msg: containing("k8s-pod-network/c1:eth0") });
+    expect(reply).toMatchObject({ msg: containing("host-local") });
+    expect(agent.told).toEqual(told);
+    expect(machine.kernel.links).toHaveLength(1);
+    expect([...ipam.held.keys()]).toEqual(["c1"]);
+    ipam.misbehaves.clear();
+    expect((await agent.call("ADD", { ...other, conf: HOST_LOCAL })).exitCode).toBe(0);
   });
 
   it("puts the node's networks where usePodCidr stands, whatever its case", async () => {
