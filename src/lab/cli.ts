@@ -7,7 +7,7 @@ import { enterLabArgv, enterNodeArgv, enterPodArgv } from "./namespaces.ts";
 import { type LabCommand, type LabOptions, USAGE } from "./options.ts";
 import { KUBECONFIG_FILE } from "./sandbox-config.ts";
 import { openSession } from "./session.ts";
-import { findRunningLab, openStateRoot } from "./state.ts";
+import { describeLab, findRunningLab, openStateRoot, type RunningLab } from "./state.ts";
 
 /** What the user typed, done. Resolves to the exit status. */
 export async function runCLI(
@@ -21,9 +21,9 @@ export async function runCLI(
     case "run":
       return runLab(command.options, place);
     case "shell":
-      return enterTarget(command.target, command.command);
+      return enterTarget(chooseLab(command.lab), command.target, command.command);
     case "kubectl":
-      return runKubectl(command.args);
+      return runKubectl(chooseLab(command.lab), command.args);
   }
 }
 
@@ -47,10 +47,16 @@ async function runLab(options: LabOptions, place: { readonly root: string; reado
   return code;
 }
 
-function enterTarget(name: string, command: readonly string[]): number {
-  const { state } = findRunningLab(openStateRoot());
+/** Says which one, since a laboratory may be a forgotten one; not on stdout, which is the program's. */
+function chooseLab(id: string | undefined): RunningLab {
+  const lab = findRunningLab(openStateRoot(), id);
+  process.stderr.write(`lab: entering laboratory ${describeLab(lab)}\n`);
+  return lab;
+}
+
+function enterTarget({ state }: RunningLab, name: string, command: readonly string[]): number {
   const target = state.targets[name];
-  if (target === undefined || state.sandboxPid === undefined)
+  if (target === undefined)
     throw new LabError(
       "NoTarget",
       `There is no ${name} in the laboratory; there are ${Object.keys(state.targets).join(", ")}`,
@@ -66,8 +72,7 @@ function enterTarget(name: string, command: readonly string[]): number {
   );
 }
 
-function runKubectl(args: readonly string[]): number {
-  const { dir } = findRunningLab(openStateRoot());
+function runKubectl({ dir }: RunningLab, args: readonly string[]): number {
   return runInTerminal(["kubectl", ...args], { KUBECONFIG: join(dir, KUBECONFIG_FILE) });
 }
 

@@ -47,6 +47,20 @@ test("parseLabArgs() hands everything after shell and kubectl through", () => {
   });
 });
 
+test("parseLabArgs() takes --lab right after shell and kubectl, and nowhere else", () => {
+  expect(parseLabArgs(["shell", "--lab", "4711", "node-1", "ls", "--lab"])).toEqual({
+    kind: "shell",
+    lab: "4711",
+    target: "node-1",
+    command: ["ls", "--lab"],
+  });
+  expect(parseLabArgs(["kubectl", "--lab=4711", "get", "pods"])).toEqual({
+    kind: "kubectl",
+    lab: "4711",
+    args: ["get", "pods"],
+  });
+});
+
 test.each([
   [["--nodes", "0"], /--nodes must be a whole number from 1 to 32, got "0"/],
   [["--nodes", "three"], /"three"/],
@@ -54,6 +68,8 @@ test.each([
   [["--block-size", "33"], /from 20 to 32/],
   [["--vxlan", "always"], /--vxlan must be one of Never, Always, CrossSubnet, got "always"/],
   [["--families", "ipv5"], /--families must be one of ipv4, ipv6, dual, got "ipv5"/],
+  [["shell", "--lab"], /--lab needs the ID of a laboratory/],
+  [["kubectl", "--lab="], /--lab needs the ID of a laboratory/],
   [["shell"], /shell needs a node or a pod/],
   [["--frobnicate"], /--help/],
   [["frobnicate"], /--help/],

@@ -23,8 +23,8 @@ export interface LabOptions {
 
 export type LabCommand =
   | { readonly kind: "run"; readonly options: LabOptions }
-  | { readonly kind: "shell"; readonly target: string; readonly command: readonly string[] }
-  | { readonly kind: "kubectl"; readonly args: readonly string[] }
+  | { readonly kind: "shell"; readonly lab?: string; readonly target: string; readonly command: readonly string[] }
+  | { readonly kind: "kubectl"; readonly lab?: string; readonly args: readonly string[] }
   | { readonly kind: "help" };
 
 export const DEFAULT_OPTIONS: LabOptions = {
@@ -46,6 +46,7 @@ export const USAGE: string = `Gingham's laboratory: nodes as network namespaces 
   npm run lab -- --vxlan Always              packets between nodes in VXLAN
   npm run lab -- shell node-1 [COMMAND…]     from another terminal: a shell on a node, or inside a pod (shell pod-3)
   npm run lab -- kubectl get ipamblocks      from another terminal: kubectl against the laboratory
+  npm run lab -- shell --lab ID node-1       of several laboratories, that one; kubectl --lab ID in the same way
 
   --nodes N        nodes, 1 to 32 (default ${DEFAULT_OPTIONS.nodes})
   --pods N         pods in all, 2 to 1000 (default ${DEFAULT_OPTIONS.pods})
@@ -58,13 +59,15 @@ export const USAGE: string = `Gingham's laboratory: nodes as network namespaces 
 
 /** @throws UsageError which says what is wrong and what would be right */
 export function parseLabArgs(argv: readonly string[]): LabCommand {
-  const [first, ...rest] = argv;
+  const [first] = argv;
+  const { lab, rest } = takeLab(argv.slice(1));
+  const which = lab === undefined ? {} : { lab };
   if (first === "shell") {
     const [target, ...command] = rest;
     if (target === undefined) throw new UsageError("shell needs a node or a pod: npm run lab -- shell node-1");
-    return { kind: "shell", target, command };
+    return { kind: "shell", ...which, target, command };
   }
-  if (first === "kubectl") return { kind: "kubectl", args: rest };
+  if (first === "kubectl") return { kind: "kubectl", ...which, args: rest };
   const { values } = parseRunArgs(argv);
   if (values.help === true) return { kind: "help" };
   return {
@@ -79,6 +82,15 @@ export function parseLabArgs(argv: readonly string[]): LabCommand {
       keepOnFailure: values["keep-on-failure"] ?? false,
     },
   };
+}
+
+/** Takes `--lab ID` off the front; what comes later is another program's. */
+function takeLab(words: readonly string[]): { readonly lab?: string; readonly rest: readonly string[] } {
+  const [first = "", second] = words;
+  if (!/^--lab(=|$)/.test(first)) return { rest: words };
+  const lab = first === "--lab" ? second : first.slice("--lab=".length);
+  if (!lab) throw new UsageError("--lab needs the ID of a laboratory: npm run lab -- shell --lab 4711 node-1");
+  return { lab, rest: words.slice(first === "--lab" ? 2 : 1) };
 }
 
 const RUN_OPTIONS = {

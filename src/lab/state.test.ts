@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 import { chmodSync, existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { LabError } from "./errors.ts";
 import {
   createStateDir,
   findRunningLab,
   identifyProcess,
+  type LabState,
   openStateRoot,
   parseStartTicks,
   writeState,
@@ -36,6 +37,24 @@ test("findRunningLab() finds the one whose sandbox runs", () => {
   if (owner === undefined) throw new Error("no /proc");
   writeState(dir, { owner, sandboxPid: 7, rootless: true, targets: { "node-1": { holderPid: 3 } } });
   expect(findRunningLab(root)).toMatchObject({ dir, state: { sandboxPid: 7, rootless: true } });
+});
+
+test("findRunningLab() enters none of several by guess, and lists them", () => {
+  const owner = identifyProcess(process.pid);
+  if (owner === undefined) throw new Error("no /proc");
+  const start = (targets: LabState["targets"]): string => {
+    const dir = createStateDir(root, false);
+    writeState(dir, { owner, sandboxPid: 7, rootless: false, targets });
+    return basename(dir);
+  };
+  const small = start({ "node-1": { holderPid: 3 } });
+  const large = start({ "node-1": { holderPid: 3 }, "pod-1": { holderPid: 3, netns: "/run/netns/pod-1" } });
+  expect(() => findRunningLab(root)).toThrow(/Several laboratories .*--lab ID/);
+  expect(() => findRunningLab(root)).toThrow(`${small} (nodes: 1, pods: 0)`);
+  expect(() => findRunningLab(root)).toThrow(`${large} (nodes: 1, pods: 1)`);
+  expect(findRunningLab(root, small).id).toBe(small);
+  expect(findRunningLab(root, large.slice(0, -1)).id).toBe(large);
+  expect(() => findRunningLab(root, "no-such")).toThrow(`No laboratory no-such of yours is running; there are `);
 });
 
 test("createStateDir() sweeps what a killed laboratory left", () => {

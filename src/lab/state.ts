@@ -10,7 +10,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { LabError } from "./errors.ts";
 
 /**
@@ -94,15 +94,42 @@ export function removeStateDir(dir: string): void {
   rmSync(dir, { recursive: true, force: true });
 }
 
-/** The laboratory that runs; the youngest when there are several. @throws LabError when there is none */
-export function findRunningLab(root: string): { readonly dir: string; readonly state: LabState } {
+/** A laboratory that can be entered. */
+export interface RunningLab {
+  /** Name of its directory; a beginning that no other one has is enough to type. */
+  readonly id: string;
+  readonly dir: string;
+  readonly state: LabState & { readonly sandboxPid: number };
+}
+
+/**
+ * The laboratory of that ID, or the only one that runs: which of several is meant, nobody guesses.
+ *
+ * @throws LabError when there is none, or several
+ */
+export function findRunningLab(root: string, id?: string): RunningLab {
   const running = listStates(root)
-    .filter(({ state }) => isAlive(state.owner) && state.sandboxPid !== undefined)
-    .sort((a, b) => Number(b.state.owner.startTicks) - Number(a.state.owner.startTicks));
-  const [youngest] = running;
-  if (youngest === undefined)
+    .flatMap(({ dir, state }): RunningLab[] => {
+      const { sandboxPid, owner } = state;
+      if (!isAlive(owner) || sandboxPid === undefined) return [];
+      return [{ id: basename(dir), dir, state: { ...state, sandboxPid } }];
+    })
+    .sort((a, b) => Number(a.state.owner.startTicks) - Number(b.state.owner.startTicks));
+  const wanted = running.filter((lab) => lab.id.startsWith(id ?? ""));
+  const [lab, ...more] = wanted;
+  if (lab !== undefined && more.length === 0) return lab;
+  if (running.length === 0)
     throw new LabError("NoLab", "No laboratory of yours is running; start one in another terminal with: npm run lab");
-  return youngest;
+  const known = running.map(describeLab).join(", ");
+  if (lab === undefined) throw new LabError("NoLab", `No laboratory ${id} of yours is running; there are ${known}`);
+  throw new LabError("SeveralLabs", `Several laboratories of yours are running: ${known}; say which with --lab ID`);
+}
+
+/** As `4711-aB3xYz (nodes: 3, pods: 12)`. */
+export function describeLab({ id, state }: RunningLab): string {
+  const targets = Object.values(state.targets);
+  const pods = targets.filter(({ netns }) => netns !== undefined).length;
+  return `${id} (nodes: ${targets.length - pods}, pods: ${pods})`;
 }
 
 function listStates(root: string): { readonly dir: string; readonly state: LabState }[] {
