@@ -4,10 +4,12 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { renderConflist } from "../../src/lab/cluster-objects.ts";
 import { LIMIT } from "../../src/lab/tour/bandwidth.ts";
-import { ctr, type Machine, NODE_IP, NODE_NAME, startMachine, waitUntil } from "./support/containerd-machine.ts";
-import { type CRIClient, connectCRI, type SandboxConfig } from "./support/cri.ts";
+import { ctr, type Machine, NODE_IP, startMachine, waitUntil } from "./support/containerd-machine.ts";
+import { type CRIClient, connectCRI } from "./support/cri.ts";
 import { BUSYBOX_IMAGE } from "./support/image.ts";
+import { createPods } from "./support/pods.ts";
 import { kubectl, startStack } from "./support/stack.ts";
+import { listTraces } from "./support/traces.ts";
 import { measureTransfer, taskPid } from "./support/transfer.ts";
 
 /** The real containerd executes the real configuration list on a machine in namespaces of its own. */
@@ -23,20 +25,6 @@ beforeAll(async () => {
 });
 afterAll(() => machine.stop());
 
-/** Everything of the network that a removed container must not leave behind. */
-async function listTraces(on: Machine): Promise<string> {
-  const links = await on.runOk(["ip", "-o", "link", "show"]);
-  const names = links.split("\n").map((line) => /^\d+: ([^:@]+)/.exec(line)?.[1] ?? "");
-  const routes = (await on.runOk(["ip", "route", "show"]))
-    .split("\n")
-    .filter((route) => !route.startsWith("blackhole"));
-  const handles = await kubectl(on, ["get", "ipamhandles", "-o", "name"]);
-  const owners = await kubectl(on, ["get", "ipamblocks", "-o", "jsonpath={.items[*].spec.attributes[*].handle_id}"]);
-  const ordinals = await kubectl(on, ["get", "ipamblocks", "-o", "jsonpath={.items[*].spec.allocations[*]}"]);
-  const taken = ordinals.split(" ").filter((ordinal) => ordinal !== "" && ordinal !== "null" && ordinal !== "<nil>");
-  return JSON.stringify({ names, routes, handles, owners, taken }, undefined, 2);
-}
-
 async function ping(from: (argv: readonly string[]) => Promise<{ exit_code: number; stdout: Buffer }>, ip: string) {
   const { exit_code, stdout } = await from(["ping", "-c", "2", "-i", "0.2", "-W", "2", ip]);
   return { exit_code, text: stdout.toString() };
@@ -46,36 +34,14 @@ describe("CRI, as kubelet uses it", () => {
   let cri: CRIClient;
   const pods: { id: string; ip: string; container: string }[] = [];
 
-  function sandboxConfig(name: string, uid: string, extra: Partial<SandboxConfig> = {}): SandboxConfig {
-    return {
-      metadata: { name, uid, namespace: "default", attempt: 0 },
-      hostname: name,
-      log_directory: "/run/stack",
-      port_mappings: [],
-      annotations: {},
-      linux: { cgroup_parent: machine.cgroup },
-      ...extra,
-    };
-  }
-
-  async function createPod(name: string, extra: Partial<SandboxConfig>): Promise<SandboxConfig> {
-    const spec = { nodeName: NODE_NAME, containers: [{ name: "main", image: BUSYBOX_IMAGE }] };
-    const metadata = { name, namespace: "default", annotations: extra.annotations ?? {} };
-    const object = { apiVersion: "v1", kind: "Pod", metadata, spec };
-    const uid = await kubectl(machine, ["create", "-f", "-", "-o", "jsonpath={.metadata.uid}"], JSON.stringify(object));
-    return sandboxConfig(name, uid, extra);
-  }
-
   beforeAll(async () => {
     writeFileSync(join(machine.root, CONF), renderConflist());
     cri = connectCRI(machine.socket);
-    await waitUntil("containerd to read the network configuration", () => isNetworkReady(cri), 20_000);
-    const configs = await Promise.all([
-      createPod("web", { port_mappings: [{ container_port: 80, host_port: 8080 }] }),
-      createPod("slow", {
-        annotations: { "kubernetes.io/ingress-bandwidth": "20M", "kubernetes.io/egress-bandwidth": "20M" },
-      }),
-    ]);
+    await waitUntil("containerd to read the network configuration", () => cri.isNetworkReady(), 20_000);
+    const configs = await createPods(machine, {
+      web: { port_mappings: [{ container_port: 80, host_port: 8080 }] },
+      slow: { annotations: { "kubernetes.io/ingress-bandwidth": "20M", "kubernetes.io/egress-bandwidth": "20M" } },
+    });
     for (const config of configs) {
       const { id, ip } = await cri.runPod(config);
       const command = ["httpd", "-f", "-p", "80", "-h", "/www"];
@@ -230,8 +196,3 @@ describe("ctr run --cni, without Kubernetes", () => {
     expect(await listTraces(machine)).toBe(baseline);
   });
 });
-
-async function isNetworkReady(cri: CRIClient): Promise<boolean> {
-  const { status } = (await cri.call("Status", {})) as { status: { conditions: { type: string; status: boolean }[] } };
-  return status.conditions.some(({ type, status }) => type === "NetworkReady" && status);
-}

@@ -11,7 +11,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { widenPath } from "../../../src/lab/host-requirements.ts";
 import { enterLabArgv, sandboxArgv } from "../../../src/lab/namespaces.ts";
@@ -40,7 +40,9 @@ export interface Machine {
   stop(): Promise<void>;
 }
 
-const CONTAINERD_SOCKET = "/run/containerd/containerd.sock";
+const CONTAINERD_STATE = "/run/containerd";
+const CONTAINERD_SOCKET = `${CONTAINERD_STATE}/containerd.sock`;
+const CONTAINERD_CONFIG = "/etc/containerd/config.toml";
 
 export async function startMachine(): Promise<Machine> {
   const dir = mkdtempSync(join(tmpdir(), "gingham-containerd-"));
@@ -84,7 +86,7 @@ export async function startMachine(): Promise<Machine> {
     },
   };
   try {
-    await startContainerd(machine, dir);
+    await setUpContainerd(machine, dir);
     return machine;
   } catch (error) {
     await machine.stop();
@@ -114,13 +116,11 @@ function renderMachineScript(): string {
     while :; do sleep 1 & wait; done`;
 }
 
-async function startContainerd(machine: Machine, dir: string): Promise<void> {
-  const config = join(dir, "containerd.toml");
-  writeFileSync(
-    config,
-    `version = 2
+/** containerd's own files are in `dir`, on the host's disk: overlayfs cannot lie on the machine's /var/lib, itself an overlay. */
+async function setUpContainerd(machine: Machine, dir: string): Promise<void> {
+  const config = `version = 2
 root = "${dir}/root"
-state = "/run/containerd"
+state = "${CONTAINERD_STATE}"
 [grpc]
   address = "${CONTAINERD_SOCKET}"
 [plugins."io.containerd.grpc.v1.cri"]
@@ -130,14 +130,20 @@ state = "/run/containerd"
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "/opt/cni/bin"
     conf_dir = "/etc/cni/net.d"
-`,
-  );
+`;
   mkdirSync(join(dir, "root"));
-  await machine.start("containerd", ["containerd", "--config", config]);
-  await waitUntil("containerd to answer", async () => (await ctr(machine, ["version"])).exitCode === 0, 20_000);
+  mkdirSync(join(machine.root, dirname(CONTAINERD_CONFIG)), { recursive: true });
+  writeFileSync(join(machine.root, CONTAINERD_CONFIG), config);
+  await startContainerd(machine);
   const image = await buildBusyboxImage(dir);
   await machine.runOk(["ctr", "-a", CONTAINERD_SOCKET, "-n", "k8s.io", "images", "import", image]);
   await machine.runOk(["ctr", "-a", CONTAINERD_SOCKET, "images", "import", image]);
+}
+
+/** Starts containerd, or starts it again after its end, and waits until it answers. */
+export async function startContainerd(machine: Machine): Promise<void> {
+  await machine.start("containerd", ["containerd", "--config", CONTAINERD_CONFIG]);
+  await waitUntil("containerd to answer", async () => (await ctr(machine, ["version"])).exitCode === 0, 20_000);
 }
 
 export function ctr(machine: Machine, args: readonly string[]): Promise<RunResult> {

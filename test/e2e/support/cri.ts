@@ -34,9 +34,15 @@ export interface CRIClient {
     container: { image: string; command: readonly string[] },
   ): Promise<string>;
   exec(container: string, cmd: readonly string[]): Promise<ExecResult>;
+  /** Whether containerd has read a network configuration; not, either, while it does not answer yet. */
+  isNetworkReady(): Promise<boolean>;
   /** Stops and removes the pod with its containers. */
   removePod(pod: string, containers: readonly string[]): Promise<void>;
   close(): void;
+}
+
+interface StatusResponse {
+  readonly status: { readonly conditions: readonly { readonly type: string; readonly status: boolean }[] };
 }
 
 type Callback = (error: Error | null, response: unknown) => void;
@@ -77,6 +83,11 @@ export function connectCRI(socket: string): CRIClient {
     },
     exec: async (container, cmd) =>
       (await call("ExecSync", { container_id: container, cmd, timeout: 20 })) as ExecResult,
+    async isNetworkReady() {
+      const answer = await call("Status", {}).catch(() => undefined);
+      const conditions = (answer as StatusResponse | undefined)?.status.conditions ?? [];
+      return conditions.some(({ type, status }) => type === "NetworkReady" && status);
+    },
     async removePod(pod, containers) {
       for (const container_id of containers) {
         await call("StopContainer", { container_id, timeout: 0 });

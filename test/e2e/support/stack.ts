@@ -53,6 +53,11 @@ export async function startStack(machine: Machine): Promise<void> {
   const admin = parseKubeconfig(await kubectl(machine, view));
   writeFileSync(join(machine.root, AGENT_KUBECONFIG), renderKubeconfig({ ...admin, token }), { mode: 0o600 });
   await machine.runOk(["install", "-m", "755", join(DIST, "gingham"), "/opt/cni/bin/gingham"]);
+  await startAgent(machine);
+}
+
+/** Starts the node's agent, or starts it again after its end, and waits until it is ready. */
+export async function startAgent(machine: Machine): Promise<void> {
   await machine.start("agent", [...NODE, join(DIST, "agent.mjs")], {
     NODENAME: NODE_NAME,
     KUBECONFIG: AGENT_KUBECONFIG,
