@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { chmod, mkdir, unlink } from "node:fs/promises";
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import { connect } from "node:net";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import { connect, createServer as createLock, type Server } from "node:net";
 import { dirname } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { GinghamError } from "../lib/errors.ts";
@@ -48,22 +48,53 @@ const POLL_MS = 100;
  * @throws SocketInUseError when another agent keeps listening, Error of node:net for anything else
  */
 export async function listenCNI(options: CNIServerOptions): Promise<CNIServer> {
-  const { socketPath, takeoverMs = 10_000 } = options;
-  const folder = dirname(socketPath);
-  await mkdir(folder, { recursive: true, mode: 0o700 });
-  await chmod(folder, 0o700);
+  const { socketPath, takeoverMs } = options;
   const server = createServer({ keepAlive: false }, (request, response) => void serve(options, request, response));
   // A call may wait for the datastore for longer than Node's default of five minutes; the launcher limits the whole.
   server.requestTimeout = 0;
   server.timeout = 0;
-  for (let waitedMs = 0; ; waitedMs += POLL_MS) {
-    if (await tryListen(server, socketPath)) break;
-    if (!(await isListening(socketPath))) await unlink(socketPath).catch(ignoreMissing);
-    else if (waitedMs >= takeoverMs) throw new SocketInUseError(socketPath);
-    else await sleep(POLL_MS);
-  }
+  await listenAlone(server, socketPath, { takeoverMs, inUse: socketPath });
   await chmod(socketPath, 0o600);
-  return { close: () => new Promise((resolve) => server.close(() => resolve())) };
+  return { close: () => closed(server) };
+}
+
+/**
+ * Makes sure that no other agent has the socket, or is about to have it: before this one has written anything to the
+ * kernel, and long before it can answer a call, which is when the socket itself opens. What holds the lock is a listening
+ * socket beside the other one, since the kernel lets go of that with the process.
+ *
+ * @throws SocketInUseError when another agent keeps the lock, Error of node:net for anything else
+ */
+export async function lockSocket({ socketPath, takeoverMs }: SocketLockOptions): Promise<CNIServer> {
+  const server = createLock((socket) => socket.destroy());
+  await listenAlone(server, `${socketPath}.lock`, { takeoverMs, inUse: socketPath });
+  return { close: () => closed(server) };
+}
+
+export type SocketLockOptions = Pick<CNIServerOptions, "socketPath" | "takeoverMs">;
+
+/** Listens on a path of this user's own, once nobody else does. */
+async function listenAlone(
+  server: Server,
+  path: string,
+  { takeoverMs = 10_000, inUse }: { readonly takeoverMs: number | undefined; readonly inUse: string },
+): Promise<void> {
+  const folder = dirname(path);
+  await mkdir(folder, { recursive: true, mode: 0o700 });
+  await chmod(folder, 0o700);
+  for (let waitedMs = 0; !(await tryListen(server, path)); ) {
+    if (!(await isListening(path))) {
+      await unlink(path).catch(ignoreMissing);
+      continue;
+    }
+    if (waitedMs >= takeoverMs) throw new SocketInUseError(inUse);
+    await sleep(POLL_MS);
+    waitedMs += POLL_MS;
+  }
+}
+
+function closed(server: Server): Promise<void> {
+  return new Promise((resolve) => server.close(() => resolve()));
 }
 
 /** Two agents with one socket: each would undo what the other does. */

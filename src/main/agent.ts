@@ -19,7 +19,7 @@ import { PodStatusQueue } from "../cni/pod-status/queue.ts";
 import { repairPeriodically } from "../cni/pod-status/repair.ts";
 import { announce, sweep, sweepPeriodically } from "../cni/reconcile.ts";
 import { fileRecordStore } from "../cni/record-store.ts";
-import { listenCNI } from "../cni/server.ts";
+import { listenCNI, lockSocket } from "../cni/server.ts";
 import { NODES } from "../crds/core.ts";
 import { blockName } from "../crds/names.ts";
 import { resolveConfig } from "../felix/config.ts";
@@ -110,6 +110,8 @@ async function main(): Promise<void> {
   cache.felixConfigurations.start();
   await Promise.race([cache.felixConfigurations.firstTry, clock.sleep(SETTINGS_WAIT_MS)]);
   const config = settings.take();
+  // Two agents of one node undo each other's work. A plan changes nothing, and may be made beside the agent that runs.
+  const lock = config.isPlan ? undefined : await lockSocket({ socketPath: config.socketPath });
   const kernel = await createKernel({
     onFatal: (err) => {
       // Nothing is known of what it was doing: the next process starts from the records and from what the kernel has.
@@ -350,7 +352,7 @@ async function main(): Promise<void> {
     log.info({ signal }, "Stopping; pods, routes and the packet filter stay as they are");
     stop.abort();
     settings.stop();
-    await server.close();
+    await Promise.all([server.close(), lock?.close()]);
     // The next agent knows nothing of what this one owes. A failure has been logged.
     await Promise.all([cni.conntrack.drain().catch(() => {}), podStatus.drain(POD_STATUS_WAIT_MS)]);
     await Promise.all([

@@ -7,7 +7,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { execute } from "../../src/cni/executor.ts";
 import { CONF, FakeMachine, type FakeProcess, K8S_ARGS } from "../../src/cni/fake-cni.ts";
 import { recover } from "../../src/cni/reconcile.ts";
-import { type CNIServer, listenCNI, SocketInUseError } from "../../src/cni/server.ts";
+import { type CNIServer, listenCNI, lockSocket, SocketInUseError } from "../../src/cni/server.ts";
 import { IPAMError } from "../../src/ipam/errors.ts";
 import { LauncherBench } from "./support/launcher.ts";
 
@@ -45,6 +45,16 @@ const call = (command: string, conf: object = {}, env: Record<string, string> = 
     { ...bench.env(command, { CNI_ARGS: K8S_ARGS, ...env }), GINGHAM_STATE_DIR: machine.stateDir },
     JSON.stringify({ ...CONF, ...conf }),
   );
+
+/** Leaves a socket file that nobody listens on. */
+function dieListeningOn(path: string): void {
+  const code = "require('net').createServer().listen(process.argv[1], () => process.kill(process.pid, 'SIGKILL'))";
+  try {
+    execFileSync(process.execPath, ["-e", code, path], { stdio: "ignore" });
+  } catch {
+    // It killed itself.
+  }
+}
 
 describe("golden exchanges", () => {
   const v4 = { address: "10.244.0.64/32", interface: 1 };
@@ -170,16 +180,23 @@ describe("the server", () => {
     expect(await agent.cni.records.list()).toEqual([]);
   });
 
+  it("lets one agent at a time have the lock, also one that does not listen yet, and replaces a dead one's", async () => {
+    const lock = (takeoverMs: number) => lockSocket({ socketPath: bench.socketPath, takeoverMs });
+    const first = await lock(0);
+    await expect(lock(200)).rejects.toBeInstanceOf(SocketInUseError);
+    const second = lock(10_000);
+    await first.close();
+    await (await second).close();
+    dieListeningOn(`${bench.socketPath}.lock`);
+    await (await lock(0)).close();
+    expect(readdirSync(join(bench.socketPath, ".."))).toEqual(["agent.sock"]);
+  });
+
   it("replaces the socket of an agent that was killed, but not of one that lives", async () => {
     await expect(listen(machine.start())).rejects.toBeInstanceOf(SocketInUseError);
     expect((await call("VERSION")).exitCode).toBe(0);
     await server?.close();
-    const code = "require('net').createServer().listen(process.argv[1], () => process.kill(process.pid, 'SIGKILL'))";
-    try {
-      execFileSync(process.execPath, ["-e", code, bench.socketPath], { stdio: "ignore" });
-    } catch {
-      // It killed itself.
-    }
+    dieListeningOn(bench.socketPath);
     expect(readdirSync(join(bench.socketPath, ".."))).toEqual(["agent.sock"]);
     server = await listen(machine.start());
     expect((await call("ADD")).exitCode).toBe(0);

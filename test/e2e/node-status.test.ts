@@ -49,6 +49,17 @@ describe("gingham node status", () => {
       .toMatchObject({ total: before.repairs.total + 1, recent: [{ what: `route blackhole ${block} proto 80` }] });
   });
 
+  test("a second agent of the node ends before it has begun, and hurts nothing", async () => {
+    const flags = ["--kubeconfig", "/etc/gingham/kubeconfig", "--health-port", "0", "--metrics-port", "0"];
+    const words = [process.execPath, join(ROOT, "src/main/agent.ts"), "--node-name", "node-1", ...flags];
+    const { exitCode, stdout, stderr } = await lab.exec("node-1", words);
+    expect(exitCode).toBe(1);
+    expect(stderr).toContain("gingham-agent: Cannot listen on /run/gingham/agent.sock: another agent does");
+    // The line that it writes before it does anything.
+    expect(stdout).not.toContain('"Starting"');
+    expect(await gingham("node-1", "node", "status")).toMatchObject({ exitCode: 0 });
+  });
+
   test("without an agent it says so, with status 1", async () => {
     await lab.killAgent("node-2", "SIGKILL");
     const { exitCode, stdout, stderr } = await gingham("node-2", "node", "status");
