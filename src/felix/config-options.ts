@@ -209,11 +209,15 @@ export function fieldOf(name: string): string | undefined {
 
 /** Text for --help. */
 export function agentUsage(): string {
-  const lines = Object.entries<Option>(OPTIONS).map(([name, { env, help, fallback }]) => {
-    const value = fallback === undefined ? "" : ` (default: ${fallback})`;
-    return `  ${`--${name}`.padEnd(26)}${env.padEnd(30)}${help}${value}`;
+  const rows = Object.entries<Option>(OPTIONS).map(([name, { env, help, fallback }]) => {
+    return [`--${name}`, env, fallback === undefined ? help : `${help} (default: ${fallback})`] as const;
   });
-  return `Usage: gingham-agent [options]\n\n  ${"flag".padEnd(26)}${"variable".padEnd(30)}meaning\n${lines.join("\n")}\n`;
+  const flagWidth = Math.max(...rows.map(([flag]) => flag.length)) + 2;
+  const envWidth = Math.max(...rows.map(([, env]) => env.length)) + 2;
+  const lines = [["flag", "variable", "meaning"] as const, ...rows].map(([flag, env, meaning]) => {
+    return `  ${flag.padEnd(flagWidth)}${env.padEnd(envWidth)}${meaning}\n`;
+  });
+  return `Usage: gingham-agent [options]\n\n${lines.join("")}`;
 }
 
 function parseFlags(args: readonly string[]): Partial<Record<OptionName, string>> {

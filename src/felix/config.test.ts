@@ -180,6 +180,14 @@ describe("resolveConfig() of flags and variables", () => {
   test("agentUsage() names every flag with its variable", () => {
     expect(agentUsage()).toMatch(/--health-port +FELIX_HEALTHPORT +its port/);
   });
+
+  test("agentUsage() glues no column to the next", () => {
+    const [, ...lines] = agentUsage()
+      .split("\n")
+      .filter((line) => line.startsWith("  "));
+    expect(lines.length).toBeGreaterThan(20);
+    for (const line of lines) expect(line).toMatch(/^ {2}--[a-z0-9-]+ {2,}[A-Z0-9_]+ {2,}\S/);
+  });
 });
 
 describe("resolveConfig() of all sources", () => {
