@@ -12,6 +12,9 @@ import type { Delegation } from "./types.ts";
 /** How long a plugin may take, a release apart, which is bounded as one of our own. Units: milliseconds. */
 const CALL_MS = 30_000;
 
+/** What is no error object is quoted to see what it is, not to be read. Units: characters. */
+const MAX_QUOTED = 200;
+
 /** A delegated plugin failed. */
 export class DelegateError extends CNIError {
   /** The number in the plugin's own error object; 0 when it gave none. */
@@ -146,6 +149,7 @@ function readFailure(stdout: string): { readonly code: number; readonly message:
     const texts = [msg, details].filter((text) => typeof text === "string" && text !== "");
     return { code: typeof code === "number" ? code : 0, message: texts.join(": ") };
   } catch {
-    return { code: 0, message: stdout.trim().slice(0, 500) };
+    const said = stdout.trim();
+    return { code: 0, message: said.length > MAX_QUOTED ? `${said.slice(0, MAX_QUOTED)}…` : said };
   }
 }

@@ -83,6 +83,16 @@ describe("ADD", () => {
     await nothingLeft();
   });
 
+  it.each([
+    ["as an error", { exitCode: 1, stdout: "x".repeat(2000) }],
+    ["as a result", { stdout: JSON.stringify({ cniVersion: "1.0.0", ips: "x".repeat(2000) }) }],
+  ])("quotes little of what a plugin babbles %s", async (_how, executed) => {
+    ipam.misbehaves.set("ADD", executed);
+    const { msg } = parsed(await agent.call("ADD", { conf: HOST_LOCAL }));
+    expect(msg).toMatch(/xxx.*…/);
+    expect(String(msg).length).toBeLessThan(400);
+  });
+
   it("kills a plugin that hangs, and has its addresses taken back", async () => {
     ipam.misbehaves.set("ADD", "hang");
     const reply = agent.call("ADD", { conf: HOST_LOCAL });
