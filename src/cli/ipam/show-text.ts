@@ -154,6 +154,14 @@ export function renderStory(story: AddressStory, style: Style): string {
     const claim = block.owner === undefined ? "" : `, claim ${block.claim ?? "missing"}`;
     add("Block owner", `${block.owner?.replace(/^host:/, "node ") ?? "nobody"}${claim}`);
   }
+  for (const other of story.otherBlocks ?? []) {
+    const who = `of ${other.owner?.replace(/^host:/, "node ") ?? "nobody"}`;
+    const by = other.handleID === undefined ? "" : ` (${other.handleID})`;
+    add(
+      "Also in block",
+      style.bad(`${other.cidr}, ordinal ${other.ordinal}, ${who}; there: ${STATE_TEXT[other.state]}${by}`),
+    );
+  }
   add("Handle", story.handleID && `${story.handleID}${story.hasHandle === false ? " (no such IPAMHandle)" : ""}`);
   add("Sequence number", story.sequenceNumber?.toString());
   add("Pod", podText(story));

@@ -156,6 +156,16 @@ Routed    to nobody: it is in no block
 `);
   });
 
+  it("names every block that an address is in", async () => {
+    add(IPAM_BLOCKS, blockOf("10.0.0.0/29", "node-b", [{ handleID: "net.x", attributes: {} }]));
+    expect((await show("10.0.0.0")).split("\n").filter((line) => /lock/.test(line))).toEqual([
+      "Block             10.0.0.0/30, ordinal 0",
+      "Block owner       node node-a, claim confirmed",
+      "Also in block     10.0.0.0/29, ordinal 0, of node node-b; there: in use (net.x)",
+      "Routed            to node-a, by its block 10.0.0.0/30",
+    ]);
+  });
+
   it("tells who has an address that was not given to it, and what is missing", async () => {
     await client.delete(PODS, "b", { namespace: "default" });
     await client.delete(IPAM_HANDLES, "net.b");

@@ -73,6 +73,25 @@ describe("storyOf()", () => {
     expect(tell("10.0.0.3", changes).route).toBe(route);
   });
 
+  it("tells of every block with the address, and who has it there", () => {
+    const holder = { handleID: "net.b", attributes: podAttributes("node-b", "b") };
+    const outer = blockOf("10.0.0.0/29", "node-b", [holder]);
+    const story = tell("10.0.0.0", { blocks: [outer, BLOCK_A] });
+    expect(story).toMatchObject({ block: { name: "10-0-0-0-30" }, handleID: "net.a" });
+    expect(story.otherBlocks).toEqual([
+      {
+        name: "10-0-0-0-29",
+        cidr: "10.0.0.0/29",
+        ordinal: 0,
+        owner: "host:node-b",
+        isDamaged: false,
+        state: "held",
+        handleID: "net.b",
+      },
+    ]);
+    expect(tell("10.0.0.4", { blocks: [outer, BLOCK_A] }).otherBlocks).toBeUndefined();
+  });
+
   it("tells that node, pod and handle are missing, and who else reports the address", () => {
     const pods = podsOf(auditPodOf("node-a", "b", "10.0.0.0"));
     expect(tell("10.0.0.0", { pods, handles: [], nodes: new Map() })).toMatchObject({

@@ -12,20 +12,25 @@ import { verdictOf } from "../gc/verdict.ts";
 import { type RecordedAddress, type RecordState, recordedAddresses, stateOf } from "./recorded.ts";
 import { isDamaged, liveBlocks, poolAround, type Snapshot, viewOfSnapshot } from "./snapshot.ts";
 
+/** A block that the address is in. */
+export interface BlockStory {
+  readonly name: string;
+  readonly cidr: string;
+  readonly ordinal: number;
+  readonly owner?: string;
+  readonly claim?: BlockAffinityState;
+  readonly isDamaged: boolean;
+}
+
 /** Everything that the cluster knows of one address. */
 export interface AddressStory {
   readonly address: string;
   /** `noBlock`: nobody has claimed the block that it would be in. `broken`: its owner record is not there. */
   readonly state: RecordState | "free" | "noBlock" | "broken";
   readonly pool?: { readonly name: string; readonly cidr: string; readonly isEnabled: boolean };
-  readonly block?: {
-    readonly name: string;
-    readonly cidr: string;
-    readonly ordinal: number;
-    readonly owner?: string;
-    readonly claim?: BlockAffinityState;
-    readonly isDamaged: boolean;
-  };
+  readonly block?: BlockStory;
+  /** Larger blocks with the same address, which must not be: what they know of it. Absent when there is none. */
+  readonly otherBlocks?: readonly (BlockStory & Pick<AddressStory, "state" | "handleID">)[];
   readonly handleID?: string;
   /** Whether the handle's object is there. */
   readonly hasHandle?: boolean;
@@ -57,16 +62,17 @@ export interface AddressStory {
 export function storyOf(ip: IP, snapshot: Snapshot): AddressStory {
   const address = formatIP(ip);
   const pool = poolAround(snapshot.pools, hostCIDR(ip));
-  const block = blockAround(snapshot, ip);
+  const [block, ...others] = blocksAround(snapshot, ip);
   const reservations = snapshot.reservations.map(projectReservation).filter(({ networks }) => {
     return networks.some((network) => cidrContains(network, ip));
   });
-  const record = block && recordedAddresses(block).find((recorded) => recorded.ip === ip);
+  const record = block && recordIn(block, ip);
   return {
     address,
-    state: record === undefined ? stateWithout(block, ip) : stateOf(record.attribute),
+    state: stateIn(block, record, ip),
     ...(pool !== undefined && { pool: { name: pool.name, cidr: formatCIDR(pool.cidr), isEnabled: pool.enabled } }),
     ...(block !== undefined && { block: blockStory(block, ip, snapshot) }),
+    ...(others.length > 0 && { otherBlocks: others.map((other) => otherStory(other, ip, snapshot)) }),
     ...(record !== undefined && recordStory(record, snapshot)),
     reportedBy: [...snapshot.pods]
       .filter(([, pod]) => !pod.hostNetwork && !pod.isFinished && pod.reported.includes(address))
@@ -83,17 +89,37 @@ export function storyOf(ip: IP, snapshot: Snapshot): AddressStory {
 
 /** The smallest block around an address: of two that overlap the smaller one is reported by `audit`. */
 export function blockAround(snapshot: Pick<Snapshot, "blocks">, ip: IP): IPAMBlock | undefined {
-  return liveBlocks(snapshot)
-    .filter(({ spec }) => cidrContains(parseCIDR(spec.cidr), ip))
-    .sort((a, b) => parseCIDR(b.spec.cidr).prefixLength - parseCIDR(a.spec.cidr).prefixLength)[0];
+  return blocksAround(snapshot, ip)[0];
 }
 
-function stateWithout(block: IPAMBlock | undefined, ip: IP): AddressStory["state"] {
+/** The smallest one first. */
+function blocksAround(snapshot: Pick<Snapshot, "blocks">, ip: IP): readonly IPAMBlock[] {
+  return liveBlocks(snapshot)
+    .filter(({ spec }) => cidrContains(parseCIDR(spec.cidr), ip))
+    .sort((a, b) => parseCIDR(b.spec.cidr).prefixLength - parseCIDR(a.spec.cidr).prefixLength);
+}
+
+function recordIn(block: IPAMBlock, ip: IP): RecordedAddress | undefined {
+  return recordedAddresses(block).find((recorded) => recorded.ip === ip);
+}
+
+function stateIn(block: IPAMBlock | undefined, record: RecordedAddress | undefined, ip: IP): AddressStory["state"] {
+  if (record !== undefined) return stateOf(record.attribute);
   if (block === undefined) return "noBlock";
   return block.spec.allocations[ordinalOf(parseCIDR(block.spec.cidr), ip)] === null ? "free" : "broken";
 }
 
-function blockStory(block: IPAMBlock, ip: IP, snapshot: Snapshot): NonNullable<AddressStory["block"]> {
+function otherStory(block: IPAMBlock, ip: IP, snapshot: Snapshot): NonNullable<AddressStory["otherBlocks"]>[number] {
+  const record = recordIn(block, ip);
+  const handleID = record?.attribute.handle_id;
+  return {
+    ...blockStory(block, ip, snapshot),
+    state: stateIn(block, record, ip),
+    ...(handleID !== undefined && { handleID }),
+  };
+}
+
+function blockStory(block: IPAMBlock, ip: IP, snapshot: Snapshot): BlockStory {
   const { metadata, spec } = block;
   const claim = claimOf(block, snapshot);
   return {
