@@ -5,7 +5,16 @@
 //   node scripts/setup.mjs build|check|test|lab|bench|all
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { accessSync, constants, existsSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  accessSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { delimiter, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -13,6 +22,8 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 /** The Node that Gingham runs on. */
 const NODE = join(root, "node_modules", ".bin", "node");
 const CNI_PLUGINS = "/usr/lib/cni";
+/** Debian packages that are unpacked here and not installed. */
+const UNPACKED = join(root, "node_modules", ".debian");
 
 /** Debian package for each thing needed. A `file` is looked for as it is, a `program` on PATH and in the sbin folders. */
 const NEEDS = {
@@ -33,12 +44,17 @@ const NEEDS = {
   runc: { program: "runc", packages: ["runc"] },
   busybox: { program: "busybox", packages: ["busybox-static"] },
   pgrep: { program: "pgrep", packages: ["procps"] },
+  // Installed, it would change the machine: its 87-podman-bridge.conflist is a network for every runtime in /etc/cni/net.d.
+  podman: {
+    file: join(UNPACKED, "usr/bin/podman"),
+    unpack: ["conmon", "libassuan0", "libdevmapper1.02.1", "libgpgme11", "libseccomp2", "libsubid4", "podman"],
+  },
 };
 
 const BUILD = ["compiler"];
 const LAB = [...BUILD, "ip", "unshare", "mount", "nft", "iptables", "kubectl", "fping", "plugins"];
 const BENCH = [...LAB, "iperf3"];
-const TEST = [...LAB, "ping", "readelf", "iperf3", "conntrack", "containerd", "runc", "busybox", "pgrep"];
+const TEST = [...LAB, "ping", "readelf", "iperf3", "conntrack", "containerd", "runc", "busybox", "pgrep", "podman"];
 const PROFILES = { check: [], build: BUILD, lab: LAB, bench: BENCH, test: TEST, all: TEST };
 
 function say(text) {
@@ -74,8 +90,12 @@ function run(command, args, what, more = {}) {
   return status === 0;
 }
 
+function listMissing(profile) {
+  return PROFILES[profile].map((name) => NEEDS[name]).filter((need) => !isPresent(need));
+}
+
 function setUpDebianPackages(profile) {
-  const missing = PROFILES[profile].map((name) => NEEDS[name]).filter((need) => !isPresent(need));
+  const missing = listMissing(profile).filter((need) => need.packages !== undefined);
   if (missing.length === 0) return;
   const packages = [...new Set(missing.flatMap((need) => need.packages))];
   const line = `apt-get install -y --no-install-recommends ${packages.join(" ")}`;
@@ -92,6 +112,19 @@ function setUpDebianPackages(profile) {
   }
   const still = missing.filter((need) => !isPresent(need)).map((need) => need.program ?? need.file);
   if (still.length > 0) fail(`installed ${packages.join(" ")}, but still missing: ${still.join(", ")}`);
+}
+
+/** Needs no root, unless the machine has no package lists yet. */
+function unpackDebianPackages(profile) {
+  const packages = listMissing(profile).flatMap((need) => need.unpack ?? []);
+  if (packages.length === 0) return;
+  mkdirSync(UNPACKED, { recursive: true });
+  // Packages sort by name, and the program that is looked for comes last: it is there only if all are.
+  const script = 'cd "$0"; apt-get download -q "$@"; for deb in *.deb; do dpkg-deb -x "$deb" .; rm "$deb"; done';
+  const unpack = () => run("sh", ["-euc", script, UNPACKED, ...packages], "Debian packages, unpacked only");
+  if (unpack()) return;
+  if (process.getuid?.() === 0 && run("apt-get", ["update", "-q"], "Debian package lists") && unpack()) return;
+  fail(`could not download and unpack ${packages.join(" ")}; run "sudo apt-get update", then try again`);
 }
 
 /**
@@ -138,5 +171,6 @@ if (!(profile in PROFILES))
   fail(`unknown profile ${JSON.stringify(profile)}; one of ${Object.keys(PROFILES).join(", ")}`);
 if (process.platform !== "linux") fail(`Gingham needs Linux; this is ${process.platform}`);
 setUpDebianPackages(profile);
+unpackDebianPackages(profile);
 setUpNpmPackages();
 checkNode();
