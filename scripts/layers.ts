@@ -48,6 +48,8 @@ const RULES: readonly (readonly [string | RegExp, Layer])[] = [
   [/^controller\/(kube-source|kube-pool-source|metrics)/, "adapter"],
   [/^controller\/(collector|paced-store|reporter|pool-keeper|pool-reporter)/, "shell"],
   ["controller/", "core"],
+  ["conformance/shapes.ts", "core"],
+  ["conformance/", "shell"],
   [/^felix\/(http|metrics|nft\/run-nft|node-address\/reach|foreign\/gather)/, "adapter"],
   ["felix/drivers/", "shell"],
   [
