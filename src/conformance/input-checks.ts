@@ -2,7 +2,8 @@
 import { isAtLeast } from "../cni/versions.ts";
 import { type Check, Violation } from "./model.ts";
 import { isObject, parseObject } from "./shapes.ts";
-import { excerpt } from "./subject.ts";
+import { excerpt, type Subject } from "./subject.ts";
+import type { Answer } from "./types.ts";
 
 /** VERSION, and calls that cannot succeed. Source of the codes: CNI SPEC 1.1.0, section 5, Error. */
 
@@ -22,6 +23,13 @@ function refusesEnvironment(name: string, variable: string, value: string | unde
       subject.expectError(answer, "ADD", INVALID_ENVIRONMENT);
     },
   };
+}
+
+/** Plugins that make no interface do not look at the namespace, and are not asked. */
+async function addIntoNowhere(subject: Subject): Promise<Answer> {
+  await (await subject.container()).addLink();
+  const container = await subject.container();
+  return await container.call("ADD", { CNI_NETNS: `${container.netns}-gone` });
 }
 
 export const INPUT_CHECKS: readonly Check[] = [
@@ -80,8 +88,7 @@ export const INPUT_CHECKS: readonly Check[] = [
     section: "5, Error",
     since: "0.1.0",
     async run(subject) {
-      const container = await subject.container();
-      const answer = await container.call("ADD", { CNI_NETNS: `${container.netns}-gone` });
+      const answer = await addIntoNowhere(subject);
       subject.expectError(answer, "ADD");
     },
   },
@@ -90,8 +97,7 @@ export const INPUT_CHECKS: readonly Check[] = [
     section: "5, Error",
     since: "0.1.0",
     async run(subject) {
-      const container = await subject.container();
-      const answer = await container.call("ADD", { CNI_NETNS: `${container.netns}-gone` });
+      const answer = await addIntoNowhere(subject);
       subject.expectError(answer, "ADD");
       const found = parseObject(answer.stdout)?.["cniVersion"];
       if (found !== subject.version)
