@@ -21,9 +21,9 @@ export async function runCLI(
     case "run":
       return runLab(command.options, place);
     case "shell":
-      return enterTarget(chooseLab(command.lab), command.target, command.command);
+      return enterTarget(findRunningLab(openStateRoot(), command.lab), command.target, command.command);
     case "kubectl":
-      return runKubectl(chooseLab(command.lab), command.args);
+      return runKubectl(findRunningLab(openStateRoot(), command.lab), command.args);
   }
 }
 
@@ -47,20 +47,20 @@ async function runLab(options: LabOptions, place: { readonly root: string; reado
   return code;
 }
 
-/** Says which one, since a laboratory may be a forgotten one; not on stdout, which is the program's. */
-function chooseLab(id: string | undefined): RunningLab {
-  const lab = findRunningLab(openStateRoot(), id);
+/** Says which one, since it may be a forgotten one; not on stdout, which is the program's. */
+function sayEntering(lab: RunningLab): void {
   process.stderr.write(`lab: entering laboratory ${describeLab(lab)}\n`);
-  return lab;
 }
 
-function enterTarget({ state }: RunningLab, name: string, command: readonly string[]): number {
+function enterTarget(lab: RunningLab, name: string, command: readonly string[]): number {
+  const { state } = lab;
   const target = state.targets[name];
   if (target === undefined)
     throw new LabError(
       "NoTarget",
       `There is no ${name} in the laboratory; there are ${Object.keys(state.targets).join(", ")}`,
     );
+  sayEntering(lab);
   const { holderPid, netns } = target;
   return runInTerminal(
     [
@@ -72,8 +72,9 @@ function enterTarget({ state }: RunningLab, name: string, command: readonly stri
   );
 }
 
-function runKubectl({ dir }: RunningLab, args: readonly string[]): number {
-  return runInTerminal(["kubectl", ...args], { KUBECONFIG: join(dir, KUBECONFIG_FILE) });
+function runKubectl(lab: RunningLab, args: readonly string[]): number {
+  sayEntering(lab);
+  return runInTerminal(["kubectl", ...args], { KUBECONFIG: join(lab.dir, KUBECONFIG_FILE) });
 }
 
 function runInTerminal(argv: readonly string[], env: Readonly<Record<string, string>>): number {

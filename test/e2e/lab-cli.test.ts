@@ -52,7 +52,11 @@ test("another terminal gets a shell on nodes and in pods, and kubectl; Ctrl-C le
   const { child, said } = start(["--nodes", "2", "--pods", "2"]);
   await waitUntil("the laboratory to stay", async () => said().includes("stays until Ctrl-C"), 50_000);
   expect(said()).toContain("All well: 2 nodes, 2 pods");
-  expect(await lab("shell", "node-2", "hostname")).toMatchObject({ exitCode: 0, stdout: "node-2\n" });
+  expect(await lab("shell", "node-2", "hostname")).toEqual({
+    exitCode: 0,
+    stdout: "node-2\n",
+    stderr: expect.stringMatching(/^lab: entering laboratory \d+-\w+ \(nodes: 2, pods: 2\)\n$/) as string,
+  });
   expect((await lab("shell", "node-1", "ip", "route")).stdout).toMatch(/^blackhole .* proto 80/m);
   expect((await lab("shell", "pod-1", "ip", "route")).stdout).toContain("default via 169.254.1.1 dev eth0");
   expect(await lab("kubectl", "get", "nodes", "-o", "name")).toMatchObject({ stdout: "node/node-1\nnode/node-2\n" });
