@@ -81,7 +81,7 @@ export async function startMachine(): Promise<Machine> {
       const ended = new Promise((resolve) => child.once("exit", resolve));
       child.kill("SIGKILL");
       await ended;
-      removeCgroups(cgroup);
+      await removeCgroups(cgroup);
       rmSync(dir, { recursive: true, force: true });
     },
   };
@@ -159,15 +159,26 @@ export async function waitUntil(what: string, ask: () => Promise<boolean>, timeo
   }
 }
 
-/** runc leaves its cgroups when it is killed. They are empty by now, and only directories can be removed there. */
-function removeCgroups(name: string): void {
-  for (const hierarchy of readdirSync("/sys/fs/cgroup")) removeTree(join("/sys/fs/cgroup", hierarchy, name));
+/**
+ * runc leaves its cgroups when it is killed, and only directories can be removed there. They are empty in a moment: the
+ * kernel ends the machine's processes after its first one, so some are still there when that has gone.
+ */
+async function removeCgroups(name: string): Promise<void> {
+  const trees = readdirSync("/sys/fs/cgroup").map((hierarchy) => join("/sys/fs/cgroup", hierarchy, name));
+  await waitUntil(`${name} to be removed from /sys/fs/cgroup`, async () => trees.every(tryRemoveTree), 10_000);
 }
 
-function removeTree(dir: string): void {
-  if (!existsSync(dir)) return;
-  for (const entry of readdirSync(dir, { withFileTypes: true })) {
-    if (entry.isDirectory()) removeTree(join(dir, entry.name));
+/** @returns false when a process is still in it */
+function tryRemoveTree(dir: string): boolean {
+  if (!existsSync(dir)) return true;
+  try {
+    for (const entry of readdirSync(dir, { withFileTypes: true })) {
+      if (entry.isDirectory() && !tryRemoveTree(join(dir, entry.name))) return false;
+    }
+    rmdirSync(dir);
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "EBUSY") return false;
+    throw error;
   }
-  rmdirSync(dir);
 }
