@@ -15,6 +15,9 @@ const config: ViteUserConfig = defineConfig({
           name: "unit",
           include: ["src/**/*.test.ts", "test/arch/**/*.test.ts", "scripts/**/*.test.ts"],
           execArgv,
+          // Two hundred files share their modules: loading these anew for each took two thirds of the time. A unit test
+          // changes no module's state.
+          isolate: false,
         },
       },
       ...["netns", "conformance", "e2e"].map((name) => ({
