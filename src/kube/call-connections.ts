@@ -10,8 +10,8 @@ const MAX_CONNECTIONS = 16;
 const IDLE_MS = 60_000;
 
 /**
- * Kept connections to one API server for calls that are answered at once. Node's own client costs an ADD three times as
- * much as this (docs/DESIGN.md): it makes some twenty objects for each request. Streams and proxies go through Node's.
+ * Kept connections to one API server for calls that are answered at once. Node's own client makes some twenty
+ * objects for each request, which an ADD pays for twice (docs/performance.md). Streams and proxies go through Node's.
  *
  * Errors: TransportError, or the signal's reason.
  */
