@@ -45,6 +45,12 @@ export class EndpointBook {
   has(key: string): boolean {
     return this.#byKey.has(key);
   }
+
+  /** The endpoint that is up on an interface of the host. */
+  on(hostIface: string): Endpoint | undefined {
+    const key = this.#keyByIface.get(hostIface);
+    return key === undefined ? undefined : this.#byKey.get(key);
+  }
 }
 
 function isSame(a: Endpoint, b: Endpoint): boolean {

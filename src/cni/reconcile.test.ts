@@ -261,6 +261,44 @@ it("sweepPeriodically() sweeps at the interval and ends with the signal", async 
   await running;
 });
 
+describe("two sandboxes of one pod whose namespaces both live", () => {
+  beforeEach(() => machine.kernel.addNetns("/run/netns/c2"));
+  const young = { containerID: "c2", netns: "/run/netns/c2" };
+
+  it.each(["the agent that made both", "an agent that starts"])(
+    "%s keeps the young one up and gives back what the old one had, whose link is gone",
+    async (which) => {
+      const first = machine.start();
+      await first.call("ADD");
+      await machine.clock.advance(1000);
+      await first.call("ADD", young);
+      const agent = which === "an agent that starts" ? machine.start() : first;
+      if (agent !== first) await announce(agent.cni);
+      expect(await sweep(agent.cni)).toEqual({ ...nothing, live: 1, released: 1 });
+      expect([...agent.endpoints.keys()]).toEqual(["k8s-pod-network/c2:eth0"]);
+      expect(agent.told.filter((line) => line.startsWith("down k8s-pod-network/c2"))).toEqual([]);
+      expect(machine.kernel.links).toHaveLength(1);
+      expect(machine.addresses.held.map(({ handleID }) => handleID)).toEqual(["k8s-pod-network.c2"]);
+      // The runtime may remember it later.
+      expect((await agent.call("DEL")).exitCode).toBe(0);
+      expect(machine.kernel.links).toHaveLength(1);
+    },
+  );
+
+  it("leaves the old one while the young one is still being made", async () => {
+    const agent = machine.start();
+    await agent.call("ADD");
+    await agent.cni.endpoints.up({
+      key: "k8s-pod-network/c2:eth0",
+      hostIface: machine.kernel.links[0]?.hostIface ?? "",
+      hostIfIndex: 0,
+      ips: [],
+    });
+    expect(await sweep(agent.cni)).toEqual({ ...nothing, live: 1 });
+    expect([...agent.endpoints.keys()]).toEqual(["k8s-pod-network/c2:eth0"]);
+  });
+});
+
 describe("finishReleases()", () => {
   const inUse = (): number => machine.addresses.held.length;
 

@@ -140,13 +140,17 @@ async function reconcile(cni: CNI, id: AttachmentID, trouble: { datastoreAway: b
     }
     const { record } = stored;
     if (isUnderWayElsewhere(cni, record)) return "busy";
+    let isReplaced = false;
     const isMade = record.state === "whole" || record.state === "assigned";
     if (isMade && !(await isDead(cni, record))) {
-      if (record.state === "whole") await bringUp(cni, id, record);
-      return "live";
+      const other = record.state === "whole" ? cni.endpoints.on(record.hostIface) : undefined;
+      if (record.state === "whole" && other === undefined) await bringUp(cni, id, record);
+      // Making a newer sandbox's link has deleted the one of this name, so this pod has none: its runtime forgot it.
+      isReplaced = other !== undefined && other.key !== key && other.hostIfIndex !== 0;
+      if (!isReplaced) return "live";
     }
     if (trouble.datastoreAway) return "postponed";
-    await releaseRecorded(cni, id, record, turn.signal);
+    await releaseRecorded(cni, id, record, turn.signal, isReplaced ? "replaced" : undefined);
     cni.log.info({ op: "sweep", ...id, state: record.state, ...record.pod }, "Attachment was released");
     return "released";
   } catch (error) {
@@ -174,7 +178,6 @@ export async function isDead(cni: CNI, record: Exclude<AttachmentRecord, { state
 
 async function bringUp(cni: CNI, id: AttachmentID, record: WholeRecord): Promise<void> {
   const key = keyOf(id);
-  if (cni.endpoints.has(key)) return;
   const { hostIface, hostIfIndex, result, allowedSourcePrefixes } = record;
   const sources = allowedSourcePrefixes && { allowedSourcePrefixes };
   await cni.endpoints.up({ key, hostIface, hostIfIndex, ips: result.ips, ...sources });

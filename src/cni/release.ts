@@ -107,16 +107,22 @@ function noteReleased(cni: CNI, { handleID, allocations }: Held, { why, id, pod 
 /** Why a record is undone that no DEL came for: who wrote it died, or waited for the datastore, or its pod has gone. */
 const WHY_BY_STATE = { intent: "undo", releasing: "DEL", whole: "namespaceGone", assigned: "namespaceGone" } as const;
 
-/** Undoes a recorded attachment to the end, record included. @throws WiringError, IPAMError, CNIError */
+/**
+ * Undoes a recorded attachment to the end, record included.
+ *
+ * @param why for the journal; absent: as the record's state tells
+ * @throws WiringError, IPAMError, CNIError
+ */
 export async function releaseRecorded(
   cni: CNI,
   id: AttachmentID,
   record: AttachmentRecord,
   signal?: AbortSignal,
+  why: ReleaseReason = WHY_BY_STATE[record.state],
 ): Promise<void> {
   refuseForeign(cni, id, record);
   await removeFromKernel(cni, id, record);
-  const note = { why: WHY_BY_STATE[record.state], id, ...(record.pod && { pod: record.pod }) };
+  const note = { why, id, ...(record.pod && { pod: record.pod }) };
   await giveBack(cni, heldBy(record), note, signal);
   await cni.records.remove(id);
 }

@@ -6,7 +6,16 @@ import { formatIP, type IP, parseIP } from "../../net/ip.ts";
 import type { AttachmentID, PodRef } from "../types.ts";
 import type { AddressEvent, AddressHistory, AddressPlace, ReleaseReason, VerbEvent } from "./types.ts";
 
-const REASONS: readonly ReleaseReason[] = ["DEL", "pendingDEL", "GC", "undo", "namespaceGone", "leak", "takeover"];
+const REASONS: readonly ReleaseReason[] = [
+  "DEL",
+  "pendingDEL",
+  "GC",
+  "undo",
+  "namespaceGone",
+  "replaced",
+  "leak",
+  "takeover",
+];
 
 /** A message in the journal is at most this long, so that one bad call cannot push out a hundred others. */
 const MAX_MESSAGE = 500;

@@ -8,7 +8,7 @@ import type { AttachmentID, PodRef } from "../types.ts";
  * an ADD that failed or died; the sweep, as the namespace was gone; the collector, as nobody had it; a fixed address that
  * went from another node to the next life of its pod.
  */
-export type ReleaseReason = "DEL" | "pendingDEL" | "GC" | "undo" | "namespaceGone" | "leak" | "takeover";
+export type ReleaseReason = "DEL" | "pendingDEL" | "GC" | "undo" | "namespaceGone" | "replaced" | "leak" | "takeover";
 
 interface AddressEventBase {
   /** Unix time. Units: milliseconds. */
