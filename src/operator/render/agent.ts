@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+import { createHash } from "node:crypto";
+import { renderConflist } from "./conflist.ts";
+import type { Manifest } from "./manifest.ts";
+import { AGENT, CNI_CONFIG, labelsOf, NAME_LABEL, NAMESPACE } from "./names.ts";
+import type { InstallSettings } from "./settings.ts";
+
+/** Of the pod template: a hash of all in it, so that a pod shows which one it was made of. */
+export const REVISION_ANNOTATION = "gingham.dev/revision";
+/** Of the pod template: changes with the ConfigMap, which is read when a pod starts. */
+const CONFIG_ANNOTATION = "gingham.dev/cni-config";
+
+const HEALTH_PORT = 9099;
+
+/** One agent on each node. It starts before there is a network: its own is the host's, and it tolerates every taint. */
+export function renderAgent(settings: InstallSettings, managedBy?: string): Manifest {
+  const labels = labelsOf(AGENT, managedBy);
+  const template = withRevision({
+    metadata: {
+      labels: labelsOf(AGENT),
+      annotations: { [CONFIG_ANNOTATION]: hashOf(renderConflist(settings.cni)) },
+    },
+    spec: podSpec(settings),
+  });
+  return {
+    apiVersion: "apps/v1",
+    kind: "DaemonSet",
+    metadata: { name: AGENT, namespace: NAMESPACE, labels },
+    spec: {
+      selector: { matchLabels: { [NAME_LABEL]: AGENT } },
+      updateStrategy:
+        settings.rollout === "Operator"
+          ? { type: "OnDelete" }
+          : { type: "RollingUpdate", rollingUpdate: { maxUnavailable: 1 } },
+      template,
+    },
+  };
+}
+
+interface PodTemplate {
+  readonly metadata: {
+    readonly labels: Readonly<Record<string, string>>;
+    readonly annotations: Readonly<Record<string, string>>;
+  };
+  readonly spec: object;
+}
+
+function withRevision(template: PodTemplate): PodTemplate {
+  const { labels, annotations } = template.metadata;
+  const revision = { [REVISION_ANNOTATION]: hashOf(template) };
+  return { ...template, metadata: { labels, annotations: { ...annotations, ...revision } } };
+}
+
+/** Ten hexadecimal digits. */
+function hashOf(value: object): string {
+  return createHash("sha256").update(JSON.stringify(value)).digest("hex").slice(0, 10);
+}
+
+function podSpec(settings: InstallSettings): object {
+  const { cni, image, imagePullSecrets } = settings;
+  const mount = (name: string, mountPath: string, more: object = {}): object => ({ name, mountPath, ...more });
+  const host = (name: string, path: string, type = "DirectoryOrCreate"): object => ({ name, hostPath: { path, type } });
+  return {
+    serviceAccountName: AGENT,
+    ...(imagePullSecrets.length > 0 && { imagePullSecrets: imagePullSecrets.map((name) => ({ name })) }),
+    priorityClassName: "system-node-critical",
+    hostNetwork: true,
+    // Delegated plugins run in the host's mount namespace, which is found by its first process.
+    hostPID: true,
+    dnsPolicy: "Default",
+    nodeSelector: { "kubernetes.io/os": "linux", ...settings.nodeSelector },
+    tolerations: [{ operator: "Exists" }],
+    // Nothing to hand over: stopping leaves the kernel as it is.
+    terminationGracePeriodSeconds: 10,
+    initContainers: [
+      {
+        name: "install",
+        image,
+        command: ["gingham-install"],
+        env: variables({ GINGHAM_CNI_BIN_DIR: "/host/opt/cni/bin", GINGHAM_INSTALL_PLUGINS: cni.install }),
+        securityContext: { privileged: true },
+        volumeMounts: [mount("cni-bin", "/host/opt/cni/bin")],
+      },
+    ],
+    containers: [
+      {
+        name: "agent",
+        image,
+        command: ["gingham-agent"],
+        env: agentEnv(settings),
+        securityContext: { privileged: true },
+        resources: { requests: { cpu: "50m", memory: "128Mi" } },
+        ports: [{ name: "metrics", containerPort: settings.nodeMetricsPort }],
+        // Everything before it is ready takes no peer and no free address, so it is only as slow as the API server.
+        startupProbe: { ...probe("/liveness"), periodSeconds: 2, failureThreshold: 90 },
+        livenessProbe: { ...probe("/liveness"), periodSeconds: 10, failureThreshold: 6, timeoutSeconds: 5 },
+        readinessProbe: { ...probe("/readiness"), periodSeconds: 5, timeoutSeconds: 5 },
+        volumeMounts: [
+          mount("run", "/run/gingham"),
+          mount("state", "/var/lib/gingham"),
+          // Namespaces that the runtime makes later must show here, too.
+          mount("netns", "/run/netns", { mountPropagation: "HostToContainer" }),
+          mount("cni-bin", cni.binDir, { readOnly: true }),
+          mount("cni-conf", "/host/etc/cni/net.d"),
+          mount("cni-config", "/etc/gingham/cni", { readOnly: true }),
+        ],
+      },
+    ],
+    volumes: [
+      host("run", "/run/gingham"),
+      host("state", "/var/lib/gingham"),
+      host("netns", "/run/netns"),
+      host("cni-bin", cni.binDir),
+      host("cni-conf", cni.confDir),
+      { name: "cni-config", configMap: { name: CNI_CONFIG } },
+    ],
+  };
+}
+
+function agentEnv({ apiServer, mtuBytes, autodetection, nodeMetricsPort, logLevel, cni }: InstallSettings): object[] {
+  const { v4, v6 } = autodetection;
+  return [
+    { name: "NODENAME", valueFrom: { fieldRef: { fieldPath: "spec.nodeName" } } },
+    ...variables({
+      ...(apiServer && { KUBERNETES_SERVICE_HOST: apiServer.host, KUBERNETES_SERVICE_PORT: apiServer.port }),
+      FELIX_HEALTHPORT: String(HEALTH_PORT),
+      FELIX_PROMETHEUSMETRICSPORT: String(nodeMetricsPort),
+      FELIX_LOGSEVERITYSCREEN: logLevel,
+      GINGHAM_POD_INTERFACE_MTU: String(mtuBytes),
+      ...(v4 !== undefined && { IP: "autodetect", IP_AUTODETECTION_METHOD: v4 }),
+      ...(v6 !== undefined && cni.families.includes(6) && { IP6: "autodetect", IP6_AUTODETECTION_METHOD: v6 }),
+      GINGHAM_CNI_CONFLIST: "/etc/gingham/cni/conflist",
+      GINGHAM_CNI_CONF_DIR: "/host/etc/cni/net.d",
+      GINGHAM_CNI_BIN_DIR: cni.binDir,
+    }),
+  ];
+}
+
+export function variables(values: Readonly<Record<string, string>>): object[] {
+  return Object.entries(values).map(([name, value]) => ({ name, value }));
+}
+
+function probe(path: string): object {
+  return { httpGet: { host: "127.0.0.1", port: HEALTH_PORT, path } };
+}

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/** Of agent, controller and operator. Made by the static manifests, which a user applies and deletes. */
+export const NAMESPACE = "gingham-system";
+
+/** Names of what is installed, which are also those of the service accounts and the label `app.kubernetes.io/name`. */
+export const AGENT = "gingham-agent";
+export const CONTROLLER = "gingham-controller";
+export const OPERATOR = "gingham-operator";
+
+/** ConfigMap with the network configuration, under the key CNI_CONFIG_KEY. */
+export const CNI_CONFIG = "gingham-cni-config";
+export const CNI_CONFIG_KEY = "conflist";
+
+export const MANAGED_BY_LABEL = "app.kubernetes.io/managed-by";
+export const NAME_LABEL = "app.kubernetes.io/name";
+
+/** What all of our objects have; `managed-by` says who may change and remove them. */
+export function labelsOf(name: string, managedBy?: string): Readonly<Record<string, string>> {
+  return {
+    "app.kubernetes.io/part-of": "gingham",
+    [NAME_LABEL]: name,
+    ...(managedBy === undefined ? {} : { [MANAGED_BY_LABEL]: managedBy }),
+  };
+}
