@@ -138,7 +138,8 @@ export function listedObjects(client: KubeClient, nodeName: string): SourceObjec
     clusterInformation: () => one(CLUSTER_INFORMATIONS, CLUSTER_INFORMATION_NAME),
     ipamConfig: () => one(IPAM_CONFIGS, IPAM_CONFIG_NAME),
     pools: () => all(IP_POOLS),
-    affinities: async () => {
+    affinities: async (since) => {
+      if (since !== undefined) return await all<BlockAffinity>(BLOCK_AFFINITIES);
       const labelled = await all(BLOCK_AFFINITIES, affinitySelector(nodeName));
       if (labelled.length > 0) return labelled;
       // A node of an old release has affinities without labels, which only the whole list shows.

@@ -116,8 +116,13 @@ export interface IPAMSources {
   pools(): Awaitable<readonly EffectiveIPPool[]>;
   /** This node's affinities, in any state, in the order of their names. */
   ownAffinities(): Awaitable<readonly BlockAffinity[]>;
-  /** Networks of all blocks and affinities that are known. */
-  knownBlocks(): Awaitable<readonly CIDR[]>;
+  /**
+   * Networks of all blocks and affinities that are known.
+   *
+   * @param since a claim of this node: the answer must be of a moment after it was written, and hold every claim that was
+   *   written before it
+   */
+  knownBlocks(since?: BlockAffinity): Awaitable<readonly CIDR[]>;
   /** There are no others. Otherwise blocks without an affinity are missing. */
   readonly knowsAllBlocks: boolean;
   /** What automatic assignment leaves alone. The same object as before while nothing has changed. */

@@ -18,8 +18,12 @@ export interface SourceObjects {
   /** The object named `default`; absent: Calico's defaults. */
   ipamConfig(): Awaitable<IPAMConfig | undefined>;
   pools(): Awaitable<readonly IPPool[]>;
-  /** At least this node's; with other nodes' a new block can be claimed without reading first. */
-  affinities(): Awaitable<readonly BlockAffinity[]>;
+  /**
+   * At least this node's; with other nodes' a new block can be claimed without reading first.
+   *
+   * @param since this node's claim: everybody's, as of a moment after it was written
+   */
+  affinities(since?: BlockAffinity): Awaitable<readonly BlockAffinity[]>;
   /** Networks of all blocks, where they are known besides the affinities. */
   blocks?(): Awaitable<readonly CIDR[]>;
   /** The networks of each IPReservation. */
@@ -65,9 +69,9 @@ export function sourcesOf(objects: SourceObjects, nodeName: string): IPAMSources
       const own = (await objects.affinities()).filter((affinity) => isHostAffinityOf(affinity, nodeName));
       return own.sort((a, b) => (a.metadata.name < b.metadata.name ? -1 : 1));
     },
-    knownBlocks: async () => {
+    knownBlocks: async (since) => {
       // The deletion of a tombstone is finished by whoever claims the block next.
-      const live = (await objects.affinities()).filter(({ spec }) => spec.deleted !== "true");
+      const live = (await objects.affinities(since)).filter(({ spec }) => spec.deleted !== "true");
       const claimed = live.map(cidrOf);
       return [...claimed, ...((await objects.blocks?.()) ?? [])];
     },

@@ -93,6 +93,10 @@ describe("listedObjects()", () => {
     expect((await sources.ownAffinities()).map((a) => a.spec.cidr)).toEqual(["10.0.0.0/26"]);
     await store.create("affinity", pendingAffinity("node-a", parseCIDR("10.0.1.0/26")));
     expect((await sources.ownAffinities()).map((a) => a.spec.cidr)).toEqual(["10.0.1.0/26"]);
+    // Blocks are all that is known of others, but for one who is just claiming a block.
+    expect(await sources.knownBlocks()).not.toContainEqual(parseCIDR("10.0.0.64/26"));
+    const [claim] = await sources.ownAffinities();
+    expect(await sources.knownBlocks(claim)).toContainEqual(parseCIDR("10.0.0.64/26"));
   });
 
   it("reads reservations, and the labels of the node and of a namespace", async () => {

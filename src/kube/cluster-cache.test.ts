@@ -6,7 +6,7 @@ import { IP_RESERVATIONS } from "../crds/ip-reservation.ts";
 import { pendingAffinity } from "../ipam/affinity.ts";
 import { sourcesOf } from "../ipam/sources.ts";
 import { FakeClock } from "../lib/fake-clock.ts";
-import { parseCIDR } from "../net/cidr.ts";
+import { type CIDR, parseCIDR } from "../net/cidr.ts";
 import { parseIP } from "../net/ip.ts";
 import { ClusterCache } from "./cluster-cache.ts";
 import { MemoryClient } from "./memory-client.ts";
@@ -73,5 +73,56 @@ describe("ClusterCache.ipamObjects()", () => {
     await client.create(NAMESPACES, core("Namespace", "new", { team: "y" }));
     expect(await sources.namespaceLabels("new")).toEqual({ team: "y" });
     expect(await sources.namespaceLabels("none")).toBeUndefined();
+  });
+
+  describe("claims since one of this node's", () => {
+    const cidrs = ["10.0.0.0/26", "10.0.0.64/26"].map(parseCIDR);
+
+    async function claimBehindWatch(): Promise<{
+      readonly client: MemoryClient;
+      readonly clock: FakeClock;
+      readonly known: Promise<readonly CIDR[]>;
+      readonly release: () => void;
+    }> {
+      const client = new MemoryClient();
+      const clock = new FakeClock();
+      const cache = new ClusterCache({ client, nodeName: "node-a", clock, random: () => 0.5, onError: () => {} });
+      cache.start();
+      stops.push(() => cache.stop());
+      await cache.allocationSynced;
+      await clock.advance(0);
+      const held = Promise.withResolvers<undefined>();
+      client.onCall = ({ verb }) => (verb === "watch" ? held.promise : undefined);
+      client.endWatches();
+      await clock.advance(0);
+      const [theirs, ours] = cidrs.map((cidr, i) => pendingAffinity(`node-${i === 0 ? "b" : "a"}`, cidr));
+      if (theirs === undefined || ours === undefined) throw new Error("two claims");
+      await client.create(BLOCK_AFFINITIES, theirs);
+      const claim = await client.create(BLOCK_AFFINITIES, ours);
+      const sources = sourcesOf(cache.ipamObjects(), "node-a");
+      expect(await sources.knownBlocks()).toEqual([]);
+      return {
+        client,
+        clock,
+        known: Promise.resolve(sources.knownBlocks(claim)),
+        release: () => held.resolve(undefined),
+      };
+    }
+
+    it("are there as soon as the watch shows that one", async () => {
+      const { client, clock, known, release } = await claimBehindWatch();
+      const before = client.calls.length;
+      release();
+      await clock.advance(500);
+      expect(await known).toEqual(cidrs);
+      expect(client.calls.slice(before).map(({ verb }) => verb)).not.toContain("list");
+    });
+
+    it("are listed when the watch is behind", async () => {
+      const { clock, known, release } = await claimBehindWatch();
+      await clock.advance(1000);
+      expect(new Set(await known)).toEqual(new Set(cidrs));
+      release();
+    });
   });
 });

@@ -48,6 +48,8 @@ interface Cached {
 
 /** How long an ADD waits for an agent that has just started. Units: milliseconds. */
 const SYNC_WAIT_MS = 10_000;
+/** How long a claim waits to be seen by its own watch, which is a matter of milliseconds, before all claims are listed. */
+const WATCH_WAIT_MS = 1000;
 
 /**
  * All that the agent watches: what it costs does not grow with the pods of the cluster. Nodes, affinities and pools change
@@ -66,6 +68,7 @@ export class ClusterCache {
   readonly #reservations: Informer<IPReservation, Reservation>;
   readonly #clusterInformations: Informer<ClusterInformation, ClusterInformation>;
   readonly #ipamConfigs: Informer<IPAMConfig, IPAMConfig>;
+  readonly #client: KubeClient;
   readonly #clock: Clock;
   readonly #nodeName: string;
   readonly #namespaceSource: NamespaceSource;
@@ -78,6 +81,7 @@ export class ClusterCache {
       more: { readonly equal?: (a: P, b: P) => boolean; readonly fieldSelector?: string } = {},
     ): Informer<T, P> =>
       new Informer({ ...shared, resource, project, onError: (error) => onError(error, resource.plural), ...more });
+    this.#client = options.client;
     this.#clock = options.clock;
     this.#nodeName = nodeName;
     // Labels matter of this node alone: pools select it, and its claims must have theirs.
@@ -139,11 +143,12 @@ export class ClusterCache {
       <T>(read: () => T) =>
       (): T | Promise<T> =>
         this.#when(this.#forAllocation(), read);
+    const affinities = whenSynced(() => [...this.affinities.list()]);
     return {
       clusterInformation: whenSynced(() => this.#clusterInformations.get(CLUSTER_INFORMATION_NAME)),
       ipamConfig: whenSynced(() => this.#ipamConfigs.get(IPAM_CONFIG_NAME)),
       pools: whenSynced(() => [...this.pools.list()]),
-      affinities: whenSynced(() => [...this.affinities.list()]),
+      affinities: (since) => (since === undefined ? affinities() : this.#affinitiesSince(since)),
       reservations: whenSynced(() => [...this.#reservations.list()].map(({ networks }) => networks)),
       nodeLabels: () => this.#when([this.nodes], () => this.nodes.get(this.#nodeName)?.metadata.labels),
       // One that was made a moment ago is asked for.
@@ -156,6 +161,26 @@ export class ClusterCache {
     const read = (): readonly Reservation[] =>
       [...this.#reservations.list()].filter(({ owner }) => owner !== undefined);
     return { owned: async () => await this.#when([this.#reservations], read) };
+  }
+
+  /** A watch tells in order: when it has told of this one, it has told of all before it. */
+  async #affinitiesSince(claim: BlockAffinity): Promise<readonly BlockAffinity[]> {
+    const { name, uid } = claim.metadata;
+    const isSeen = (): boolean => this.affinities.get(name)?.metadata.uid === uid;
+    const seen = Promise.withResolvers<void>();
+    const stop = this.affinities.onChange(() => isSeen() && seen.resolve());
+    const timer = new AbortController();
+    const late = this.#clock.sleep(WATCH_WAIT_MS, timer.signal).catch(() => {});
+    if (!isSeen()) await Promise.race([seen.promise, late]);
+    stop();
+    timer.abort("over");
+    if (isSeen()) return [...this.affinities.list()];
+    try {
+      return (await this.#client.list(BLOCK_AFFINITIES)).items;
+    } catch (error) {
+      const what = `Cannot read the claims of other nodes beside ${name}`;
+      throw new IPAMError("Datastore", `${what}; check that the API server is up`, { cause: error });
+    }
   }
 
   #when<T>(informers: readonly Cached[], read: () => T): T | Promise<T> {

@@ -9,7 +9,7 @@ import type { CreateOutcome, UpdateOutcome } from "../../ipam/ports.ts";
 import { deleteOrphanHandle, type ReleaseTools, releaseAddresses } from "../../ipam/release.ts";
 import { finishTombstone, releaseAffinity, removeBlock, repairAffinity } from "../../ipam/release-affinity.ts";
 import { describeError } from "../../lib/errors.ts";
-import { parseCIDR } from "../../net/cidr.ts";
+import { type CIDR, parseCIDR } from "../../net/cidr.ts";
 
 /** A finding with its fix, and what came of it. */
 export interface Mended {
@@ -88,8 +88,11 @@ async function apply(tools: ReleaseTools, fix: Exclude<Fix, { readonly kind: "fr
       return isWritten(await store.create("handle", newHandle(fix.handleID, fix.counts)));
     case "labelAffinity":
       return isWritten(await store.update("affinity", labelled(fix.affinity)));
-    case "restoreAffinity":
-      return (await loadAffineBlock({ ...tools, nodeName: fix.node }, parseCIDR(fix.cidr))) !== undefined;
+    case "restoreAffinity": {
+      // The block is there: else there is nothing to restore, and none is made.
+      const claim = { ...tools, nodeName: fix.node, rivalOf: async (cidr: CIDR) => cidr };
+      return (await loadAffineBlock(claim, parseCIDR(fix.cidr))) !== undefined;
+    }
     case "confirmAffinity":
       return await repairAffinity(store, fix.repair);
     case "releaseAffinity":

@@ -105,6 +105,7 @@ class NodeAllocator implements Allocator {
       onOwned: (committer) => this.#statuses.touch(committer),
       onBackgroundError,
       reservations: () => this.#supply.reservations,
+      rivalOf: (cidr, claim) => this.#supply.rivalOf(cidr, claim),
       cooldown: () => this.#settings,
       cooldownMs: isResident ? (options.cooldownMs ?? COOLDOWN_MS) : 0,
       onBroken: (cidr, error) => this.#supply.noteBroken(cidr, error),

@@ -11,6 +11,11 @@ import { attempts, type LoopTools, refusedError, unreachable } from "./attempts.
 export interface ClaimTools extends LoopTools {
   readonly store: IPAMStore;
   readonly nodeName: string;
+  /**
+   * A block of another size that shares addresses, by its claim if it has one: of all claims that were written before this
+   * one of ours. Errors: IPAMError `Datastore`.
+   */
+  readonly rivalOf: (cidr: CIDR, claim: BlockAffinity) => Promise<CIDR | undefined>;
 }
 
 /** A step that another writer got in the way of, or that may or may not have been taken: read everything again. */
@@ -19,6 +24,11 @@ const AGAIN = Symbol("again");
 /**
  * Claims a block for this node: affinity `pending`, block with owner, affinity `confirmed`. Three writes and no read when
  * nobody else is there. Undefined when somebody else has it; then our affinity is gone again.
+ *
+ * Two nodes that reach for the same block are told apart by its creation. Those that reach for blocks of different size,
+ * since one of them has not heard yet that the pool was made again with another `blockSize`, are told apart by their
+ * claims: each writes its own, then looks at those that were written before, and steps back when one overlaps. Whichever
+ * was written first, the other one sees it; if both see each other, both look for another place.
  *
  * Source: calico-interop 2.1 and 2.3.
  */
@@ -90,6 +100,10 @@ async function ownOnce(
     const pending = await setState(tools, affinity, "pending");
     if (pending === AGAIN) return AGAIN;
     affinity = pending;
+  }
+  if (block === undefined && (await tools.rivalOf(cidr, affinity)) !== undefined) {
+    await store.delete("affinity", affinity);
+    return undefined;
   }
   block = block === undefined ? await createBlock(tools, cidr) : await touchBlock(tools, block);
   if (block === undefined) return AGAIN;

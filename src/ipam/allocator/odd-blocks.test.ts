@@ -4,8 +4,9 @@ import { effectiveIPPool, parseIPPool } from "../../crds/ip-pool.ts";
 import { blockName } from "../../crds/names.ts";
 import { formatCIDR, parseCIDR } from "../../net/cidr.ts";
 import { formatIP, parseIP } from "../../net/ip.ts";
+import { pendingAffinity, withState } from "../affinity.ts";
 import { assign, newBlock, nextRevision } from "../block.ts";
-import { request, setUp, summary } from "../fake-node.ts";
+import { NODE, request, setUp, summary } from "../fake-node.ts";
 import { newHandle } from "../handle.ts";
 import { MemoryStore } from "../memory-store.ts";
 import type { Allocator } from "./allocator.ts";
@@ -54,6 +55,15 @@ describe("a block in use that nobody claims, of another size than its pool has n
     };
     await expect(named("10.0.0.0")).rejects.toMatchObject({ code: "AddressTaken" });
     expect(await named("10.0.0.1")).toBe("10.0.0.1 of 10.0.0.0/26");
+  });
+
+  it("lets no claim of before make the block that it promises", async () => {
+    const store = new MemoryStore();
+    await leaveBlock(store, "10.0.0.0/28", 16);
+    await store.create("affinity", withState(pendingAffinity(NODE, parseCIDR("10.0.0.0/26")), "confirmed"));
+    const { allocator } = setUp({ shared: store, pools: [{ cidr: "10.0.0.0/25", blockSize: 26 }] });
+    expect(await take(allocator, "net.c1")).toBe("10.0.0.64/26");
+    expect(store.all("affinity").map(({ spec }) => spec.cidr)).toEqual(["10.0.0.64/26"]);
   });
 
   it("is noticed when the pool is made again while the agent runs", async () => {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { BlockAffinity } from "../../crds/block-affinity.ts";
 import type { EffectiveIPPool } from "../../crds/ip-pool.ts";
-import { type CIDR, formatCIDR, parseCIDR } from "../../net/cidr.ts";
+import { type CIDR, cidrsOverlap, formatCIDR, parseCIDR } from "../../net/cidr.ts";
 import { blockCandidates, coveringPool, KnownBlocks } from "../candidates.ts";
 import { isInPools } from "../pools.ts";
 import type { IPAMSettings } from "../ports.ts";
@@ -74,6 +74,13 @@ export class BlockSearch {
     for (const cidr of [...this.#foreign(), ...this.#odd.cidrs]) known.add(cidr);
     for (const { cidr, isOwn } of this.#table.committers()) if (isOwn) known.add(cidr);
     return known;
+  }
+
+  /** See `ClaimTools`. */
+  async rivalOf(cidr: CIDR, claim: BlockAffinity): Promise<CIDR | undefined> {
+    await this.#odd.look();
+    const others = [...(await this.#tools.sources.knownBlocks(claim)), ...this.#odd.cidrs];
+    return others.find((other) => other.prefixLength !== cidr.prefixLength && cidrsOverlap(other, cidr));
   }
 
   /** Set when the node has as many blocks as it may, those included that are just being claimed. */

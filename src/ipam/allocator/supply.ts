@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import type { BlockAffinity } from "../../crds/block-affinity.ts";
 import type { AllowedUse, EffectiveIPPool } from "../../crds/ip-pool.ts";
 import { blockOf, type CIDR, cidrSize, formatCIDR, ordinalOf } from "../../net/cidr.ts";
 import { type Family, formatIP, type IP } from "../../net/ip.ts";
@@ -94,6 +95,11 @@ export class BlockSupply {
 
   committers(): Iterable<BlockCommitter> {
     return this.#table.committers();
+  }
+
+  /** See `ClaimTools`. */
+  async rivalOf(cidr: CIDR, claim: BlockAffinity): Promise<CIDR | undefined> {
+    return await this.#finder.search.rivalOf(cidr, claim);
   }
 
   /** To be called when a block turned out to be damaged. */
