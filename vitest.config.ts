@@ -26,7 +26,7 @@ const config: ViteUserConfig = defineConfig({
           include: [`test/${name}/**/*.test.ts`],
           execArgv,
           pool: "forks" as const,
-          fileParallelism: false,
+          maxWorkers: 2,
           testTimeout: 60_000,
           hookTimeout: 120_000,
         },

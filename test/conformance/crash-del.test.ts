@@ -46,10 +46,10 @@ async function succeed(call: Promise<CallResult>): Promise<void> {
   expect(await call).toMatchObject({ exitCode: 0, stdout: expect.not.stringContaining('"code"') as unknown });
 }
 
-async function succeedAtOnce(call: Promise<CallResult>): Promise<void> {
+async function succeedAtOnce(call: Promise<CallResult>, limitMs = AT_ONCE_MS): Promise<void> {
   const result = await call;
   expect(result).toMatchObject({ exitCode: 0, stdout: "" });
-  expect(result.tookMs).toBeLessThan(AT_ONCE_MS);
+  expect(result.tookMs).toBeLessThan(limitMs);
 }
 
 /** An agent that starts again works off at once what it owes. */
@@ -102,7 +102,8 @@ describe.each([
   it("twenty at once", async () => {
     const pods = await Promise.all(Array.from({ length: 20 }, () => addPod()));
     goAway();
-    await Promise.all(pods.map(({ sandbox }) => succeedAtOnce(machine.call("DEL", sandbox))));
+    // Twenty processes start at once on two cores, which other tests use as well.
+    await Promise.all(pods.map(({ sandbox }) => succeedAtOnce(machine.call("DEL", sandbox), 2 * AT_ONCE_MS)));
     expect(machine.links()).toEqual([]);
     await machine.proxy.up();
     await restartAgent();

@@ -182,9 +182,9 @@ describe("sources", () => {
     const send = (from: string, to: string): void => void world.run(from, "bash", "-c", `echo x > /dev/udp/${to}/4789`);
     await until(() => world.ruleset().includes("tunnel-from-stranger"));
     send("a", WORLD[4]);
-    expect(world.dropped("tunnel-from-pod")).toBe(1);
+    await until(() => world.dropped("tunnel-from-pod") === 1);
     send("world", NODE[4]);
-    expect(world.dropped("tunnel-from-stranger")).toBe(1);
+    await until(() => world.dropped("tunnel-from-stranger") === 1);
     filter.state.setNode(fakeNode("node-b", [WORLD[4]]));
     filter.wake();
     await until(() => world.scripts.length === 3);
