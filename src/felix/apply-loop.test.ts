@@ -32,6 +32,21 @@ describe("ApplyLoop", () => {
     await loop.stop();
   });
 
+  test("wakeWithin() leads to one turn for all calls of that time, and to none once stopped", async () => {
+    const { clock, loop, turns } = setUp(async () => undefined);
+    loop.start();
+    await clock.advance(1);
+    for (let i = 0; i < 10; i++) loop.wakeWithin(1000);
+    await clock.advance(999);
+    expect(turns()).toBe(1);
+    await clock.advance(10);
+    expect(turns()).toBe(2);
+    loop.wakeWithin(1000);
+    await loop.stop();
+    await clock.advance(2000);
+    expect(turns()).toBe(2);
+  });
+
   test("a turn never overlaps another, and a wake meanwhile leads to one more", async () => {
     const gate = Promise.withResolvers<undefined>();
     const { clock, loop, turns } = setUp(async (n) => (n === 1 ? await gate.promise : undefined));

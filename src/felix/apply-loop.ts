@@ -31,6 +31,7 @@ export class ApplyLoop {
   readonly #stop = new AbortController();
   #isWoken = false;
   #nap: AbortController | undefined;
+  #isWakeDue = false;
   #done: Promise<void> | undefined;
   #lastBeatMs: number;
   #turnStartedMs: number | undefined;
@@ -55,6 +56,16 @@ export class ApplyLoop {
   wake(): void {
     this.#isWoken = true;
     this.#nap?.abort(WOKEN);
+  }
+
+  /** Leads to one turn within that time, for any number of calls. Units: milliseconds. */
+  wakeWithin(ms: number): void {
+    if (this.#isWakeDue) return;
+    this.#isWakeDue = true;
+    void this.#sleep(ms, this.#stop.signal).then(() => {
+      this.#isWakeDue = false;
+      this.wake();
+    });
   }
 
   start(): void {

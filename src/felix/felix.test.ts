@@ -20,7 +20,8 @@ import {
   noMetrics,
 } from "./fake-resources.ts";
 import { FakeRouteDataplane } from "./fake-route-dataplane.ts";
-import { createFelix, type Felix, type FelixOptions } from "./felix.ts";
+import { createFelix, type Felix } from "./felix.ts";
+import type { FelixOptions } from "./felix-options.ts";
 import { formatKernelRoute, sameKernelRoute } from "./kernel-route.ts";
 import { NftError } from "./nft/errors.ts";
 import { FakeNft } from "./nft/fake-nft.ts";

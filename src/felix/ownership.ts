@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { cidrSize } from "../net/cidr.ts";
 import type { Family } from "../net/ip.ts";
 import type { KernelRoute } from "./ports.ts";
 
@@ -36,4 +37,15 @@ export function ownerOfRoute(
   if (route.protocol !== ROUTE_PROTOCOL) return "foreign";
   if (route.type === "blackhole" || route.ifIndex === undefined) return "cluster";
   return (linkName(route.ifIndex) ?? WORKLOAD_IFACE_PREFIX).startsWith(WORKLOAD_IFACE_PREFIX) ? "workload" : "cluster";
+}
+
+/** Whether this may be the route of an address that another node has borrowed; its tunnel address needs no gateway. */
+export function isBehindNode(
+  { dst, gateway, ifIndex }: KernelRoute,
+  linkName: (ifIndex: number) => string | undefined,
+): boolean {
+  const devices: readonly (string | undefined)[] = Object.values(VXLAN_DEVICES);
+  return (
+    cidrSize(dst) === 1 && (gateway !== undefined || (ifIndex !== undefined && devices.includes(linkName(ifIndex))))
+  );
 }

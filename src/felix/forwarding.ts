@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+import { describeError } from "../lib/errors.ts";
+import type { Family } from "../net/ip.ts";
+import type { Finding } from "./calc/findings.ts";
+
+/** Keeps the kernel's switches for forwarding on, and remembers when that is refused. */
+export class Forwarding {
+  readonly #enable: (families: readonly Family[]) => void;
+  #error: Finding | undefined;
+
+  constructor(enable: (families: readonly Family[]) => void) {
+    this.#enable = enable;
+  }
+
+  /**
+   * IPv6 only once a pool of it is there: a host that forwards IPv6 stops listening to router advertisements, and so may
+   * lose its own default route.
+   */
+  enable(hasPoolOf: (family: Family) => boolean): void {
+    const families = ([4, 6] as const).filter((family) => family === 4 || hasPoolOf(family));
+    try {
+      this.#enable(families);
+      this.#error = undefined;
+    } catch (error) {
+      const subject = families.map((family) => `IPv${family}`).join(" and ");
+      const message = `Cannot switch on forwarding of ${subject}: ${describeError(error)}; pods reach nothing beyond their node`;
+      this.#error = { code: "ForwardingOff", subject, message };
+    }
+  }
+
+  findings(): readonly Finding[] {
+    return this.#error === undefined ? [] : [this.#error];
+  }
+}

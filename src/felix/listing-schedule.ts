@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { KernelChange } from "./ports.ts";
+
+/** After a hint that routes changed. Listings may take a tenth of the time. Units: milliseconds. */
+const RESYNC_SPACING_MS = 200;
+const RESYNC_SPACING_FACTOR = 10;
+/** Between two listings of links: other people's containers must not cost one each. Units: milliseconds. */
+const LINKS_SPACING_MS = 1000;
+/** A link that flaps loses its IPv4 routes without a notification of its own. Units: milliseconds. */
+const RESYNC_AFTER_LINK_MS = 5000;
+
+/**
+ * When links and routes are listed again: soon after a hint, and never so often that listing is all that Felix does.
+ * Units: Unix milliseconds.
+ */
+export class ListingSchedule {
+  #refreshMs: number;
+  #areLinksDirty = true;
+  #linksAllowedMs = 0;
+  #resyncDueMs = 0;
+  #resyncAllowedMs = 0;
+
+  /** @param refreshMs between two full resyncs. Units: milliseconds. */
+  constructor(refreshMs: number) {
+    this.#refreshMs = refreshMs;
+  }
+
+  get resyncDueMs(): number {
+    return this.#resyncDueMs;
+  }
+
+  /** No listing of links before; a route that waits for one may ignore it. */
+  get linksAllowedMs(): number {
+    return this.#linksAllowedMs;
+  }
+
+  get areLinksDirty(): boolean {
+    return this.#areLinksDirty;
+  }
+
+  configure(refreshMs: number, nowMs: number): void {
+    this.#refreshMs = refreshMs;
+    this.#resyncDueMs = Math.min(this.#resyncDueMs, nowMs + refreshMs);
+  }
+
+  /** Links have to be listed; @param isUrgent whatever was listed a moment ago */
+  markLinks(isUrgent = false): void {
+    this.#areLinksDirty = true;
+    if (isUrgent) this.#linksAllowedMs = 0;
+  }
+
+  linksListed(nowMs: number): void {
+    this.#linksAllowedMs = nowMs + LINKS_SPACING_MS;
+  }
+
+  /** From now on, changes are news again. Before the listing: what comes meanwhile asks for another one. */
+  beginLinks(): void {
+    this.#areLinksDirty = false;
+  }
+
+  /** As above. */
+  beginResync(nowMs: number): void {
+    this.#resyncDueMs = nowMs + this.#refreshMs;
+  }
+
+  /** The time that it took decides when the next one may be. */
+  resynced(startedMs: number, endMs: number): void {
+    this.#resyncAllowedMs = endMs + Math.max(RESYNC_SPACING_MS, RESYNC_SPACING_FACTOR * (endMs - startedMs));
+  }
+
+  /** Somebody changed links, addresses or routes. */
+  onKernelChange(kind: Exclude<KernelChange["kind"], "neigh">, nowMs: number): void {
+    // Tunnels are few and ours: unlike other people's links, they need not wait.
+    if (kind !== "route") this.markLinks(kind === "tunnel");
+    const dueMs = isAboutRoutes(kind) ? Math.max(nowMs, this.#resyncAllowedMs) : nowMs + RESYNC_AFTER_LINK_MS;
+    this.#resyncDueMs = Math.min(this.#resyncDueMs, dueMs);
+  }
+}
+
+export function isAboutRoutes(kind: KernelChange["kind"]): boolean {
+  return kind === "route" || kind === "overrun";
+}

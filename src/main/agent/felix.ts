@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { Logger } from "pino";
+import { NODES } from "../../crds/core.ts";
+import { NodeWriter } from "../../felix/drivers/node-writer.ts";
+import { createFelix, type Felix } from "../../felix/felix.ts";
+import { gatherForeign } from "../../felix/foreign/gather.ts";
+import { ownNeeds } from "../../felix/foreign/judge.ts";
+import { ForeignWatch } from "../../felix/foreign/watch.ts";
+import { nftPacketFilter } from "../../felix/nft/run-nft.ts";
+import { NodeAddressDetector } from "../../felix/node-address/detector.ts";
+import { udpReach } from "../../felix/node-address/reach.ts";
+import { PacketFilter } from "../../felix/packet-filter.ts";
+import { type Plan, planOnly } from "../../felix/plan/plan.ts";
+import type { DriverPorts } from "../../felix/plan/ports.ts";
+import { withPodCIDRs } from "../../felix/pod-cidrs.ts";
+import { systemClock as clock } from "../../lib/system-clock.ts";
+import { formatIP } from "../../net/ip.ts";
+import { enableForwarding, isForwarding } from "../../netlink/sysctl.ts";
+import type { Base } from "./base.ts";
+
+/** The node's routes, tunnels and packet filter, and what is told of other programs. */
+export interface Dataplane {
+  readonly felix: Felix;
+  readonly foreign: ForeignWatch;
+  readonly nodeWriter: NodeWriter;
+  /** Absent: the table in nftables is left alone. */
+  readonly packetFilter: PacketFilter | undefined;
+  /** Present: nothing is changed, only listed. */
+  readonly plan: Plan | undefined;
+}
+
+const random = Math.random;
+
+export function makeDataplane(base: Base): Dataplane {
+  const { nodeName, config, cluster, kernel, metrics } = base;
+  const { client, cache, settings } = cluster;
+  const log = base.logs.of("felix");
+  const { ports, plan } = driverPorts(base);
+  const packetFilter = makePacketFilter(base, ports, log);
+  const nodeWriter = new NodeWriter(ports.node);
+  const { nodes, pools, borrowed } = cache;
+  const affinities = withPodCIDRs(nodes, cache.affinities, { isOn: config.routesPodCIDRs });
+  const foreign = new ForeignWatch({
+    port: gatherForeign({ routes: kernel.routes }),
+    // Forwarding and routes are first made, then looked at.
+    needs: () => (felix.health.readiness().checks["firstApply"]?.ok === true ? ownNeeds(pools.list()) : undefined),
+    clock,
+    random,
+    log,
+  });
+  const felix = createFelix({
+    nodeName,
+    dataplane: ports.routes,
+    tunnels: ports.tunnels,
+    vxlan: config.vxlan,
+    mtu: config.mtu,
+    sources: { nodes, pools, borrowed, affinities },
+    clock,
+    random,
+    log,
+    metrics: metrics.felix,
+    enableForwarding: ports.enableForwarding,
+    nodeAddress: new NodeAddressDetector({
+      settings: config.nodeAddress,
+      reach: udpReach,
+      clock,
+      pollMs: config.addressPollMs,
+    }),
+    ignoresDuplicates: config.ignoresDuplicates,
+    moreFindings: () => [...settings.findings(), ...foreign.findings()],
+    onAddresses: (addrs) => {
+      const own = new Set(addrs.map(({ ip }) => formatIP(ip)));
+      client.dropConnectionsFrom((address) => !own.has(address.replace(/^::ffff:/, "")) && !address.startsWith("127."));
+    },
+    nodeStatus: nodeWriter,
+    routeRefreshMs: config.routeRefreshMs,
+    configured: settings.known,
+    ...(packetFilter && { packetFilter }),
+  });
+  settings.follow(log, (now) => {
+    base.logs.setLevel(now.logLevel);
+    if (now.packetFilter !== undefined)
+      packetFilter?.configure({ ...now.packetFilter, vxlanPort: now.vxlan.port }, now.nftRefreshMs);
+    affinities.route(now.routesPodCIDRs);
+    felix.configure(now);
+  });
+  return { felix, foreign, nodeWriter, packetFilter, plan };
+}
+
+/** The real ports, or with `--plan` others in their place that only record. */
+function driverPorts({ config, cluster, kernel, nodeName }: Base): { ports: DriverPorts; plan: Plan | undefined } {
+  const { client } = cluster;
+  const real: DriverPorts = {
+    routes: kernel.routes,
+    tunnels: kernel.tunnels,
+    filter: nftPacketFilter(),
+    node: {
+      get: () => client.get(NODES, nodeName),
+      updateStatus: (node) => client.update(NODES, node, { subresource: "status" }),
+    },
+    enableForwarding,
+  };
+  const plan = config.isPlan ? planOnly(real, isForwarding) : undefined;
+  return { ports: plan?.ports ?? real, plan };
+}
+
+function makePacketFilter({ config, metrics }: Base, ports: DriverPorts, log: Logger): PacketFilter | undefined {
+  return (
+    config.packetFilter &&
+    new PacketFilter({
+      port: ports.filter,
+      settings: { ...config.packetFilter, vxlanPort: config.vxlan.port },
+      refreshMs: config.nftRefreshMs,
+      clock,
+      random,
+      log,
+      metrics: metrics.packetFilter,
+    })
+  );
+}
