@@ -27,6 +27,8 @@ const requireHTTP: Plugin = {
   },
 };
 
+const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as { version: string };
+
 const common: BuildOptions = {
   absWorkingDir: root,
   bundle: true,
@@ -35,6 +37,7 @@ const common: BuildOptions = {
   legalComments: "none",
   logLevel: "warning",
   outdir: dist,
+  define: { __GINGHAM_VERSION__: JSON.stringify(version) },
   plugins: [requireHTTP],
 };
 

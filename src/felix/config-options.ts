@@ -103,6 +103,30 @@ const OPTIONS = {
     help: "print what this agent would change on the node, change nothing, and end: on or off",
     fallback: "off",
   },
+  "cni-conf-dir": {
+    env: "GINGHAM_CNI_CONF_DIR",
+    help: "the runtime's folder of network configurations, where the agent keeps its own; empty: it writes none",
+  },
+  "cni-bin-dir": { env: "GINGHAM_CNI_BIN_DIR", help: "the runtime's folder of plugins", fallback: "/opt/cni/bin" },
+  "cni-conf-name": {
+    env: "GINGHAM_CNI_CONF_NAME",
+    help: "name of that configuration; a lower number is taken where another file would come first",
+    fallback: "10-gingham.conflist",
+  },
+  "cni-conflist": {
+    env: "GINGHAM_CNI_CONFLIST",
+    help: "file with its content, without cniVersion (default: gingham, portmap, bandwidth)",
+  },
+  "cni-others": {
+    env: "GINGHAM_CNI_OTHERS",
+    help: "configurations of other networks: keep, or rename to NAME.gingham-bak",
+    fallback: "keep",
+  },
+  "host-mounts": {
+    env: "GINGHAM_HOST_MOUNTS",
+    help: "execute other plugins among the mounts of process 1, for an agent in a container: on or off",
+    fallback: "off",
+  },
   ip: { env: "IP", help: "this node's IPv4 address: ADDRESS[/LENGTH], autodetect, or none (default: its InternalIP)" },
   ip6: { env: "IP6", help: "the same for IPv6" },
   "ip-autodetection-method": {

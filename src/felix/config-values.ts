@@ -122,3 +122,9 @@ function reading<T>({ text, option }: Given, parse: () => T, want?: string): T {
     throw new ConfigError(option, `got ${JSON.stringify(text)}, ${wanted}`, cause);
   }
 }
+
+/** libcni reads no other files. */
+export function confNameOf({ text, option }: Given): string {
+  if (/^[^/.][^/]*\.conflist$/.test(text)) return text;
+  throw new ConfigError(option, `got ${JSON.stringify(text)}, want a file name that ends with .conflist`);
+}

@@ -39,6 +39,7 @@ describe("resolveConfig() of flags and variables", () => {
       routeRefreshMs: 90_000,
       routesPodCIDRs: false,
       isPlan: false,
+      usesHostMounts: false,
       nodeAddress: { 4: { kind: "node-object" }, 6: { kind: "node-object" } },
       addressPollMs: 60_000,
       ignoresDuplicates: false,

@@ -4,6 +4,7 @@ import {
   type FelixConfiguration,
   nodeFelixConfigurationName,
 } from "../crds/felix-configuration.ts";
+import type { Others } from "../install/conf-dir-plan.ts";
 import type { Finding } from "./calc/findings.ts";
 import type { MTUSettings } from "./calc/mtu.ts";
 import { unsupportedFields } from "./config-fields.ts";
@@ -12,6 +13,7 @@ import { ConfigReader, felixConfigurationSource } from "./config-resolve.ts";
 import {
   absolutePath,
   addressOf,
+  confNameOf,
   type Given,
   integerOf,
   intervalOf,
@@ -53,6 +55,10 @@ export interface AgentConfig {
   readonly routesPodCIDRs: boolean;
   /** Print what would be changed on this node, change nothing, and end. */
   readonly isPlan: boolean;
+  /** Absent: somebody else writes the runtime's network configuration. */
+  readonly cni?: NetworkConfigSettings;
+  /** Whether other plugins are executed among the mounts of process 1. */
+  readonly usesHostMounts: boolean;
   /** Where this node's own addresses come from. */
   readonly nodeAddress: AddressSettings;
   /** Between two looks for them. */
@@ -72,9 +78,20 @@ export interface AgentConfig {
   readonly hasRemoteHistory: boolean;
 }
 
+/** What the agent keeps in the runtime's folder of network configurations. */
+export interface NetworkConfigSettings {
+  readonly confDir: string;
+  readonly binDir: string;
+  readonly name: string;
+  /** File with its content; absent: the default. */
+  readonly conflist?: string;
+  readonly others: Others;
+}
+
 const ROUTE_SOURCES = ["CalicoIPAM", "WorkloadIPs"] as const;
 const COLLECT = ["on", "dry-run", "off"] as const;
 const TRUE_FALSE = ["true", "false"] as const;
+const OTHERS = ["keep", "rename"] as const;
 const EXCLUSIONS = ["IPPoolsOnly", "IPPoolsAndHostIPs"] as const;
 export interface ResolvedConfig {
   readonly config: AgentConfig;
@@ -132,6 +149,8 @@ function readConfig(reader: ConfigReader<OptionName>, nodeName: string): AgentCo
     routeRefreshMs: read("route-refresh-interval", intervalOf),
     routesPodCIDRs: read("route-source", (given) => oneOf(ROUTE_SOURCES, given)) === "WorkloadIPs",
     isPlan: read("plan", isOn),
+    ...(read("cni-conf-dir", textOf) !== "" && { cni: readNetworkConfig(read) }),
+    usesHostMounts: read("host-mounts", isOn),
     nodeAddress: {
       4: readAddress(read, 4, "ip", "ip-autodetection-method"),
       6: readAddress(read, 6, "ip6", "ip6-autodetection-method"),
@@ -158,6 +177,17 @@ function readFilterSettings(read: Read): FilterSettings {
     ...(natOutgoingAddress !== undefined && { natOutgoingAddress }),
     natOutgoingExclusions: read("nat-outgoing-exclusions", (given) => oneOf(EXCLUSIONS, given)),
     randomFully: read("nat-random-fully", isOn),
+  };
+}
+
+function readNetworkConfig(read: Read): NetworkConfigSettings {
+  const conflist = read("cni-conflist", (given) => given.text && absolutePath(given));
+  return {
+    confDir: read("cni-conf-dir", absolutePath),
+    binDir: read("cni-bin-dir", absolutePath),
+    name: read("cni-conf-name", confNameOf),
+    ...(conflist !== "" && { conflist }),
+    others: read("cni-others", (given) => oneOf(OTHERS, given)),
   };
 }
 

@@ -46,6 +46,14 @@ export function felixHealth(clock: Clock, status: () => FelixStatus): Health {
   };
 }
 
+/** The same health, whose readiness has one part more. */
+export function withReadiness(health: Health, name: string, check: () => HealthReport["checks"][string]): Health {
+  return {
+    liveness: () => health.liveness(),
+    readiness: () => report({ ...health.readiness().checks, [name]: check() }),
+  };
+}
+
 function report(checks: HealthReport["checks"]): HealthReport {
   return { ok: Object.values(checks).every((check) => check.ok), checks };
 }

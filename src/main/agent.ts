@@ -10,9 +10,11 @@ import { createMetrics } from "../felix/metrics.ts";
 import { renderPlan, settle } from "../felix/plan/plan.ts";
 import { describeError } from "../lib/errors.ts";
 import { systemClock as clock } from "../lib/system-clock.ts";
+import { answerVersion } from "../lib/version.ts";
 import { createKernel } from "../netlink/worker.ts";
 import { connectCluster } from "./agent/cluster.ts";
 import { makeCNI } from "./agent/cni.ts";
+import { makeConflistKeeper } from "./agent/conflist.ts";
 import { makeDataplane } from "./agent/felix.ts";
 import { makeIPAM } from "./agent/ipam.ts";
 import { openLogs } from "./agent/logs.ts";
@@ -25,6 +27,7 @@ setFlagsFromString("--semi-space-growth-factor=1");
 
 const POD_STATUS_WAIT_MS = 2000;
 
+answerVersion("gingham-agent");
 if (process.argv.includes("--help")) {
   process.stdout.write(agentUsage());
   process.exit(0);
@@ -50,8 +53,10 @@ async function main(): Promise<void> {
   });
 
   const base = { nodeName, config, logs, metrics, cluster, kernel };
-  const { felix, foreign, nodeWriter, packetFilter, plan } = makeDataplane(base);
-  const ipam = makeIPAM(base, nodeWriter);
+  const conflist = makeConflistKeeper(base);
+  const dataplane = makeDataplane(base, conflist);
+  const { felix, foreign, packetFilter, plan } = dataplane;
+  const ipam = makeIPAM(base, dataplane.nodeWriter);
   const cni = makeCNI(base, ipam, felix);
 
   // The records come first: Felix must know every pod that runs before it compares the kernel with what it wants.
@@ -67,13 +72,15 @@ async function main(): Promise<void> {
     process.exit(problem === undefined ? 0 : 1);
   }
   ipam.tunnelAddresses.start();
-  const listeners = await listenHTTP(base, felix.health);
+  const listeners = await listenHTTP(base, dataplane.health);
   // No pod is made before strangers are dropped; a node that cannot have the table says so, and makes pods.
   await packetFilter?.firstTry;
-  const server = await serveCNI(base, cni, () => reportOf(base, felix, ipam, startedMs));
+  const server = await serveCNI(base, cni, () => reportOf(base, dataplane, ipam, startedMs));
   log.info({ socket: config.socketPath }, "Serving CNI");
   const stop = new AbortController();
   startUpkeep(base, cni, ipam, stop.signal);
+  // Runtimes take the file for readiness, so it comes last.
+  void conflist?.run(stop.signal);
 
   const shutDown = async (signal: string): Promise<void> => {
     log.info({ signal }, "Stopping; pods, routes and the packet filter stay as they are");

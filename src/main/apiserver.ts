@@ -19,6 +19,7 @@ import { createApiServer } from "../apiserver/api-server.ts";
 import { loadTokens } from "../apiserver/tokens.ts";
 import { parseYAML } from "../apiserver/yaml.ts";
 import { describeError } from "../lib/errors.ts";
+import { answerVersion } from "../lib/version.ts";
 
 const USAGE = `Usage: gingham-apiserver [options]
   --listen HOST:PORT   where to serve (127.0.0.1:6443); another host than loopback must be named here
@@ -30,6 +31,7 @@ const USAGE = `Usage: gingham-apiserver [options]
   --log-level LEVEL    debug also logs refused requests (info)
 `;
 
+answerVersion("gingham-apiserver");
 const { values: flags } = parseArgs({
   options: {
     listen: { type: "string", default: "127.0.0.1:6443" },

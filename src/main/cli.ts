@@ -3,7 +3,9 @@
 import { COMMANDS } from "../cli/commands.ts";
 import { runCLI } from "../cli/run.ts";
 import { systemClock as clock } from "../lib/system-clock.ts";
+import { answerVersion } from "../lib/version.ts";
 
+answerVersion("gingham");
 const { env, stdin, stdout, stderr } = process;
 
 // `gingham ipam show | head` closes the pipe early: that is no error.

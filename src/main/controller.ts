@@ -21,9 +21,11 @@ import { loadKubeConfig } from "../kube/kube-config.ts";
 import { runAsLeader } from "../kube/lease.ts";
 import { describeError } from "../lib/errors.ts";
 import { systemClock as clock } from "../lib/system-clock.ts";
+import { answerVersion } from "../lib/version.ts";
 
 const LEASE_NAME = "gingham-controller";
 
+answerVersion("gingham-controller");
 if (process.argv.includes("--help")) {
   process.stdout.write(controllerUsage());
   process.exit(0);

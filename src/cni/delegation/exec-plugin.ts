@@ -16,6 +16,12 @@ export interface ExecPluginOptions {
   readonly root?: string;
 }
 
+/** For an agent in a container, with hostPID. */
+export const hostMounts: ExecPluginOptions = {
+  prefix: ["nsenter", "--target", "1", "--mount", "--"],
+  root: "/proc/1/root",
+};
+
 /** A result is a few kilobytes. */
 const MAX_OUTPUT_BYTES = 1024 * 1024;
 

@@ -35,7 +35,8 @@ export type FindingCode =
   | "StrictReversePath"
   | "ForwardingSwitchedOff"
   | "CalicoAgentRuns"
-  | "CalicoLeftovers";
+  | "CalicoLeftovers"
+  | "NetworkConfigNotFirst";
 
 /**
  * A fact about the present state that a person should know. Pure code returns these; the shell logs each once, when it

@@ -2,7 +2,6 @@
 import { join } from "node:path";
 import type { CNI } from "../../cni/commands/cni.ts";
 import { ConntrackFlusher } from "../../cni/conntrack/flusher.ts";
-import { execPlugins } from "../../cni/delegation/exec-plugin.ts";
 import { EndpointBook } from "../../cni/endpoint-book.ts";
 import { linuxHost } from "../../cni/host.ts";
 import { openJournal } from "../../cni/journal/node-journal.ts";
@@ -20,6 +19,7 @@ import { namespaceSource, podSource } from "../../kube/pod-source.ts";
 import { kubePodStatus } from "../../kube/pod-status.ts";
 import { systemClock as clock } from "../../lib/system-clock.ts";
 import type { Base } from "./base.ts";
+import { hostPlugins } from "./conflist.ts";
 import type { NodeIPAM } from "./ipam.ts";
 
 const RELEASE_WAIT_MS = 5000;
@@ -50,7 +50,7 @@ export function makeCNI(base: Base, { store, sources, allocator }: NodeIPAM, fel
     host: linuxHost({ nodeName, podMTUBytes: () => config.podInterfaceMTUBytes || felix.podMTUBytes }),
     pods: podSource(cache.pods, client),
     namespaces: namespaceSource(cache.namespaces, client),
-    delegates: execPlugins(),
+    delegates: hostPlugins(base),
     podCIDRs: async () => (cache.nodes.get(nodeName) ?? (await client.get(NODES, nodeName))).spec?.podCIDRs ?? [],
     segments: new Set(),
     reservations: cache.reservationSource(),

@@ -6,6 +6,7 @@ import { createFelix, type Felix } from "../../felix/felix.ts";
 import { gatherForeign } from "../../felix/foreign/gather.ts";
 import { ownNeeds } from "../../felix/foreign/judge.ts";
 import { ForeignWatch } from "../../felix/foreign/watch.ts";
+import { withReadiness } from "../../felix/health.ts";
 import { nftPacketFilter } from "../../felix/nft/run-nft.ts";
 import { NodeAddressDetector } from "../../felix/node-address/detector.ts";
 import { udpReach } from "../../felix/node-address/reach.ts";
@@ -13,6 +14,8 @@ import { PacketFilter } from "../../felix/packet-filter.ts";
 import { type Plan, planOnly } from "../../felix/plan/plan.ts";
 import type { DriverPorts } from "../../felix/plan/ports.ts";
 import { withPodCIDRs } from "../../felix/pod-cidrs.ts";
+import type { Health } from "../../felix/ports.ts";
+import type { ConflistKeeper } from "../../install/conflist-keeper.ts";
 import { systemClock as clock } from "../../lib/system-clock.ts";
 import { formatIP } from "../../net/ip.ts";
 import { enableForwarding, isForwarding } from "../../netlink/sysctl.ts";
@@ -21,6 +24,8 @@ import type { Base } from "./base.ts";
 /** The node's routes, tunnels and packet filter, and what is told of other programs. */
 export interface Dataplane {
   readonly felix: Felix;
+  /** Felix's, and whether the runtime can use it. */
+  readonly health: Health;
   readonly foreign: ForeignWatch;
   readonly nodeWriter: NodeWriter;
   /** Absent: the table in nftables is left alone. */
@@ -31,7 +36,8 @@ export interface Dataplane {
 
 const random = Math.random;
 
-export function makeDataplane(base: Base): Dataplane {
+/** @param conflist what the runtime needs besides; absent where that is not the agent's */
+export function makeDataplane(base: Base, conflist: ConflistKeeper | undefined): Dataplane {
   const { nodeName, config, cluster, kernel, metrics } = base;
   const { client, cache, settings } = cluster;
   const log = base.logs.of("felix");
@@ -67,7 +73,7 @@ export function makeDataplane(base: Base): Dataplane {
       pollMs: config.addressPollMs,
     }),
     ignoresDuplicates: config.ignoresDuplicates,
-    moreFindings: () => [...settings.findings(), ...foreign.findings()],
+    moreFindings: () => [...settings.findings(), ...foreign.findings(), ...(conflist?.findings() ?? [])],
     onAddresses: (addrs) => {
       const own = new Set(addrs.map(({ ip }) => formatIP(ip)));
       client.dropConnectionsFrom((address) => !own.has(address.replace(/^::ffff:/, "")) && !address.startsWith("127."));
@@ -84,7 +90,8 @@ export function makeDataplane(base: Base): Dataplane {
     affinities.route(now.routesPodCIDRs);
     felix.configure(now);
   });
-  return { felix, foreign, nodeWriter, packetFilter, plan };
+  const health = conflist ? withReadiness(felix.health, "networkConfig", () => conflist.check()) : felix.health;
+  return { felix, health, foreign, nodeWriter, packetFilter, plan };
 }
 
 /** The real ports, or with `--plan` others in their place that only record. */

@@ -3,7 +3,6 @@ import { execute } from "../../cni/executor.ts";
 import { renderHistory } from "../../cni/journal/events.ts";
 import { readAddressHistory } from "../../cni/journal/node-journal.ts";
 import { type CNIServer, listenCNI } from "../../cni/server.ts";
-import type { Felix } from "../../felix/felix.ts";
 import { type Listener, serveHealth, serveMetrics } from "../../felix/http.ts";
 import type { Health } from "../../felix/ports.ts";
 import type { NodeReport } from "../../felix/status.ts";
@@ -11,6 +10,7 @@ import { systemClock as clock } from "../../lib/system-clock.ts";
 import type { IP } from "../../net/ip.ts";
 import type { Base } from "./base.ts";
 import type { AgentCNI } from "./cni.ts";
+import type { Dataplane } from "./felix.ts";
 import type { NodeIPAM } from "./ipam.ts";
 
 /** Health and metrics. */
@@ -46,13 +46,18 @@ export async function serveCNI(base: Base, cni: AgentCNI, status: () => NodeRepo
 }
 
 /** All that the agent tells of itself. @param startedMs Unix milliseconds */
-export function reportOf({ nodeName }: Base, felix: Felix, { allocator }: NodeIPAM, startedMs: number): NodeReport {
+export function reportOf(
+  { nodeName }: Base,
+  { felix, health }: Dataplane,
+  { allocator }: NodeIPAM,
+  startedMs: number,
+): NodeReport {
   const blocks = [...allocator.blockStatuses()];
   return {
     node: nodeName,
     pid: process.pid,
     startedMs,
-    readiness: felix.health.readiness(),
+    readiness: health.readiness(),
     blocks: blocks.map(([cidr, { used, free, borrowed }]) => ({ cidr, used, free, borrowed })),
     ...felix.status(),
   };
