@@ -6,16 +6,19 @@
  *     musl-gcc -Os -static -s -Wall -Wextra -Werror -o gingham gingham.c
  *
  * One executor for each call: it turns elsewhere only while connect() fails. Once a byte was sent, no whole answer is
- * CNI error 11 (try again later), and never a second executor.
+ * CNI error 11 (try again later), and never a second executor. A DEL is written down instead: that is safe whatever the
+ * agent has done or will do of it, since it knows the file by the call's name (src/cni/commands/del.ts).
  *
  *   agent there                              ask it
+ *   agent there, DEL, no answer              after DEL_WAIT_MS, or when it goes away: write it down, exit 0
  *   no agent, configuration has a kubeconfig exec gingham-standalone from this program's own folder, if it is there
  *   no agent, ADD                            try to connect for ADD_WAIT_MS (an upgrade of the agent), then error 11
- *   no agent, DEL                            write it down in <state>/pending for the agent, exit 0
+ *   no agent, DEL                            write it down in <state>/pending for the agent at once, exit 0
  *   no agent, VERSION                        answer here
  *   no agent, anything else                  error 11, or 50 for STATUS
  *
  * Request body and pending release have one shape (src/cni/envelope.ts): `NAME=value\0` for each variable, `\0`, stdin.
+ * The first variable is GINGHAM_CALL, the name that the pending release would have.
  *
  * GINGHAM_SOCKET and GINGHAM_STATE_DIR move the paths, for tests and the laboratory. That gives nobody a right he has
  * not: the program is not setuid, and who sets the environment of a plugin that root runs is root.
@@ -49,6 +52,13 @@
 #ifndef ANSWER_WAIT_MS
 #define ANSWER_WAIT_MS 120000
 #endif
+#ifndef STATUS_WAIT_MS
+#define STATUS_WAIT_MS 10000
+#endif
+/* Longer than the agent itself lets a DEL wait for others (PATIENCE_MS there), and less than the second that is promised. */
+#ifndef DEL_WAIT_MS
+#define DEL_WAIT_MS 850
+#endif
 #define RETRY_MS 50
 #define MAX_STDIN (1024 * 1024)
 #define MAX_ANSWER (4 * 1024 * 1024)
@@ -63,7 +73,10 @@ struct buffer {
 	size_t length;
 };
 
+static const char *command;
 static struct buffer configuration; /* stdin, and one zero byte that `length` does not count */
+static char call_name[40];          /* unlike any other call's, and sorts by time */
+static struct buffer envelope;
 
 /* ---- answers ---- */
 
@@ -80,12 +93,9 @@ static void write_all(int fd, const char *data, size_t length) {
 static void cni_version(char *version, size_t size);
 
 /* Prints the CNI error object and ends. The message can hold paths and variables, so whatever bytes there are. */
-static _Noreturn void fail(int code, const char *format, ...) {
+static _Noreturn void vfail(int code, const char *format, va_list args) {
 	char message[1024], escaped[6 * sizeof message], version[32], out[sizeof escaped + 128];
-	va_list args;
-	va_start(args, format);
 	vsnprintf(message, sizeof message, format, args);
-	va_end(args);
 	char *to = escaped;
 	for (const char *from = message; *from; from++) {
 		unsigned char c = (unsigned char)*from;
@@ -101,6 +111,25 @@ static _Noreturn void fail(int code, const char *format, ...) {
 	int length = snprintf(out, sizeof out, "{\"cniVersion\":\"%s\",\"code\":%d,\"msg\":\"%s\"}", version, code, escaped);
 	write_all(STDOUT_FILENO, out, (size_t)length);
 	exit(1);
+}
+
+static _Noreturn void fail(int code, const char *format, ...) {
+	va_list args;
+	va_start(args, format);
+	vfail(code, format, args);
+}
+
+static void write_pending(void);
+
+/* Ends a call that the agent did not answer. */
+static _Noreturn void give_up(const char *format, ...) {
+	va_list args;
+	va_start(args, format);
+	if (!strcmp(command, "DEL")) {
+		write_pending();
+		exit(0);
+	}
+	vfail(strcmp(command, "STATUS") ? TRY_AGAIN : NOT_AVAILABLE, format, args);
 }
 
 static void *allocate(void *old, size_t size) {
@@ -185,20 +214,25 @@ static void read_configuration(void) {
 	configuration.data[configuration.length] = 0;
 }
 
-static struct buffer make_envelope(void) {
-	size_t size = configuration.length + 1;
+static void append(const char *data, size_t length) {
+	memcpy(envelope.data + envelope.length, data, length);
+	envelope.length += length;
+}
+
+static void make_envelope(void) {
+	char name[sizeof call_name + 16];
+	size_t size = sizeof name + configuration.length + 1;
+	struct timespec t;
+	clock_gettime(CLOCK_REALTIME, &t);
+	snprintf(call_name, sizeof call_name, "%020lld-%d", t.tv_sec * 1000000000LL + t.tv_nsec, (int)getpid());
+	snprintf(name, sizeof name, "GINGHAM_CALL=%s", call_name);
 	for (char **v = environ; *v; v++) size += strncmp(*v, "CNI_", 4) ? 0 : strlen(*v) + 1;
-	struct buffer envelope = {allocate(NULL, size), 0};
-	for (char **v = environ; *v; v++) {
-		if (strncmp(*v, "CNI_", 4) || !strchr(*v, '=')) continue;
-		size_t length = strlen(*v) + 1;
-		memcpy(envelope.data + envelope.length, *v, length);
-		envelope.length += length;
-	}
-	envelope.data[envelope.length++] = 0;
-	memcpy(envelope.data + envelope.length, configuration.data, configuration.length);
-	envelope.length += configuration.length;
-	return envelope;
+	envelope.data = allocate(NULL, size);
+	append(name, strlen(name) + 1);
+	for (char **v = environ; *v; v++)
+		if (!strncmp(*v, "CNI_", 4) && strchr(*v, '=')) append(*v, strlen(*v) + 1);
+	append("", 1);
+	append(configuration.data, configuration.length);
 }
 
 static long now_ms(void) {
@@ -229,13 +263,13 @@ static void wait_for(int fd, short events, long deadline) {
 		long left = deadline - now_ms();
 		int n = left > 0 ? poll(&p, 1, (int)left) : 0;
 		if (n > 0) return;
-		if (n == 0) fail(TRY_AGAIN, "The agent did not answer within %d s; see its log", ANSWER_WAIT_MS / 1000);
-		if (errno != EINTR) fail(TRY_AGAIN, "Lost the agent: poll: %s", strerror(errno));
+		if (n == 0) give_up("The agent took the call and did not answer in time; see its log");
+		if (errno != EINTR) give_up("Lost the agent: poll: %s", strerror(errno));
 	}
 }
 
 /* Returns 0 when the agent went away before it was given a byte, so that another may be asked. */
-static int send_request(int fd, struct buffer envelope, long deadline) {
+static int send_request(int fd, long deadline) {
 	char head[160];
 	int head_length = snprintf(head, sizeof head,
 		"POST /cni HTTP/1.1\r\nHost: gingham\r\nConnection: close\r\nContent-Length: %zu\r\n\r\n", envelope.length);
@@ -287,14 +321,14 @@ static _Noreturn void relay_answer(int fd, long deadline) {
 			continue;
 		}
 		if (n <= 0 || answer.length > MAX_ANSWER) {
-			fail(TRY_AGAIN, "The agent took the call and went away without a whole answer (%s); try again",
+			give_up("The agent took the call and went away without a whole answer (%s); try again",
 				n < 0 ? strerror(errno) : n == 0 ? "connection closed" : "endless answer");
 		}
 		answer.length += (size_t)n;
 		answer.data[answer.length] = 0;
 		const char *body = whole_body(answer, &length, &status);
 		if (!body) continue;
-		if (status != 200 && length == 0) fail(TRY_AGAIN, "The agent answered HTTP status %d without a reason", status);
+		if (status != 200 && length == 0) give_up("The agent answered HTTP status %d without a reason", status);
 		write_all(STDOUT_FILENO, body, length);
 		exit(status == 200 ? 0 : 1);
 	}
@@ -343,13 +377,18 @@ static void make_folder(const char *path) {
 		if (sync_folder(parent) == 0) return;
 	}
 	if (errno != EEXIST)
-		fail(IO_FAILURE, "No agent runs, and the release cannot be written down: mkdir %s: %s", path, strerror(errno));
+		fail(IO_FAILURE, "The release cannot be written down for the agent: mkdir %s: %s", path, strerror(errno));
+}
+
+static const char *setting(const char *variable, const char *fallback) {
+	const char *value = getenv(variable);
+	return value && *value ? value : fallback;
 }
 
 /* Writes the DEL down for the agent: durable before we say that it is done. */
-static _Noreturn void write_pending(const char *state, struct buffer envelope) {
+static void write_pending(void) {
 	char folder[1024], temporary[1200], final[1200];
-	struct timespec t;
+	const char *state = setting("GINGHAM_STATE_DIR", STATE_DIR);
 	/* What the agent could never work off must not be answered with success. */
 	require("CNI_CONTAINERID");
 	require("CNI_IFNAME");
@@ -357,10 +396,8 @@ static _Noreturn void write_pending(const char *state, struct buffer envelope) {
 	make_folder(state);
 	snprintf(folder, sizeof folder, "%s/pending", state);
 	make_folder(folder);
-	clock_gettime(CLOCK_REALTIME, &t);
-	long long stamp = t.tv_sec * 1000000000LL + t.tv_nsec;
-	snprintf(temporary, sizeof temporary, "%s/.%020lld-%d", folder, stamp, (int)getpid());
-	snprintf(final, sizeof final, "%s/%020lld-%d.del", folder, stamp, (int)getpid());
+	snprintf(temporary, sizeof temporary, "%s/.%s", folder, call_name);
+	snprintf(final, sizeof final, "%s/%s.del", folder, call_name);
 	int fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	const char *step = "open";
 	if (fd >= 0) {
@@ -371,10 +408,10 @@ static _Noreturn void write_pending(const char *state, struct buffer envelope) {
 		step = done < envelope.length ? "write" : fsync(fd) ? "fsync" : rename(temporary, final) ? "rename"
 			: sync_folder(folder) ? "fsync of the folder" : NULL;
 	}
-	if (!step) exit(0);
+	if (!step) return;
 	int error = errno;
 	unlink(temporary);
-	fail(IO_FAILURE, "No agent runs, and the release cannot be written down in %s: %s: %s", folder, step, strerror(error));
+	fail(IO_FAILURE, "The release cannot be written down for the agent in %s: %s: %s", folder, step, strerror(error));
 }
 
 static _Noreturn void answer_version(void) {
@@ -387,36 +424,31 @@ static _Noreturn void answer_version(void) {
 	exit(0);
 }
 
-static const char *setting(const char *variable, const char *fallback) {
-	const char *value = getenv(variable);
-	return value && *value ? value : fallback;
-}
-
 int main(void) {
 	signal(SIGPIPE, SIG_IGN);
-	const char *command = getenv("CNI_COMMAND");
+	long start = now_ms();
+	command = getenv("CNI_COMMAND");
 	if (!command || !*command)
 		fail(INVALID_ENVIRONMENT, "CNI_COMMAND is not set; gingham is a CNI plugin, to be run by a container runtime");
 	const char *path = setting("GINGHAM_SOCKET", SOCKET_PATH);
 	read_configuration();
-	struct buffer envelope = make_envelope();
+	make_envelope();
+	int is_del = !strcmp(command, "DEL"), is_status = !strcmp(command, "STATUS");
 
-	for (long start = now_ms();; usleep(RETRY_MS * 1000)) {
+	for (;; usleep(RETRY_MS * 1000)) {
 		int fd = connect_agent(path);
 		if (fd >= 0) {
-			long deadline = now_ms() + ANSWER_WAIT_MS;
-			if (send_request(fd, envelope, deadline)) relay_answer(fd, deadline);
+			long deadline = is_del ? start + DEL_WAIT_MS : now_ms() + (is_status ? STATUS_WAIT_MS : ANSWER_WAIT_MS);
+			if (send_request(fd, deadline)) relay_answer(fd, deadline);
 			close(fd);
 		} else if (errno == ENOENT || errno == ECONNREFUSED) {
 			if (names_kubeconfig()) try_standalone();
-			if (!strcmp(command, "DEL")) write_pending(setting("GINGHAM_STATE_DIR", STATE_DIR), envelope);
 			if (!strcmp(command, "VERSION")) answer_version();
-			if (!strcmp(command, "STATUS")) fail(NOT_AVAILABLE, "No agent listens on %s; start gingham-agent", path);
-			if (strcmp(command, "ADD")) fail(TRY_AGAIN, "No agent listens on %s; start gingham-agent", path);
+			if (strcmp(command, "ADD")) give_up("No agent listens on %s; start gingham-agent", path);
 		} else if (errno != EAGAIN && errno != EINTR) {
 			fail(IO_FAILURE, "Cannot connect to %s: %s", path, strerror(errno));
 		}
-		if (now_ms() - start >= ADD_WAIT_MS)
-			fail(TRY_AGAIN, "No agent took the call on %s for %d s; start gingham-agent, or see its log", path, ADD_WAIT_MS / 1000);
+		if (now_ms() - start >= (is_del ? DEL_WAIT_MS : ADD_WAIT_MS))
+			give_up("No agent took the call on %s; start gingham-agent, or see its log", path);
 	}
 }

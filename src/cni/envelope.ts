@@ -2,7 +2,8 @@
 import { GinghamError } from "../lib/errors.ts";
 
 /**
- * What the launcher sends to the agent, and what it writes down as a pending release: the CNI_* variables and stdin.
+ * What the launcher sends to the agent, and what it writes down as a pending release: the CNI_* variables, GINGHAM_CALL
+ * (its name for the call) and stdin.
  *
  * Shape: `NAME=value` and a zero byte for each variable, one more zero byte, then stdin to the end. An environment can
  * hold no zero byte, so C needs no escaping to write it. `launcher/gingham.c` is the other side.
@@ -10,6 +11,18 @@ import { GinghamError } from "../lib/errors.ts";
 export interface Envelope {
   readonly env: Readonly<Record<string, string>>;
   readonly stdin: string;
+}
+
+/** The launcher's name for a call. */
+const CALL_NAME = /^\d{20}-\d+$/;
+
+/**
+ * The pending release that the launcher writes if it waits no longer for the answer to this DEL. Undefined when the call
+ * has no name, as one that is itself written down by the agent.
+ */
+export function pendingNameIn(env: Readonly<Record<string, string | undefined>>): string | undefined {
+  const name = env["GINGHAM_CALL"];
+  return name !== undefined && CALL_NAME.test(name) ? `${name}.del` : undefined;
 }
 
 export class EnvelopeError extends GinghamError {

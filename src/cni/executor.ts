@@ -13,7 +13,7 @@ import { status } from "./commands/status.ts";
 import { delegationIn } from "./delegation/conf.ts";
 import { askIfAble } from "./delegation/delegate.ts";
 import type { Delegation } from "./delegation/types.ts";
-import type { Envelope } from "./envelope.ts";
+import { pendingNameIn } from "./envelope.ts";
 import { CancelledError, toErrorObject } from "./errors.ts";
 import type { VerbEvent } from "./journal/types.ts";
 import { decodeNetConf, type NetConf, parseNetConf, parseNetwork, parseValidAttachments } from "./netconf.ts";
@@ -49,7 +49,7 @@ export interface Task {
 /** What a command needs besides the attachment. DEL needs no more, so that it goes through whatever is broken. */
 export type Work =
   | ({ readonly verb: "ADD"; readonly conf: NetConf } & Delegated)
-  | ({ readonly verb: "DEL"; readonly envelope: Envelope } & Delegated)
+  | ({ readonly verb: "DEL"; readonly asked: Pick<DelRequest, "call" | "pendingName"> } & Delegated)
   | { readonly verb: "CHECK"; readonly conf: NetConf; readonly prevResult: PrevResult }
   | ({ readonly verb: "GC"; readonly valid: readonly AttachmentID[] } & Delegated)
   | ({ readonly verb: "STATUS"; readonly conf: NetConf } & Delegated);
@@ -85,8 +85,11 @@ function parseWork(verb: Work["verb"], raw: Readonly<Record<string, unknown>>, e
       return { verb, conf: parseNetConf(raw), prevResult: parsePrevResult(raw) };
     case "GC":
       return { verb, valid: parseValidAttachments(raw), ...delegated };
-    case "DEL":
-      return { verb, envelope: { env: cniVariables(env), stdin }, ...delegated };
+    case "DEL": {
+      const pendingName = pendingNameIn(env);
+      const call = { env: cniVariables(env), stdin };
+      return { verb, asked: { call, ...(pendingName && { pendingName }) }, ...delegated };
+    }
   }
 }
 
@@ -148,7 +151,7 @@ async function run(cni: CNI, task: Task, signal?: AbortSignal): Promise<Ended> {
         return { ...succeed(renderResult(record.result, task.cniVersion)), ips: record.result.ips, stepsMs };
       }
       case "DEL":
-        return await runDel(cni, { ...request, call: work.envelope }, log, durationMs);
+        return await runDel(cni, { ...request, ...work.asked }, log, durationMs);
       case "CHECK":
         await check(cni, { ...request, ...work }, signal);
         log.info({ durationMs: durationMs() }, "CHECK done");

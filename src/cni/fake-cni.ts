@@ -173,6 +173,7 @@ export class FakeProcess {
       args = K8S_ARGS,
       conf = {},
       signal,
+      env: more = {},
     } = options;
     const env = {
       CNI_COMMAND: command,
@@ -181,6 +182,7 @@ export class FakeProcess {
       CNI_NETNS: netns,
       CNI_ARGS: args,
       CNI_PATH: "/opt/cni/bin",
+      ...more,
     };
     return execute(this.cni, env, JSON.stringify({ ...CONF, ...conf }), signal);
   }
@@ -200,6 +202,7 @@ export interface CallOptions {
   readonly args?: string;
   readonly conf?: object;
   readonly signal?: AbortSignal;
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 export const CONF = { cniVersion: "1.0.0", name: "k8s-pod-network", type: "gingham", ipam: { type: "gingham-ipam" } };

@@ -35,7 +35,28 @@ describe("add()", () => {
   });
 });
 
+it("wasRemoved() tells what this process removed, and nothing else", async () => {
+  await store.add(DEL, 1n);
+  const [{ name } = { name: "" }] = await store.list();
+  expect(store.wasRemoved(name)).toBe(false);
+  await store.remove(name);
+  expect(store.wasRemoved(name)).toBe(true);
+  expect(store.wasRemoved("00000000000000000002-7.del")).toBe(false);
+});
+
 describe("list()", () => {
+  it("reads each file once, and knows when it has gone", async () => {
+    await store.add(DEL, 1n);
+    await store.add({ ...DEL, stdin: "second" }, 2n);
+    const [first, second] = readdirSync(folder).sort();
+    await store.list();
+    writeFileSync(join(folder, second ?? ""), "whoever reads it again finds nonsense");
+    rmSync(join(folder, first ?? ""));
+    expect((await store.list()).map(({ stdin }) => stdin)).toEqual(["second"]);
+    rmSync(join(folder, second ?? ""));
+    expect(await store.list()).toEqual([]);
+  });
+
   it("removes what a launcher that was killed left half-written, and none that may still be at work", async () => {
     mkdirSync(folder);
     const [old, young] = [".00000000000000000001-7", ".00000000000000000002-8"].map((name) => join(folder, name));

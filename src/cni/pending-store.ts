@@ -10,10 +10,16 @@ import type { Logger, PendingRelease, PendingStore } from "./ports.ts";
 const SUFFIX = ".del";
 /** Whoever writes a file takes milliseconds, and has answered nobody before the rename: one as old as this is a dead one's. */
 const HALF_WRITTEN_MS = 600_000;
+/** A call that its launcher has given up is read from the socket by then, even after the agent was stopped for long. */
+const REMEMBERED_MS = 600_000;
 
 /** Pending releases, the launcher's and the agent's own, as files of one folder. */
 export function filePendingStore(folder: string, log: Logger): PendingStore {
   let lastNs = 0n;
+  /** By name, oldest first. Units: milliseconds of performance.now(). */
+  const removed = new Map<string, number>();
+  /** A file never changes, and every ADD looks at all of them: while many wait, each is read once. */
+  const known = new Map<string, Promise<PendingRelease[]>>();
   const setAside = async (name: string, reason: string) => {
     log.error({ op: "DEL", file: join(folder, name), reason }, "A pending release cannot be worked off: set aside");
     await rename(join(folder, name), join(folder, `${name}.bad`));
@@ -27,6 +33,15 @@ export function filePendingStore(folder: string, log: Logger): PendingStore {
       return [];
     }
   };
+  const forgetAllBut = (there: ReadonlySet<string>): void => {
+    for (const name of known.keys()) if (!there.has(name)) known.delete(name);
+  };
+  const readOnce = (name: string): Promise<PendingRelease[]> => {
+    const reading = known.get(name) ?? read(name);
+    known.set(name, reading);
+    reading.catch(() => known.delete(name));
+    return reading;
+  };
   return {
     setAside,
     async list() {
@@ -34,7 +49,8 @@ export function filePendingStore(folder: string, log: Logger): PendingStore {
       const names = existsSync(folder) ? readdirSync(folder) : [];
       for (const name of names) if (name.startsWith(".")) await removeIfOld(join(folder, name));
       const pending = names.filter((name) => name.endsWith(SUFFIX)).sort();
-      return pending.length === 0 ? [] : (await Promise.all(pending.map(read))).flat();
+      if (known.size > pending.length) forgetAllBut(new Set(pending));
+      return pending.length === 0 ? [] : (await Promise.all(pending.map(readOnce))).flat();
     },
     async add(release, nowNs) {
       // No two of one process have the same name.
@@ -48,7 +64,14 @@ export function filePendingStore(folder: string, log: Logger): PendingStore {
     async has(name) {
       return existsSync(join(folder, name));
     },
+    wasRemoved: (name) => removed.has(name),
     async remove(name) {
+      const now = performance.now();
+      for (const [old, atMs] of removed) {
+        if (atMs > now - REMEMBERED_MS) break;
+        removed.delete(old);
+      }
+      removed.set(name, now);
       await removeFile(join(folder, name));
     },
   };

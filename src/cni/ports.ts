@@ -207,6 +207,8 @@ export interface PendingStore {
   add(release: Omit<PendingRelease, "name">, nowNs: bigint): Promise<void>;
   /** Whether it is still to be done. */
   has(name: string): Promise<boolean>;
+  /** Whether this process removed it, minutes ago at most. */
+  wasRemoved(name: string): boolean;
   remove(name: string): Promise<void>;
   /** Takes a release that can never succeed out of the list, but keeps it for people to look at. */
   setAside(name: string, reason: string): Promise<void>;

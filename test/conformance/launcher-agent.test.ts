@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 import { execFileSync } from "node:child_process";
-import { readFileSync, statSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
+import { readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { decodeEnvelope } from "../../src/cni/envelope.ts";
+import { decodeEnvelope, pendingNameIn } from "../../src/cni/envelope.ts";
 import { SUPPORTED_VERSIONS } from "../../src/cni/versions.ts";
 import { buildLauncher, httpAnswer, LAUNCHER_SOURCE, LauncherBench, serveScript } from "./support/launcher.ts";
 
@@ -45,6 +45,7 @@ describe("with an agent", () => {
     const body = Buffer.from(request.slice(request.indexOf("\r\n\r\n") + 4));
     expect(decodeEnvelope(body)).toEqual({
       env: {
+        GINGHAM_CALL: expect.stringMatching(/^\d{20}-\d+$/) as string,
         CNI_COMMAND: "ADD",
         CNI_CONTAINERID: "c1",
         CNI_NETNS: "/run/netns/c1",
@@ -85,30 +86,77 @@ describe("with an agent", () => {
     expect((await bench.run(bench.env("DEL"), CONF)).stdout === large).toBe(true);
   });
 
-  it.each([
+  /** What an agent leaves that dies while it answers. */
+  const CUT_OFF: readonly (readonly [string, string])[] = [
     ["at once", ""],
     ["within the head", "HTTP/1.1 200 OK\r\nContent-Le"],
     ["within the body", httpAnswer(200, '{"a":1}').slice(0, -1)],
     ["without a length", 'HTTP/1.1 200 OK\r\n\r\n{"a":1}'],
     ["after something that is no HTTP", "hello\r\n\r\n"],
-  ])("answers 11 and asks nobody else when the agent goes away %s", async (_when, text) => {
-    const kubeconfig = JSON.stringify({ ...(JSON.parse(CONF) as object), kubernetes: { kubeconfig: "/k" } });
-    writeFileSync(join(bench.folder, "gingham-standalone"), "#!/bin/sh\necho standalone\n", { mode: 0o755 });
-    await using server = await serveScript(bench.socketPath, (_request, socket) => socket.end(text));
-    for (const command of ["ADD", "DEL"]) {
-      const run = await bench.run(bench.env(command), kubeconfig);
-      expect(run.exitCode).toBe(1);
-      expect(JSON.parse(run.stdout)).toMatchObject({ cniVersion: "1.0.0", code: 11 });
-    }
-    expect(server.requests).toHaveLength(2);
-    execFileSync("rm", [join(bench.folder, "gingham-standalone")]);
+  ];
+
+  it.each(CUT_OFF)(
+    "answers 11, or writes a DEL down, and asks nobody else when the agent goes away %s",
+    async (_when, text) => {
+      const kubeconfig = JSON.stringify({ ...(JSON.parse(CONF) as object), kubernetes: { kubeconfig: "/k" } });
+      writeFileSync(join(bench.folder, "gingham-standalone"), "#!/bin/sh\necho standalone\n", { mode: 0o755 });
+      await using server = await serveScript(bench.socketPath, (_request, socket) => socket.end(text));
+      const adding = await bench.run(bench.env("ADD"), kubeconfig);
+      expect(adding.exitCode).toBe(1);
+      expect(JSON.parse(adding.stdout)).toMatchObject({ cniVersion: "1.0.0", code: 11 });
+      expect(await bench.pending()).toEqual([]);
+      expect(await bench.run(bench.env("DEL"), kubeconfig)).toMatchObject({ stdout: "", stderr: "", exitCode: 0 });
+      expect(await bench.takePending()).toHaveLength(1);
+      expect(server.requests).toHaveLength(2);
+      execFileSync("rm", [join(bench.folder, "gingham-standalone")]);
+    },
+  );
+
+  it.each([
+    ["ADD", 11],
+    ["CHECK", 11],
+    ["STATUS", 50],
+  ])("%s is error %i when the agent is too slow", async (command, code) => {
+    await using _ = await serveScript(bench.socketPath, () => {});
+    const run = await bench.run(bench.env(command), CONF);
+    expect(JSON.parse(run.stdout)).toMatchObject({ code });
+    expect(run.exitCode).toBe(1);
+    expect(await bench.pending()).toEqual([]);
   });
 
-  it("answers 11 when the agent is too slow", async () => {
+  it("a DEL that the agent does not answer in time is written down, under the name that the agent was told", async () => {
+    await using server = await serveScript(bench.socketPath, () => {});
+    const run = await bench.run(bench.env("DEL"), CONF);
+    expect(run).toMatchObject({ stdout: "", stderr: "", exitCode: 0 });
+    expect(run.tookMs).toBeLessThan(5000);
+    const [{ name, ...envelope } = { name: "" }] = await bench.takePending();
+    expect(envelope).toMatchObject({ env: { CNI_COMMAND: "DEL", CNI_CONTAINERID: "c1" }, stdin: CONF });
+    const [request = ""] = server.requests;
+    const asked = decodeEnvelope(Buffer.from(request.slice(request.indexOf("\r\n\r\n") + 4)));
+    expect(pendingNameIn(asked.env)).toBe(name);
+  });
+
+  it("a DEL of 1 MiB that the agent does not read to its end is written down whole", async () => {
+    const sockets: Socket[] = [];
+    const stuck = createServer({ pauseOnConnect: true }, (socket) => void sockets.push(socket));
+    await new Promise<void>((resolve) => stuck.listen(bench.socketPath, resolve));
+    const large = CONF.replace("net", "n".repeat((1 << 20) - CONF.length + 3));
+    const run = await bench.run(bench.env("DEL"), large);
+    expect(run).toMatchObject({ stdout: "", exitCode: 0 });
+    const [{ stdin } = { stdin: "" }] = await bench.takePending();
+    expect(stdin === large).toBe(true);
+    for (const socket of sockets) socket.destroy();
+    await new Promise((resolve) => stuck.close(resolve));
+  });
+
+  it("a DEL that can neither be answered nor written down is an error", async () => {
     await using _ = await serveScript(bench.socketPath, () => {});
-    const run = await bench.run(bench.env("ADD"), CONF);
-    expect(JSON.parse(run.stdout)).toMatchObject({ code: 11 });
+    rmSync(bench.stateDir, { recursive: true, force: true });
+    writeFileSync(bench.stateDir, "a file in the way");
+    const run = await bench.run(bench.env("DEL"), CONF);
+    expect(JSON.parse(run.stdout)).toMatchObject({ code: 5, msg: expect.stringContaining(bench.stateDir) as string });
     expect(run.exitCode).toBe(1);
+    rmSync(bench.stateDir);
   });
 
   it("sends 1 MiB of stdin and refuses more", async () => {

@@ -3,7 +3,6 @@ import { execFileSync, spawn } from "node:child_process";
 import { existsSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { filePendingStore } from "../../src/cni/pending-store.ts";
 import { httpAnswer, LauncherBench, serveScript } from "./support/launcher.ts";
 
 const containing = (words: string): unknown => expect.stringContaining(words);
@@ -18,8 +17,7 @@ beforeEach(() => {
 afterEach(() => bench[Symbol.dispose]());
 
 const pendingFolder = () => join(bench.stateDir, "pending");
-const log = { debug() {}, info() {}, warn() {}, error() {} };
-const pending = () => filePendingStore(pendingFolder(), log).list();
+const pending = () => bench.pending();
 
 /** A socket file that nobody listens on, as a killed agent leaves it. */
 async function leaveStaleSocket(): Promise<void> {
@@ -45,6 +43,7 @@ describe("DEL without an agent", () => {
       {
         name: matching(/^\d{20}-\d+\.del$/),
         env: {
+          GINGHAM_CALL: matching(/^\d{20}-\d+$/),
           CNI_COMMAND: "DEL",
           CNI_CONTAINERID: "c1",
           CNI_NETNS: "/run/netns/c1",
@@ -194,15 +193,16 @@ describe("a configuration with a kubeconfig", () => {
   });
 });
 
-it("a listener whose queue is full is waited for, and is no reason to turn elsewhere", async () => {
+it("a listener whose queue is full is waited for, and a DEL in vain is written down", async () => {
   // Listens with a queue of one and never accepts; the kernel then answers connect with EAGAIN.
   const code =
     "import socket,sys,time\ns=socket.socket(socket.AF_UNIX);s.bind(sys.argv[1]);s.listen(0)\n" +
     "c=[socket.socket(socket.AF_UNIX) for _ in range(1)]\n[x.connect(sys.argv[1]) for x in c]\nprint('ready',flush=True)\ntime.sleep(30)";
   const listener = spawn("python3", ["-c", code, bench.socketPath], { stdio: ["ignore", "pipe", "inherit"] });
   await new Promise((resolve) => listener.stdout.once("data", resolve));
-  const run = await bench.run(bench.env("DEL"), stdin);
+  const [adding, deleting] = await Promise.all(["ADD", "DEL"].map((verb) => bench.run(bench.env(verb), stdin)));
   listener.kill("SIGKILL");
-  expect(JSON.parse(run.stdout)).toMatchObject({ code: 11 });
-  expect(await pending()).toEqual([]);
+  expect(JSON.parse(adding?.stdout ?? "")).toMatchObject({ code: 11 });
+  expect(deleting).toMatchObject({ stdout: "", exitCode: 0 });
+  expect(await pending()).toHaveLength(1);
 });

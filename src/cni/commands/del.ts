@@ -26,10 +26,12 @@ export interface DelRequest {
   readonly why?: ReleaseReason;
   /** The call as it came, to be written down if it cannot be done now; absent: it waits. */
   readonly call?: Envelope;
+  /** What the launcher writes down when it waits no longer for the answer. */
+  readonly pendingName?: string;
 }
 
 /** How long a DEL waits for an ADD that undoes itself and for the datastore. */
-const PATIENCE_MS = 800;
+const PATIENCE_MS = 700;
 
 /** What became of a DEL. Both are a success for the caller. */
 export type DelOutcome = {
@@ -61,7 +63,7 @@ export async function del(cni: CNI, request: DelRequest): Promise<DelOutcome> {
   if (call === undefined) {
     using _turn = await cni.locks.acquire(key, { cancel });
     watch.lap("lock");
-    return await delLocked(cni, request, { watch, deadlineMs });
+    return await delOnce(cni, request, { watch, deadlineMs });
   }
   let turn: Turn;
   try {
@@ -75,7 +77,27 @@ export async function del(cni: CNI, request: DelRequest): Promise<DelOutcome> {
   }
   using _turn = turn;
   watch.lap("lock");
-  return await delLocked(cni, request, { watch, deadlineMs });
+  return await delOnce(cni, request, { watch, deadlineMs });
+}
+
+/**
+ * The launcher of a DEL may have waited long enough, written the DEL down and answered its runtime. What it wrote is done
+ * with this DEL. And if an ADD of the same container has already worked it off, this DEL, which has come late, would take
+ * away what that ADD made.
+ */
+async function delOnce(cni: CNI, request: DelRequest, timing: Timing): Promise<DelOutcome> {
+  const { id, pendingName } = request;
+  if (pendingName === undefined) return await delLocked(cni, request, timing);
+  if (cni.pending.wasRemoved(pendingName)) {
+    cni.log.info(
+      { op: "DEL", ...id, file: pendingName },
+      "Nothing to do: it was written down and worked off meanwhile",
+    );
+    return { kind: "released", found: "absent", ips: [], stepsMs: timing.watch.stepsMs() };
+  }
+  const outcome = await delLocked(cni, request, timing);
+  if (await cni.pending.has(pendingName)) await cni.pending.remove(pendingName);
+  return outcome;
 }
 
 interface Timing {

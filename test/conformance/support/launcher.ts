@@ -4,6 +4,8 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { filePendingStore } from "../../../src/cni/pending-store.ts";
+import type { Logger, PendingRelease, PendingStore } from "../../../src/cni/ports.ts";
 
 export const LAUNCHER_SOURCE: string = join(import.meta.dirname, "../../../launcher/gingham.c");
 
@@ -14,6 +16,8 @@ export function buildLauncher(output: string, definitions: readonly string[] = [
   const [compiler = "", ...flags] = line.split(" ");
   execFileSync(compiler, [...flags, ...definitions.map((d) => `-D${d}`), "-o", output, LAUNCHER_SOURCE]);
 }
+
+const SILENT: Logger = { debug() {}, info() {}, warn() {}, error() {} };
 
 export interface Run {
   readonly stdout: string;
@@ -28,10 +32,23 @@ export class LauncherBench implements Disposable {
   readonly program: string = join(this.folder, "gingham");
   readonly socketPath: string = join(this.folder, "run/agent.sock");
   readonly stateDir: string = join(this.folder, "state");
+  readonly #pendingStore: PendingStore = filePendingStore(join(this.stateDir, "pending"), SILENT);
 
-  constructor(definitions: readonly string[] = ["ADD_WAIT_MS=1500", "ANSWER_WAIT_MS=1500"]) {
+  constructor(definitions: readonly string[] = ["ADD_WAIT_MS=1500", "ANSWER_WAIT_MS=1500", "STATUS_WAIT_MS=1500"]) {
     buildLauncher(this.program, definitions);
     execFileSync("mkdir", [join(this.folder, "run")]);
+  }
+
+  /** DELs that are written down, as the agent reads them. */
+  pending(): Promise<readonly PendingRelease[]> {
+    return this.#pendingStore.list();
+  }
+
+  /** The same, and forgets them. */
+  async takePending(): Promise<readonly PendingRelease[]> {
+    const releases = await this.pending();
+    for (const { name } of releases) await this.#pendingStore.remove(name);
+    return releases;
   }
 
   env(command: string | undefined, more: Readonly<Record<string, string>> = {}): Record<string, string> {

@@ -143,6 +143,11 @@ export class Machine implements AsyncDisposable {
     await this.agentDied();
   }
 
+  /** SIGSTOP or SIGCONT. */
+  signalAgent(signal: NodeJS.Signals): void {
+    if (this.isAgentUp) this.#running().kill(signal);
+  }
+
   tailOfLog(): string {
     if (!existsSync(this.log)) return "";
     return readFileSync(this.log, "utf8").split("\n").slice(-15).join("\n");

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+import { existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterEach, beforeEach, expect, it } from "vitest";
+import { encodeEnvelope } from "./envelope.ts";
+import { CONF, FakeMachine, type FakeProcess } from "./fake-cni.ts";
+import { sweep } from "./reconcile.ts";
+
+/**
+ * The launcher of a DEL waits for an agent that hangs no longer than it may: it writes the DEL down and answers success.
+ * The agent finds both when it wakes: the call, in its socket, and the file. Whatever it takes first, and whatever came
+ * after, one DEL has happened, before everything that the runtime asked for later.
+ */
+
+const CALL = "01787395200123456789-7";
+const SUCCESS = { stdout: "", exitCode: 0, errorCode: 0 };
+
+let machine: FakeMachine;
+let agent: FakeProcess;
+beforeEach(async () => {
+  machine = new FakeMachine();
+  machine.kernel.addNetns("/run/netns/c1");
+  agent = machine.start();
+  expect(await agent.call("ADD")).toMatchObject({ exitCode: 0 });
+});
+afterEach(() => machine[Symbol.dispose]());
+
+function giveUp(): void {
+  const env = { GINGHAM_CALL: CALL, CNI_COMMAND: "DEL", CNI_CONTAINERID: "c1", CNI_IFNAME: "eth0" };
+  mkdirSync(join(machine.stateDir, "pending"), { recursive: true });
+  writeFileSync(join(machine.stateDir, `pending/${CALL}.del`), encodeEnvelope({ env, stdin: JSON.stringify(CONF) }));
+}
+
+const staleDEL = (): ReturnType<FakeProcess["call"]> => agent.call("DEL", { env: { GINGHAM_CALL: CALL } });
+
+async function expectNothing(): Promise<void> {
+  expect(machine.kernel.links).toEqual([]);
+  expect(machine.addresses.held).toEqual([]);
+  expect(await agent.cni.records.list()).toEqual([]);
+  expect(await agent.cni.pending.list()).toEqual([]);
+}
+
+async function expectWired(): Promise<void> {
+  expect(machine.kernel.links).toHaveLength(1);
+  expect(machine.addresses.held).toHaveLength(1);
+  expect(await agent.cni.records.list()).toHaveLength(1);
+  expect(await agent.cni.pending.list()).toEqual([]);
+}
+
+it("the call does what the file asks for, and the file goes with it", async () => {
+  giveUp();
+  expect(await staleDEL()).toEqual(SUCCESS);
+  await expectNothing();
+});
+
+it("the file comes while the call is at work, or after it", async () => {
+  expect(await staleDEL()).toEqual(SUCCESS);
+  giveUp();
+  expect(await sweep(agent.cni)).toMatchObject({ pending: 1 });
+  await expectNothing();
+});
+
+it("the file is worked off first, by the sweep", async () => {
+  giveUp();
+  expect(await sweep(agent.cni)).toMatchObject({ pending: 1 });
+  expect(await staleDEL()).toEqual(SUCCESS);
+  await expectNothing();
+});
+
+it("a later ADD comes before the call: what it made stays, and its own DEL takes it away", async () => {
+  giveUp();
+  expect(await agent.call("ADD")).toMatchObject({ exitCode: 0 });
+  expect(machine.addresses.requests).toHaveLength(2);
+  expect(await staleDEL()).toEqual(SUCCESS);
+  await expectWired();
+  expect(await agent.call("DEL", { env: { GINGHAM_CALL: "01787395200999999999-8" } })).toEqual(SUCCESS);
+  await expectNothing();
+});
+
+it("a later ADD comes after the call", async () => {
+  giveUp();
+  const both = [staleDEL(), agent.call("ADD")];
+  expect(await Promise.all(both)).toMatchObject([SUCCESS, { exitCode: 0 }]);
+  await expectWired();
+});
+
+it("a name that is none of the launcher's names no file", async () => {
+  const outside = join(machine.stateDir, "outside.del");
+  writeFileSync(outside, "");
+  expect(await agent.call("DEL", { env: { GINGHAM_CALL: "../outside" } })).toEqual(SUCCESS);
+  expect(existsSync(outside)).toBe(true);
+  await expectNothing();
+});
