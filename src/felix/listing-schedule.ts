@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { KernelChange } from "./ports.ts";
+import { ResyncSchedule } from "./resync-schedule.ts";
 
-/** After a hint that routes changed. Listings may take a tenth of the time. Units: milliseconds. */
-const RESYNC_SPACING_MS = 200;
-const RESYNC_SPACING_FACTOR = 10;
 /** Between two listings of links: other people's containers must not cost one each. Units: milliseconds. */
 const LINKS_SPACING_MS = 1000;
 /** A link that flaps loses its IPv4 routes without a notification of its own. Units: milliseconds. */
@@ -14,19 +12,17 @@ const RESYNC_AFTER_LINK_MS = 5000;
  * Units: Unix milliseconds.
  */
 export class ListingSchedule {
-  #refreshMs: number;
+  readonly #resync: ResyncSchedule;
   #areLinksDirty = true;
   #linksAllowedMs = 0;
-  #resyncDueMs = 0;
-  #resyncAllowedMs = 0;
 
   /** @param refreshMs between two full resyncs. Units: milliseconds. */
   constructor(refreshMs: number) {
-    this.#refreshMs = refreshMs;
+    this.#resync = new ResyncSchedule(refreshMs);
   }
 
   get resyncDueMs(): number {
-    return this.#resyncDueMs;
+    return this.#resync.dueMs;
   }
 
   /** No listing of links before; a route that waits for one may ignore it. */
@@ -39,8 +35,7 @@ export class ListingSchedule {
   }
 
   configure(refreshMs: number, nowMs: number): void {
-    this.#refreshMs = refreshMs;
-    this.#resyncDueMs = Math.min(this.#resyncDueMs, nowMs + refreshMs);
+    this.#resync.configure(refreshMs, nowMs);
   }
 
   /** Links have to be listed; @param isUrgent whatever was listed a moment ago */
@@ -60,20 +55,20 @@ export class ListingSchedule {
 
   /** As above. */
   beginResync(nowMs: number): void {
-    this.#resyncDueMs = nowMs + this.#refreshMs;
+    this.#resync.begin(nowMs);
   }
 
   /** The time that it took decides when the next one may be. */
   resynced(startedMs: number, endMs: number): void {
-    this.#resyncAllowedMs = endMs + Math.max(RESYNC_SPACING_MS, RESYNC_SPACING_FACTOR * (endMs - startedMs));
+    this.#resync.done(startedMs, endMs);
   }
 
   /** Somebody changed links, addresses or routes. */
   onKernelChange(kind: Exclude<KernelChange["kind"], "neigh">, nowMs: number): void {
     // Tunnels are few and ours: unlike other people's links, they need not wait.
     if (kind !== "route") this.markLinks(kind === "tunnel");
-    const dueMs = isAboutRoutes(kind) ? Math.max(nowMs, this.#resyncAllowedMs) : nowMs + RESYNC_AFTER_LINK_MS;
-    this.#resyncDueMs = Math.min(this.#resyncDueMs, dueMs);
+    if (isAboutRoutes(kind)) this.#resync.hint(nowMs);
+    else this.#resync.hintLater(nowMs, RESYNC_AFTER_LINK_MS);
   }
 }
 

@@ -119,6 +119,36 @@ describe("PacketFilter", () => {
     expect(nft.sets).toBeDefined();
   });
 
+  test("what others change comes back when the kernel tells of it, spaced and told once in a while", async () => {
+    const { clock, nft, log, counted, filter } = setUp();
+    filter.start();
+    filter.markSynced();
+    await clock.advance(10_000);
+    const { listings } = nft;
+    for (let i = 0; i < 100; i++) {
+      nft.deleteTable();
+      nft.notify();
+      await clock.advance(10);
+    }
+    await clock.advance(250);
+    expect(nft.sets).toBeDefined();
+    // 1.25 s in steps of 200 ms, the first one at once.
+    expect(nft.listings - listings).toBeLessThanOrEqual(7);
+    expect(nft.listings - listings).toBeGreaterThanOrEqual(5);
+    expect(counted.repaired).toBe(nft.listings - listings);
+    expect(log.said("warn")).toHaveLength(1);
+    await clock.advance(10_000);
+    expect(log.lines.filter(({ level }) => level === "warn").map(({ fields }) => fields)).toEqual([
+      { changes: ["table missing"], count: 1 },
+      { changes: new Array(5).fill("table missing").slice(0, counted.repaired - 1), count: counted.repaired - 1 },
+    ]);
+    await filter.stop();
+    nft.deleteTable();
+    nft.notify();
+    await clock.advance(1000);
+    expect(nft.sets).toBeUndefined();
+  });
+
   test("a reason why nothing goes is in readiness, findings and log, until it goes", async () => {
     const { clock, nft, log, counted, filter } = setUp();
     nft.refuse = () => new NftError("Cannot run nft: install the package nftables");

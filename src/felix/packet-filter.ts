@@ -13,6 +13,7 @@ import type { FilterSettings } from "./nft/settings.ts";
 import type { Elements, Layout } from "./nft/table.ts";
 import type { Logger } from "./ports.ts";
 import { type EventReport, RecentEvents } from "./recent.ts";
+import { ResyncSchedule } from "./resync-schedule.ts";
 
 export interface PacketFilterOptions {
   readonly port: PacketFilterPort;
@@ -25,6 +26,8 @@ export interface PacketFilterOptions {
   readonly metrics: PacketFilterMetrics;
 }
 
+const REFRESH_MS = 60_000;
+/** Between two lines of the log about repairs. Units: milliseconds. */
 const REPAIRS_EVERY_MS = 10_000;
 /** Names in one line. */
 const SAMPLE = 5;
@@ -43,13 +46,13 @@ export class PacketFilter {
   readonly #loop: ApplyLoop;
   readonly #firstTry = Promise.withResolvers<void>();
   #settings: FilterSettings;
-  #refreshMs: number;
+  readonly #schedule: ResyncSchedule;
   /** The kernel has no fully-random, which it said when it was asked for. */
   #lacksRandomFully = false;
   #isInSync = false;
   #isProgrammed = false;
   #seenVersion = 0;
-  #resyncDueMs = 0;
+  #stopWatching: () => void = () => {};
   #lastError: string | undefined;
   readonly #repairs = new RecentEvents();
   readonly #errors = new RecentEvents();
@@ -60,7 +63,7 @@ export class PacketFilter {
   constructor(options: PacketFilterOptions) {
     this.#options = options;
     this.#settings = options.settings;
-    this.#refreshMs = options.refreshMs ?? 60_000;
+    this.#schedule = new ResyncSchedule(options.refreshMs ?? REFRESH_MS);
     this.#table = new FilterTable(options.port);
     this.#loop = new ApplyLoop({
       clock: options.clock,
@@ -78,16 +81,18 @@ export class PacketFilter {
   /** Takes other settings while it runs. */
   configure(settings: FilterSettings, refreshMs: number): void {
     this.#settings = this.#lacksRandomFully ? { ...settings, randomFully: false } : settings;
-    this.#refreshMs = refreshMs;
-    this.#resyncDueMs = Math.min(this.#resyncDueMs, this.#options.clock.nowMs() + refreshMs);
+    this.#schedule.configure(refreshMs, this.#options.clock.nowMs());
     this.#loop.wake();
   }
 
   start(): void {
+    // Before the first reading, so that no change falls between the two.
+    this.#stopWatching = this.#options.port.watch(() => this.#onForeignChange());
     this.#loop.start();
   }
 
   async stop(): Promise<void> {
+    this.#stopWatching();
     await this.#loop.stop();
   }
 
@@ -126,11 +131,17 @@ export class PacketFilter {
     return [{ code: "PacketFilterOff", subject: "inet gingham", message }];
   }
 
+  #onForeignChange(): void {
+    this.#schedule.hint(this.#options.clock.nowMs());
+    this.#loop.wake();
+  }
+
   async #turn(): Promise<number> {
     const { clock, metrics } = this.#options;
     const startedMs = clock.nowMs();
-    if (startedMs >= this.#resyncDueMs) {
-      this.#resyncDueMs = startedMs + this.#refreshMs;
+    const isResync = startedMs >= this.#schedule.dueMs;
+    if (isResync) {
+      this.#schedule.begin(startedMs);
       this.#table.requestResync();
     }
     const isInSync = this.#isInSync;
@@ -149,8 +160,11 @@ export class PacketFilter {
       report = await this.#table.apply(this.#desired(isInSync));
     }
     this.#tell(report, isInSync);
+    if (isResync) this.#schedule.done(startedMs, clock.nowMs());
     if (report.counters !== undefined || report.wrote !== "nothing") metrics.filterTurn(true);
-    return Math.max(0, this.#resyncDueMs - clock.nowMs());
+    const repairsDueMs = this.#repaired.length > 0 ? this.#repairsDueMs : Number.POSITIVE_INFINITY;
+    const dueMs = Math.min(this.#schedule.dueMs, repairsDueMs);
+    return Math.max(0, dueMs - clock.nowMs());
   }
 
   #desired(isInSync: boolean): { readonly layout: Layout; readonly elements: Elements | undefined } {

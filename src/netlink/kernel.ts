@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
+import { constants } from "node:os";
 import type { Conntrack } from "../cni/conntrack/ports.ts";
 import type { PodWiring } from "../cni/ports.ts";
+import type { TableChange, TableChanges } from "../felix/nft/ports.ts";
+import { TABLE_NAME } from "../felix/nft/table.ts";
 import type { RouteDataplane, TunnelDataplane } from "../felix/ports.ts";
 import { Conn } from "./conn.ts";
+import { NetlinkError } from "./errors.ts";
 import { KernelConntrack } from "./ops/conntrack.ts";
 import { KernelPodWiring } from "./ops/pod-wiring.ts";
 import { KernelRouteDataplane } from "./ops/route-dataplane.ts";
+import { TableMonitor } from "./ops/table-monitor.ts";
 import { KernelTunnelDataplane } from "./ops/tunnel-dataplane.ts";
 
 /** Everything that the rest of the project asks of the kernel's network. */
@@ -14,6 +19,8 @@ export interface Kernel {
   readonly routes: RouteDataplane;
   readonly tunnels: TunnelDataplane;
   readonly conntrack: Conntrack;
+  /** Of the packet filter's table. */
+  readonly tables: TableChanges;
   close(): Promise<void>;
 }
 
@@ -34,10 +41,24 @@ export function createDirectKernel(): Kernel {
     routes,
     tunnels,
     conntrack,
+    tables: {
+      watch: (onChange) => watchTable(onChange),
+    },
     async close() {
       await conntrack.close();
       wiringConn.close();
       routes.close();
     },
   };
+}
+
+/** A kernel without netfilter has no table either, and `nft` says so. */
+function watchTable(onChange: (change: TableChange) => void): () => void {
+  try {
+    const monitor = new TableMonitor({ table: TABLE_NAME, onChange });
+    return () => monitor.close();
+  } catch (error) {
+    if (error instanceof NetlinkError && error.errno === constants.errno.EPROTONOSUPPORT) return () => {};
+    throw error;
+  }
 }

@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-import { constants } from "node:os";
-import { NetlinkError } from "./errors.ts";
-import { NetlinkSocket } from "./socket.ts";
+import { Notifications } from "./notifications.ts";
 import * as c from "./wire/constants.ts";
-import { DecodeError } from "./wire/errors.ts";
-import { type NetlinkMessage, splitMessages } from "./wire/message.ts";
+import type { NetlinkMessage } from "./wire/message.ts";
 
 /** What a notification's type says that it is about. */
 export type Topic = "link" | "addr" | "route" | "neigh";
@@ -43,71 +40,53 @@ const TOPICS: ReadonlyMap<number, Topic> = new Map<number, Topic>([
   [c.RTM_DELNEIGH, "neigh"],
 ]);
 
-const DEFAULT_INTERVAL_MS = 50;
-const RECEIVE_BUFFER_BYTES = 4 << 20;
-
 /**
  * Tells that something changed in the kernel, without what: whoever listens lists again, so lost, doubled and
  * reordered notifications do no harm.
- *
- * It looks at its socket on a timer and never waits in the kernel, because a pending read would hold the thread (or a
- * pool thread, and with it the process). One look with nothing to read costs a few microseconds.
  */
 export class Monitor implements Disposable {
-  readonly #socket: NetlinkSocket;
-  readonly #timer: NodeJS.Timeout;
+  readonly #notifications: Notifications;
   readonly #options: MonitorOptions;
-  readonly #buffer = new Uint8Array(64 * 1024);
+  #seen = new Set<ChangeKind>();
 
   /** Listens to the calling thread's namespace. @throws NetlinkError */
   constructor(options: MonitorOptions) {
     this.#options = options;
-    this.#socket = new NetlinkSocket({
+    const { intervalMs } = options;
+    this.#notifications = new Notifications({
       groups: options.kinds.flatMap((kind) => GROUPS[kind]),
-      nonBlocking: true,
-      receiveBufferBytes: RECEIVE_BUFFER_BYTES,
+      onMessage: (message) => this.#note(message),
+      onLoss: () => this.#seen.add("overrun"),
+      onEmpty: () => this.#tell(),
+      ...(intervalMs !== undefined && { intervalMs }),
     });
-    this.#timer = setInterval(() => this.poll(), options.intervalMs ?? DEFAULT_INTERVAL_MS);
-    this.#timer.unref();
   }
 
   /** Reads what has come and calls back. Long batches call it in between, so that their echo does not overrun. */
   poll(): void {
-    const seen = new Set<ChangeKind>();
-    while (this.#readOnce(seen));
-    for (const kind of seen) this.#options.onChange(kind);
+    this.#notifications.poll();
   }
 
   close(): void {
-    clearInterval(this.#timer);
-    this.#socket.close();
+    this.#notifications.close();
   }
 
   [Symbol.dispose](): void {
     this.close();
   }
 
-  /** False when the socket is empty. */
-  #readOnce(seen: Set<ChangeKind>): boolean {
-    try {
-      const length = this.#socket.receive(this.#buffer);
-      if (length === undefined) return false;
-      if (length >= this.#buffer.length) seen.add("overrun");
-      else for (const message of splitMessages(this.#buffer.subarray(0, length))) this.#note(message, seen);
-      return true;
-    } catch (error) {
-      const isLoss = error instanceof NetlinkError && error.errno === constants.errno.ENOBUFS;
-      if (!isLoss && !(error instanceof DecodeError)) throw error;
-      seen.add("overrun");
-      return true;
-    }
-  }
-
-  #note(message: NetlinkMessage, seen: Set<ChangeKind>): void {
+  #note(message: NetlinkMessage): void {
     const topic = TOPICS.get(message.type);
     if (topic === undefined) return;
     const { classify } = this.#options;
     const kind = classify === undefined ? topic : classify(topic, message);
-    if (kind !== undefined) seen.add(kind);
+    if (kind !== undefined) this.#seen.add(kind);
+  }
+
+  #tell(): void {
+    if (this.#seen.size === 0) return;
+    const seen = this.#seen;
+    this.#seen = new Set();
+    for (const kind of seen) this.#options.onChange(kind);
   }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Conntrack } from "../cni/conntrack/ports.ts";
 import type { PodWiring } from "../cni/ports.ts";
+import type { TableChange } from "../felix/nft/ports.ts";
 import type { KernelRoute, RouteDataplane, TunnelDataplane, TunnelEntry } from "../felix/ports.ts";
 import { GinghamError, InvariantError } from "../lib/errors.ts";
 import { KernelWorkerError, NetlinkError, SysctlError, WiringError } from "./errors.ts";
@@ -27,10 +28,16 @@ export interface KernelCalls {
   listEntries: TunnelDataplane["listEntries"];
   replaceEntries(entries: readonly TunnelEntry[]): Promise<readonly BatchFailure[]>;
   deleteEntries(entries: readonly TunnelEntry[]): Promise<readonly BatchFailure[]>;
-  /** From now on, changes come as ChangeEvents. */
-  watch(): Promise<void>;
-  unwatch(): Promise<void>;
+  /** From now on, changes of that kind are posted. */
+  watch(topic: keyof Changes): Promise<void>;
+  unwatch(topic: keyof Changes): Promise<void>;
   close(): Promise<void>;
+}
+
+/** What can be watched, and what is told of it. */
+export interface Changes {
+  readonly routes: RouteChange;
+  readonly tables: TableChange;
 }
 
 export interface BatchFailure {
@@ -49,7 +56,9 @@ export type WorkerMessage =
   | { readonly kind: "ready" }
   | { readonly kind: "result"; readonly id: number; readonly value: unknown }
   | { readonly kind: "error"; readonly id: number; readonly error: PackedError }
-  | { readonly kind: "change"; readonly change: RouteChange };
+  | {
+      [T in keyof Changes]: { readonly kind: "change"; readonly topic: T; readonly change: Changes[T] };
+    }[keyof Changes];
 
 /** An error as plain data: structured clone would keep neither class nor fields. */
 export interface PackedError {

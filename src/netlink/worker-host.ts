@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { MessagePort } from "node:worker_threads";
 import { createDirectKernel, type Kernel } from "./kernel.ts";
-import { type BatchFailure, type Call, type KernelCalls, packError, type WorkerMessage } from "./rpc.ts";
+import { type BatchFailure, type Call, type Changes, type KernelCalls, packError, type WorkerMessage } from "./rpc.ts";
 
 /** The worker's side: answers calls from the port until `close`. Tells `ready` when the sockets are open. */
 export function serveKernel(port: MessagePort): void {
@@ -23,8 +23,12 @@ export function serveKernel(port: MessagePort): void {
 }
 
 function kernelCalls(kernel: Kernel, post: (message: WorkerMessage) => void): KernelCalls {
-  const { wiring, routes, tunnels, conntrack } = kernel;
-  let stop: (() => void) | undefined;
+  const { wiring, routes, tunnels, conntrack, tables } = kernel;
+  const watches: { readonly [T in keyof Changes]: () => () => void } = {
+    routes: () => routes.watch((change) => post({ kind: "change", topic: "routes", change })),
+    tables: () => tables.watch((change) => post({ kind: "change", topic: "tables", change })),
+  };
+  const stops = new Map<keyof Changes, () => void>();
   return {
     identifyNetns: (path) => wiring.identifyNetns(path),
     wire: (plan) => wiring.wire(plan),
@@ -41,12 +45,12 @@ function kernelCalls(kernel: Kernel, post: (message: WorkerMessage) => void): Ke
     listEntries: (ifIndex) => tunnels.listEntries(ifIndex),
     replaceEntries: async (entries) => failuresOf(await tunnels.replaceEntries(entries)),
     deleteEntries: async (entries) => failuresOf(await tunnels.deleteEntries(entries)),
-    async watch() {
-      stop ??= routes.watch((change) => post({ kind: "change", change }));
+    async watch(topic) {
+      if (!stops.has(topic)) stops.set(topic, watches[topic]());
     },
-    async unwatch() {
-      stop?.();
-      stop = undefined;
+    async unwatch(topic) {
+      stops.get(topic)?.();
+      stops.delete(topic);
     },
     close: () => kernel.close(),
   };

@@ -2,12 +2,19 @@
 import { Worker } from "node:worker_threads";
 import type { Conntrack } from "../cni/conntrack/ports.ts";
 import type { PodWiring } from "../cni/ports.ts";
+import type { TableChanges } from "../felix/nft/ports.ts";
 import type { KernelRoute, RouteDataplane, RouteResult, TunnelDataplane } from "../felix/ports.ts";
 import { KernelWorkerError } from "./errors.ts";
 import type { Kernel } from "./kernel.ts";
 import { identifyNetns } from "./netns.ts";
-import type { RouteChange } from "./ops/route-dataplane.ts";
-import { type BatchFailure, type Call, type KernelCalls, unpackError, type WorkerMessage } from "./rpc.ts";
+import {
+  type BatchFailure,
+  type Call,
+  type Changes,
+  type KernelCalls,
+  unpackError,
+  type WorkerMessage,
+} from "./rpc.ts";
 
 export interface KernelOptions {
   /** A worker died by itself. Its calls have been rejected; the process should end and restart into a resync. */
@@ -40,7 +47,8 @@ export async function createKernel(options: KernelOptions): Promise<Kernel> {
   }
   const conntrack: Conntrack = { flush: (ips) => deletions.call("flushConntrack", ips) };
   const [routes, tunnels] = [routesOver(main), tunnelsOver(main)];
-  return { wiring: wiringOver(main, deletions), routes, tunnels, conntrack, close };
+  const tables: TableChanges = { watch: (onChange) => main.watch("tables", onChange) };
+  return { wiring: wiringOver(main, deletions), routes, tunnels, conntrack, tables, close };
 }
 
 function defaultWorkerURL(): URL {
@@ -66,7 +74,7 @@ function routesOver(main: KernelClient): RouteDataplane {
     listAddrs: () => main.call("listAddrs"),
     replaceRoutes: async (routes) => withErrors(routes, await main.call("replaceRoutes", routes)),
     deleteRoutes: async (routes) => withErrors(routes, await main.call("deleteRoutes", routes)),
-    watch: (onChange) => main.watch(onChange),
+    watch: (onChange) => main.watch("routes", onChange),
   };
 }
 
@@ -102,7 +110,10 @@ class KernelClient {
   readonly #name: string;
   readonly #worker: Worker;
   readonly #pending = new Map<number, Pending>();
-  readonly #listeners = new Set<(change: RouteChange) => void>();
+  readonly #listeners: { readonly [T in keyof Changes]: Set<(change: Changes[T]) => void> } = {
+    routes: new Set(),
+    tables: new Set(),
+  };
   readonly #onFatal: (error: KernelWorkerError) => void;
   readonly #started = Promise.withResolvers<void>();
   #nextID = 1;
@@ -133,13 +144,14 @@ class KernelClient {
     return promise as ReturnType<KernelCalls[M]>; // The worker runs the method of the same name.
   }
 
-  watch(onChange: (change: RouteChange) => void): () => void {
-    const listener = (change: RouteChange): void => onChange(change);
-    this.#listeners.add(listener);
+  watch<T extends keyof Changes>(topic: T, onChange: (change: Changes[T]) => void): () => void {
+    const listeners = this.#listeners[topic];
+    const listener = (change: Changes[T]): void => onChange(change);
+    listeners.add(listener);
     // Whoever listens must not believe that nothing changes when nobody watches.
-    if (this.#listeners.size === 1) this.call("watch").catch((error: unknown) => this.#end("cannot watch", error));
+    if (listeners.size === 1) this.call("watch", topic).catch((error: unknown) => this.#end("cannot watch", error));
     return () => {
-      if (this.#listeners.delete(listener) && this.#listeners.size === 0) this.call("unwatch").catch(() => {});
+      if (listeners.delete(listener) && listeners.size === 0) this.call("unwatch", topic).catch(() => {});
     };
   }
 
@@ -164,11 +176,16 @@ class KernelClient {
         this.#take(message.id)?.reject(unpackError(message.error));
         return;
       case "change":
-        for (const listener of this.#listeners) listener(message.change);
+        this.#tell(message);
         return;
       default:
         message satisfies never;
     }
+  }
+
+  #tell(message: Extract<WorkerMessage, { readonly kind: "change" }>): void {
+    if (message.topic === "routes") for (const listener of this.#listeners.routes) listener(message.change);
+    else for (const listener of this.#listeners.tables) listener(message.change);
   }
 
   #take(id: number): Pending | undefined {

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
+import { spawnSync } from "node:child_process";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { TableChange } from "../../src/felix/nft/ports.ts";
 import type { KernelRoute } from "../../src/felix/ports.ts";
 import { parseCIDR } from "../../src/net/cidr.ts";
 import { parseIP } from "../../src/net/ip.ts";
 import { KernelWorkerError, NetlinkError, WiringError } from "../../src/netlink/errors.ts";
 import type { Kernel } from "../../src/netlink/kernel.ts";
 import { createKernel } from "../../src/netlink/worker.ts";
-import { enterHost, ip, Netns, planFor, rows } from "./netlink-fixture.ts";
+import { enterHost, ip, Netns, planFor, rows, sh } from "./netlink-fixture.ts";
 
 let host: Netns;
 let kernel: Kernel;
@@ -110,6 +112,17 @@ describe("createKernel()", () => {
     ip("route delete blackhole 10.0.0.0/26");
     await second;
     expect(seen).toEqual(["link", "route"]);
+    stop();
+  });
+
+  test("tells who changed the table inet gingham, and of no other", async () => {
+    const { promise, resolve } = Promise.withResolvers<TableChange>();
+    const stop = kernel.tables.watch(resolve);
+    // The worker answers in order, so it listens by now.
+    await kernel.routes.listLinks();
+    sh("nft", "add table ip gingham; add table inet other; add chain inet other c");
+    const { pid } = spawnSync("nft", ["add table inet gingham; add chain inet gingham c"]);
+    expect(await promise).toEqual({ portIDs: [pid], isLost: false });
     stop();
   });
 });

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 import { execFileSync, spawnSync } from "node:child_process";
 import { FakeLog } from "../../src/felix/fake-resources.ts";
-import type { PacketFilterMetrics, PacketFilterPort } from "../../src/felix/nft/ports.ts";
+import type { PacketFilterMetrics, PacketFilterPort, TableChange } from "../../src/felix/nft/ports.ts";
 import { nftPacketFilter } from "../../src/felix/nft/run-nft.ts";
 import type { FilterSettings } from "../../src/felix/nft/settings.ts";
+import { TABLE_NAME } from "../../src/felix/nft/table.ts";
 import { PacketFilter, type PacketFilterOptions } from "../../src/felix/packet-filter.ts";
 import { systemClock } from "../../src/lib/system-clock.ts";
+import { openNetns, withNetns } from "../../src/netlink/netns.ts";
+import { TableMonitor } from "../../src/netlink/ops/table-monitor.ts";
 
 let count = 0;
 
@@ -67,6 +70,8 @@ export class PacketFilterWorld {
   readonly metrics: CountedMetrics = new CountedMetrics();
   /** Scripts that were carried out, of all filters. */
   readonly scripts: string[] = [];
+  /** How often the table was read, by all filters. */
+  listings = 0;
 
   constructor() {
     for (const name of ["node", "world"]) this.#addNamespace(name);
@@ -151,9 +156,16 @@ export class PacketFilterWorld {
 
   /** A filter like an agent's. Its first look is at once. */
   startFilter(settings: Partial<FilterSettings> = {}, options: Partial<PacketFilterOptions> = {}): PacketFilter {
-    const port = nftPacketFilter(["ip", "netns", "exec", this.name("node"), "nft"]);
+    const port = nftPacketFilter({
+      command: ["ip", "netns", "exec", this.name("node"), "nft"],
+      changes: { watch: (onChange) => this.#watchTable(onChange) },
+    });
     const watched: PacketFilterPort = {
       ...port,
+      list: () => {
+        this.listings++;
+        return port.list();
+      },
       apply: (script) => {
         this.scripts.push(script);
         return port.apply(script);
@@ -203,6 +215,12 @@ export class PacketFilterWorld {
   async close(): Promise<void> {
     await Promise.all(this.#filters.map((filter) => filter.stop()));
     for (const name of this.#namespaces) execFileSync("ip", ["netns", "delete", name]);
+  }
+
+  #watchTable(onChange: (change: TableChange) => void): () => void {
+    using netns = openNetns(`/run/netns/${this.name("node")}`);
+    const monitor = withNetns(netns, () => new TableMonitor({ table: TABLE_NAME, onChange }));
+    return () => monitor.close();
   }
 
   #elements(set: string): readonly string[] {

@@ -311,9 +311,12 @@ describe("the table in the kernel", () => {
     ["a set flushed", "flush set inet gingham nat-pools-v4"],
     ["an element of somebody's", "add element inet gingham all-pools-v4 { 192.0.2.3-192.0.2.9 }"],
     ["a policy changed", "add chain inet gingham prerouting { policy drop; }"],
-  ])("comes back as it was: %s", async (_, script) => {
+    ["an element deleted", "delete element inet gingham all-pools-v4 { 10.0.0.0/16 }"],
+    ["everybody's rules flushed", `flush ruleset\n${FOREIGN}`],
+  ])("comes back as it was, at once: %s", async (_, script) => {
     world.run("node", "nft", "-f", "-", { input: FOREIGN });
-    const filter = await started({}, { refreshMs: 100 });
+    // The next look of its own would come in an hour.
+    const filter = await started({}, { refreshMs: 3_600_000 });
     const right = world.run("node", "nft", "-s", "list", "table", "inet", "gingham");
     world.run("node", "nft", "-f", "-", { input: script });
     await until(() => world.metrics.repaired > 0);
@@ -329,6 +332,23 @@ describe("the table in the kernel", () => {
       FOREIGN.replace("priority 5", "priority filter + 5"),
     );
     expect(filter.findings()).toEqual([]);
+  });
+
+  test("neither other tables' changes nor its own cost a look; another program's of its own table does", async () => {
+    const filter = await started({}, { refreshMs: 3_600_000 });
+    const { listings } = world;
+    const rules = Array.from({ length: 300 }, (_, i) => `\t\tip saddr 10.${i >> 8}.${i & 255}.0/24 counter`);
+    // Of the same name in another family, too: it is another table.
+    for (const table of ["ip foreign", "inet foreign", "ip gingham", "inet gingham2"])
+      world.run("node", "nft", "-f", "-", { input: `table ${table} {\n\tchain c {\n${rules.join("\n")}\n\t}\n}\n` });
+    world.run("node", "nft", "delete", "table", "ip", "gingham");
+    filter.state.setPool(fakePool("four", "10.8.0.0/16", { natOutgoing: true }));
+    filter.wake();
+    await until(() => world.ruleset().includes("10.8.0.0/16"));
+    // Notifications come in order, so once this one has led to a look, those before have led to none.
+    world.run("node", "nft", "add", "counter", "inet", "gingham", "strange");
+    await until(() => world.metrics.repaired === 1);
+    expect(world.listings).toBe(listings + 1);
   });
 
   test("a restart on a table that is right writes nothing, whatever the settings' order; stop leaves it", async () => {

@@ -15,6 +15,7 @@ export class FakeNft implements PacketFilterPort {
   /** Makes a call fail. */
   refuse: ((call: "list" | "apply" | "check", script: string) => Error | undefined) | undefined;
   readonly counters: Map<string, number> = new Map();
+  readonly #watchers = new Set<() => void>();
   #sets: Map<string, Set<string>> | undefined;
   #objects: object[] = [];
 
@@ -43,6 +44,16 @@ export class FakeNft implements PacketFilterPort {
 
   async check(script: string): Promise<void> {
     this.#mayRefuse("check", script);
+  }
+
+  watch(onChange: () => void): () => void {
+    this.#watchers.add(onChange);
+    return () => this.#watchers.delete(onChange);
+  }
+
+  /** The kernel tells of what others did. Without it nobody notices before the next reading. */
+  notify(): void {
+    for (const onChange of this.#watchers) onChange();
   }
 
   /** What others do: `nft delete table inet gingham`. */

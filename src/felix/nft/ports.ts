@@ -8,6 +8,24 @@ export interface PacketFilterPort {
   apply(script: string): Promise<void>;
   /** Whether the kernel would take it; changes nothing. */
   check(script: string): Promise<void>;
+  /**
+   * Calls back soon after anybody else changed the table, or may have; without what. Lost, doubled and late calls do no
+   * harm. Returns how to stop.
+   */
+  watch(onChange: () => void): () => void;
+}
+
+/** Who changed the table `inet gingham` since the last call. */
+export interface TableChange {
+  /** Netlink ports of those who did: the process ID of a program that has one conversation with the kernel. */
+  readonly portIDs: readonly number[];
+  /** There were more notifications than could be kept, perhaps of this table. */
+  readonly isLost: boolean;
+}
+
+/** The kernel's notifications. Implemented by `netlink/ops/table-monitor`, in a worker thread. */
+export interface TableChanges {
+  watch(onChange: (change: TableChange) => void): () => void;
 }
 
 /** Where the packet filter counts. */

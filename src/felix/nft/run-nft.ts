@@ -2,7 +2,7 @@
 import { spawn } from "node:child_process";
 import { text } from "node:stream/consumers";
 import { NftError } from "./errors.ts";
-import type { PacketFilterPort } from "./ports.ts";
+import type { PacketFilterPort, TableChanges } from "./ports.ts";
 import { TABLE_NAME } from "./table.ts";
 
 /** Longer than any honest run: 5,000 elements take 0.1 s. Units: milliseconds. */
@@ -16,14 +16,26 @@ interface Outcome {
   readonly stderr: string;
 }
 
-/**
- * Reads and changes the table `inet gingham` of this process's network namespace by the program `nft`.
- *
- * @param command what is executed, before nft's own arguments: a test puts `ip netns exec NAME` before it
- */
-export function nftPacketFilter(command: readonly string[] = ["nft"]): PacketFilterPort {
+/** Own runs whose notifications may still be on their way. */
+const OWN_RUNS = 16;
+
+export interface NftOptions {
+  /** What is executed, before nft's own arguments: a test puts `ip netns exec NAME` before it. @default ["nft"] */
+  readonly command?: readonly string[];
+  /** Absent: nobody tells of others' changes. */
+  readonly changes?: TableChanges;
+}
+
+/** Reads and changes the table `inet gingham` of this process's network namespace by the program `nft`. */
+export function nftPacketFilter({ command = ["nft"], changes }: NftOptions = {}): PacketFilterPort {
+  let own: readonly number[] = [];
   return {
-    apply: async (script) => void (await succeed(command, ["-f", "-"], script)),
+    apply: async (script) => {
+      const remember = (pid: number): void => {
+        own = [...own, pid].slice(-OWN_RUNS);
+      };
+      await succeed(command, ["-f", "-"], script, remember);
+    },
     check: async (script) => void (await succeed(command, ["-c", "-f", "-"], script)),
     list: async () => {
       const { exitCode, stdout, stderr } = await run(command, ["-j", "list", "table", "inet", TABLE_NAME]);
@@ -33,6 +45,10 @@ export function nftPacketFilter(command: readonly string[] = ["nft"]): PacketFil
       if (!hasTable(tables)) return undefined;
       throw refused(exitCode, stderr);
     },
+    watch: (onChange) =>
+      changes?.watch(({ portIDs, isLost }) => {
+        if (isLost || portIDs.some((portID) => !own.includes(portID))) onChange();
+      }) ?? (() => {}),
   };
 }
 
@@ -43,16 +59,27 @@ function hasTable(json: string): boolean {
   return nftables.some(({ table }) => table?.family === "inet" && table.name === TABLE_NAME);
 }
 
-async function succeed(command: readonly string[], args: readonly string[], script = ""): Promise<string> {
-  const { exitCode, stdout, stderr } = await run(command, args, script);
+async function succeed(
+  command: readonly string[],
+  args: readonly string[],
+  script = "",
+  onStart: (pid: number) => void = () => {},
+): Promise<string> {
+  const { exitCode, stdout, stderr } = await run(command, args, script, onStart);
   if (exitCode !== 0) throw refused(exitCode, stderr);
   return stdout;
 }
 
 /** @throws NftError when the program cannot be executed */
-async function run(command: readonly string[], args: readonly string[], script = ""): Promise<Outcome> {
+async function run(
+  command: readonly string[],
+  args: readonly string[],
+  script = "",
+  onStart: (pid: number) => void = () => {},
+): Promise<Outcome> {
   const [file = "nft", ...before] = command;
   const child = spawn(file, [...before, ...args], { stdio: "pipe", timeout: TIMEOUT_MS, killSignal: "SIGKILL" });
+  if (child.pid !== undefined) onStart(child.pid);
   const exit = new Promise<number | null>((resolve, reject) => {
     child.once("error", reject);
     child.once("close", resolve);

@@ -53,6 +53,7 @@ function plannedFilter(real: PacketFilterPort, record: Recorder): PacketFilterPo
       await real.check(script);
       record("nft", script.trimEnd());
     },
+    watch: (onChange) => real.watch(onChange),
   };
 }
 

@@ -100,7 +100,7 @@ function driverPorts({ config, cluster, kernel, nodeName }: Base): { ports: Driv
   const real: DriverPorts = {
     routes: kernel.routes,
     tunnels: kernel.tunnels,
-    filter: nftPacketFilter(),
+    filter: nftPacketFilter({ changes: kernel.tables }),
     node: {
       get: () => client.get(NODES, nodeName),
       updateStatus: (node) => client.update(NODES, node, { subresource: "status" }),

@@ -256,6 +256,14 @@ export const CTA_PROTO_ICMPV6_ID = 7;
 export const CTA_PROTO_ICMPV6_TYPE = 8;
 export const CTA_PROTO_ICMPV6_CODE = 9;
 
+// linux/netfilter/nfnetlink.h, nf_tables.h, linux/netfilter.h: notifications of nftables. Each begins with nfgenmsg, and the
+// first attribute of all but NFT_MSG_NEWGEN is the name of the table, under the same number.
+export const NFNLGRP_NFTABLES = 7;
+export const NFNL_SUBSYS_NFTABLES = 10;
+export const NFT_MSG_NEWGEN = 0xa0f;
+export const NFTA_TABLE_NAME = 1;
+export const NFPROTO_INET = 1;
+
 const MESSAGE_TYPE_NAMES: Readonly<Record<number, string>> = {
   [RTM_NEWLINK]: "RTM_NEWLINK",
   [RTM_DELLINK]: "RTM_DELLINK",

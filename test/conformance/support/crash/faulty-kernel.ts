@@ -18,6 +18,7 @@ function withPoints(kernel: Kernel): Kernel {
   return {
     routes: kernel.routes,
     tunnels: kernel.tunnels,
+    tables: kernel.tables,
     close: () => kernel.close(),
     conntrack: { flush: (ips) => around("flush conntrack", () => conntrack.flush(ips)) },
     wiring: {
