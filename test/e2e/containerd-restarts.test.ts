@@ -12,6 +12,7 @@ import { ATTACHMENTS, listFiles, listTraces, takenOrdinals } from "./support/tra
 /** Many pods at once by the real containerd, which is killed under them; then the whole machine loses its power. */
 
 const PODS = 50;
+const KILLED_UNDER = 30;
 const AFTER_REBOOT = 20;
 /** libcni's, as containerd calls it. */
 const RESULTS = "/var/lib/cni/results";
@@ -83,14 +84,18 @@ async function netnsOf({ ip }: Pod): Promise<string> {
   const names = readdirSync(join(machine.root, "/run/netns")).filter((name) => name.startsWith("cni-"));
   for (const name of names) {
     const path = `/run/netns/${name}`;
-    const text = await machine.runOk(["nsenter", `--net=${path}`, "--", "ip", "-4", "-o", "addr", "show", "eth0"]);
-    if (text.includes(` ${ip}/`)) return path;
+    // A sandbox that was replaced has no eth0.
+    const { stdout } = await machine.run(["nsenter", `--net=${path}`, "--", "ip", "-4", "-o", "addr", "show", "eth0"]);
+    if (stdout.includes(` ${ip}/`)) return path;
   }
   throw new Error(`no namespace has ${ip}`);
 }
 
 const startAll = (of: readonly SandboxConfig[]): Promise<readonly Pod[]> =>
   Promise.all(of.map((config) => cri.runPod(config)));
+/** What kubelet asks for when a sandbox was lost. */
+const nextAttempt = (of: readonly SandboxConfig[]): readonly SandboxConfig[] =>
+  of.map(({ metadata, ...rest }) => ({ ...rest, metadata: { ...metadata, attempt: metadata.attempt + 1 } }));
 const removeAll = (of: readonly Pod[]): Promise<unknown> => Promise.all(of.map(({ id }) => cri.removePod(id, [])));
 
 test(`${PODS} RunPodSandbox at once have ${PODS} addresses, and all answer`, async () => {
@@ -146,6 +151,43 @@ test("StopPodSandbox and RemovePodSandbox of all at once leave no veth, route, h
   expect(await listTraces(machine)).toBe(baseline);
 });
 
+test("a containerd that is killed while it makes pods, and makes them again: the new ones stay, the forgotten ones go", async () => {
+  const some = configs.slice(0, KILLED_UNDER);
+  const made = some.map((config) =>
+    cri
+      .runPod(config)
+      .then(() => true)
+      .catch(() => false),
+  );
+  const recordCount = async (): Promise<number> =>
+    (await listFiles(machine)).filter((file) => file.startsWith(ATTACHMENTS)).length;
+  await waitUntil("the first pods to have addresses", async () => (await recordCount()) >= 5, 20_000);
+  await killContainerd();
+  expect(await Promise.all(made)).toContain(false);
+  await startContainerd(machine);
+  await connect();
+  const again = await startAll(nextAttempt(some));
+  expect(new Set(again.map(({ ip }) => ip)).size).toBe(KILLED_UNDER);
+  expect((await takenOrdinals(machine)).length).toBeGreaterThan(KILLED_UNDER);
+  await expectAllAnswer(again);
+
+  // The agent's next sweep, at most 20 s later.
+  const isSwept = async (): Promise<boolean> => (await recordCount()) === KILLED_UNDER;
+  await waitUntil("the agent to give back what nobody has any more", isSwept, 40_000);
+  expect(await takenOrdinals(machine)).toHaveLength(KILLED_UNDER);
+  await expectAllAnswer(again);
+
+  // With those of the first attempt that containerd has not forgotten.
+  await Promise.all((await cri.listPods()).map((id) => cri.removePod(id, [])));
+  // Of those that it has, it leaves the namespaces, and libcni its results.
+  await machine.runOk([
+    "sh",
+    "-c",
+    `for it in /run/netns/cni-*; do [ -e $it ] && umount $it && rm $it; done; rm -f ${RESULTS}/*`,
+  ]);
+  expect(await listTraces(machine)).toBe(baseline);
+});
+
 test("a machine that lost its power frees the addresses of its dead pods, and starts them anew", async () => {
   const some = configs.slice(0, AFTER_REBOOT);
   const dead = await startAll(some);
@@ -163,9 +205,7 @@ test("a machine that lost its power frees the addresses of its dead pods, and st
   await startContainerd(machine);
   await connect();
   // As kubelet does: the next attempt of each pod, then the old sandboxes' removal.
-  const again = await startAll(
-    some.map(({ metadata, ...rest }) => ({ ...rest, metadata: { ...metadata, attempt: 1 } })),
-  );
+  const again = await startAll(nextAttempt(some));
   expect(new Set(again.map(({ ip }) => ip)).size).toBe(AFTER_REBOOT);
   await expectAllAnswer(again);
   await removeAll(dead);

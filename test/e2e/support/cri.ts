@@ -36,6 +36,8 @@ export interface CRIClient {
   exec(container: string, cmd: readonly string[]): Promise<ExecResult>;
   /** Whether containerd has read a network configuration; not, either, while it does not answer yet. */
   isNetworkReady(): Promise<boolean>;
+  /** IDs of all sandboxes that containerd knows. */
+  listPods(): Promise<readonly string[]>;
   /** Stops and removes the pod with its containers. */
   removePod(pod: string, containers: readonly string[]): Promise<void>;
   close(): void;
@@ -87,6 +89,10 @@ export function connectCRI(socket: string): CRIClient {
       const answer = await call("Status", {}).catch(() => undefined);
       const conditions = (answer as StatusResponse | undefined)?.status.conditions ?? [];
       return conditions.some(({ type, status }) => type === "NetworkReady" && status);
+    },
+    async listPods() {
+      const { items } = (await call("ListPodSandbox", {})) as { items: readonly { id: string }[] };
+      return items.map(({ id }) => id);
     },
     async removePod(pod, containers) {
       for (const container_id of containers) {
