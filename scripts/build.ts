@@ -83,13 +83,19 @@ for (const file of globSync("chunk-*.mjs*", { cwd: dist })) {
 }
 
 // A single executable's code cache needs CommonJS, and CommonJS has no import.meta.
-await build({
+const standalone = await build({
   ...common,
   entryPoints: [join(root, "src/main/standalone.ts")],
   format: "cjs",
   outExtension: { ".js": ".cjs" },
   logOverride: { "empty-import-meta": "silent" },
+  metafile: true,
 });
+// By which a release knows its files and whose code is in them; older chunks of commands still lie beside them.
+writeFileSync(
+  join(dist, "metafile.json"),
+  JSON.stringify({ outputs: { ...metafile.outputs, ...standalone.metafile.outputs } }),
+);
 unlessUnchanged("gingham-standalone", [join(dist, "standalone.cjs")], () => {
   const sea = {
     main: "standalone.cjs",

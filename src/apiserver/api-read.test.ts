@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import { describe, expect, it } from "vitest";
+import { authorize } from "./auth.ts";
 import { BLOCK_CRD, BLOCKS, block, type FakeClient, NODE_A, startFake } from "./fake-client.ts";
+import type { Verb } from "./request.ts";
 
 const TABLE = { accept: "application/json;as=Table;v=v1;g=meta.k8s.io,application/json" };
 const MERGE = { contentType: "application/merge-patch+json" };
@@ -242,6 +244,39 @@ describe("roles", () => {
         .then((r) => r.status);
     expect([await lease("kube-node-lease", "node-a"), await lease("kube-node-lease", "b")]).toEqual([201, 403]);
     expect(await lease("default", "node-a")).toBe(403);
+  });
+
+  it("lets a node do nothing else: no settings, no rights, no whole collection", async () => {
+    const api = await startFake({ manifests: [] });
+    const refused: (readonly [string, string, object?])[] = [
+      ["DELETE", "/api/v1/nodes/node-a"],
+      ["DELETE", "/api/v1/nodes"],
+      ["POST", "/api/v1/secrets", { metadata: { name: "x" } }],
+      ["POST", "/api/v1/namespaces/default/events", { metadata: { name: "x" } }],
+      ["GET", "/api/v1/namespaces/default/configmaps"],
+      ["POST", "/apis/rbac.authorization.k8s.io/v1/clusterroles", { metadata: { name: "x" } }],
+      ["POST", "/api/v1/namespaces", { metadata: { name: "x" } }],
+    ];
+    for (const [method, path, body] of refused)
+      expect([method, path, (await api.call(method, path, body, as)).status]).toEqual([method, path, 403]);
+    const may = (verb: Verb, plural: string): boolean => {
+      const group = "crd.projectcalico.org";
+      try {
+        authorize(
+          NODE_A,
+          verb,
+          { group, version: "v1", plural, name: "x", namespace: "", subresource: "", isWatchPath: false },
+          { group, plural, kind: "" },
+        );
+        return true;
+      } catch {
+        return false;
+      }
+    };
+    expect(may("delete", "ipamblocks")).toBe(true);
+    expect(may("deletecollection", "ipamblocks")).toBe(false);
+    for (const kind of ["ippools", "ipamconfigs", "clusterinformations", "felixconfigurations", "ipreservations"])
+      expect((["create", "update", "patch", "delete"] as const).map((verb) => may(verb, kind))).not.toContain(true);
   });
 
   it("lets a node write the status of its own pods only", async () => {

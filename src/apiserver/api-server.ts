@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { networkInterfaces } from "node:os";
-import { Authenticator, type Identity } from "./auth.ts";
+import { Authenticator, type Identity, type IdentitySource } from "./auth.ts";
 import { type Certificates, ensureCertificates } from "./certificates.ts";
 import { createEngine } from "./engine.ts";
 import { type Intercept, listen, type RequestLog } from "./http.ts";
@@ -21,8 +21,12 @@ export interface ApiServerOptions {
   readonly insecureHttp?: boolean;
   /** Tokens that are known from the start; without an admin among them one is made. */
   readonly tokens?: readonly Identity[];
+  /** Tokens that come and go while it runs, beside those. */
+  readonly tokenSource?: IdentitySource;
   /** Objects that are created, or updated, before the first request: CRDs above all. */
   readonly manifests?: readonly unknown[];
+  /** Objects that are created after those when there is none of their kind yet. */
+  readonly defaults?: readonly unknown[];
   /** Units: changes that a watch can look back on. @default 2000 */
   readonly historyLength?: number;
   /** Fault injection for tests. */
@@ -51,13 +55,14 @@ export async function createApiServer(options: ApiServerOptions = {}): Promise<A
   const { host = "127.0.0.1", data = ":memory:", tokens = [] } = options;
   const nowMs = Date.now;
   const admin = tokens.find((t) => t.role === "admin") ?? makeToken("admin", "admin");
-  const authenticator = new Authenticator([admin, ...tokens]);
+  const authenticator = new Authenticator([admin, ...tokens], options.tokenSource);
   const certificates = options.insecureHttp === true ? undefined : certificatesFor(options.certDir, host, nowMs());
   const { api, store } = await createEngine({
     persistence: data === ":memory:" ? memoryPersistence(nowMs()) : sqlitePersistence(data),
     historyLength: options.historyLength ?? HISTORY_LENGTH,
     authenticator,
     manifests: options.manifests ?? [],
+    defaults: options.defaults ?? [],
     nowMs,
   });
   const http = await listen(api, {

@@ -12,12 +12,21 @@ export interface Identity {
   readonly node?: string;
 }
 
+/** Identities that change while the server runs. */
+export interface IdentitySource {
+  /** Those of now, when they are others than at the last call. `isUrgent` asks to look at once, whatever it costs. */
+  changed(isUrgent: boolean): readonly Identity[] | undefined;
+}
+
 /** Finds who sent a request by its bearer token. */
 export class Authenticator {
   readonly #identities = new Map<string, Identity>();
+  readonly #source: IdentitySource | undefined;
+  #followed: ReadonlyMap<string, Identity> = new Map();
 
-  constructor(identities: readonly Identity[]) {
+  constructor(identities: readonly Identity[], source?: IdentitySource) {
     for (const identity of identities) this.add(identity);
+    this.#source = source;
   }
 
   add(identity: Identity): void {
@@ -26,7 +35,22 @@ export class Authenticator {
 
   identify(authorization: string | undefined): Identity | undefined {
     const token = /^Bearer +(\S+)$/i.exec(authorization ?? "")?.[1];
-    return token === undefined ? undefined : this.#identities.get(token);
+    if (token === undefined) return undefined;
+    this.#follow(false);
+    const known = this.#find(token);
+    if (known !== undefined) return known;
+    // A credential that has just been made must not wait for the next look.
+    this.#follow(true);
+    return this.#find(token);
+  }
+
+  #find(token: string): Identity | undefined {
+    return this.#identities.get(token) ?? this.#followed.get(token);
+  }
+
+  #follow(isUrgent: boolean): void {
+    const identities = this.#source?.changed(isUrgent);
+    if (identities !== undefined) this.#followed = new Map(identities.map((identity) => [identity.token, identity]));
   }
 }
 
@@ -71,7 +95,8 @@ function admitAll(): void {}
 function judgeNode(node: string, verb: Verb, path: ResourcePath): "yes" | "no" | "own pods" {
   const { group, plural, name, namespace, subresource } = path;
   const isRead = READ.has(verb);
-  if (group === IPAM_GROUP) return isRead || IPAM_KINDS.has(plural) ? "yes" : "no";
+  // One object at a time: nothing that allocates ever empties a collection.
+  if (group === IPAM_GROUP) return isRead || (IPAM_KINDS.has(plural) && verb !== "deletecollection") ? "yes" : "no";
   if (isRead && READABLE.has(qualified(path))) return "yes";
   if (group === "" && plural === "nodes") {
     const writesOwn = verb === "update" || verb === "patch" ? name === node : verb === "create";
@@ -82,7 +107,6 @@ function judgeNode(node: string, verb: Verb, path: ResourcePath): "yes" | "no" |
   if (group === "coordination.k8s.io" && plural === "leases" && namespace === LEASE_NAMESPACE) {
     return verb === "create" || name === node ? "yes" : "no";
   }
-  if (plural === "events" && group === "") return verb === "create" || verb === "patch" ? "yes" : "no";
   return plural === "selfsubjectaccessreviews" || plural === "selfsubjectreviews" ? "yes" : "no";
 }
 

@@ -9,7 +9,7 @@ import { type ApiObject, clone, isObject } from "./model.ts";
 import { OpenAPI } from "./openapi.ts";
 import type { Persistence } from "./persistence.ts";
 import { Reader } from "./reader.ts";
-import { apiVersionOf, Registry, storageKey } from "./resource.ts";
+import { apiVersionOf, Registry, type ResourceDef, storageKey } from "./resource.ts";
 import { Store } from "./store.ts";
 import { type WriteContext, Writer } from "./writer.ts";
 
@@ -19,6 +19,8 @@ export interface EngineOptions {
   readonly authenticator: Authenticator;
   /** Objects that are created, or updated, first. */
   readonly manifests: readonly unknown[];
+  /** Objects that are created then, those of kinds of which there is none. */
+  readonly defaults?: readonly unknown[];
   /** Unix time. Units: milliseconds. */
   readonly nowMs: () => number;
 }
@@ -31,7 +33,9 @@ export async function createEngine(options: EngineOptions): Promise<{ readonly a
   for (const def of builtinResources()) registry.add(def);
   serveDefinitions(store, registry);
   const writer = new Writer(store, registry, nowMs);
-  await createFirstObjects(writer, registry, store, options.manifests);
+  const place = { writer, registry, store };
+  await createFirstObjects(place, options.manifests);
+  await createDefaults(place, options.defaults ?? []);
   const reader = new Reader(store);
   const api = new Api({ store, registry, reader, writer, openapi: new OpenAPI(registry), authenticator, nowMs });
   return { api, store };
@@ -55,26 +59,41 @@ function serveDefinitions(store: Store, registry: Registry): void {
   store.log.listen((events) => events.forEach(follow));
 }
 
-/** @throws TypeError for a manifest of no served kind, StatusError for one that is refused. */
-async function createFirstObjects(
-  writer: Writer,
-  registry: Registry,
-  store: Store,
-  manifests: readonly unknown[],
-): Promise<void> {
-  const namespaces = FIRST_NAMESPACES.map((name) => ({ apiVersion: "v1", kind: "Namespace", metadata: { name } }));
-  for (const namespace of namespaces) {
-    if (store.get("namespaces", namespace.metadata.name) === undefined) await load(writer, registry, store, namespace);
-  }
-  for (const manifest of manifests) await load(writer, registry, store, manifest);
+interface Place {
+  readonly writer: Writer;
+  readonly registry: Registry;
+  readonly store: Store;
 }
 
-async function load(writer: Writer, registry: Registry, store: Store, manifest: unknown): Promise<void> {
+/** @throws TypeError for a manifest of no served kind, StatusError for one that is refused. */
+async function createFirstObjects(place: Place, manifests: readonly unknown[]): Promise<void> {
+  const namespaces = FIRST_NAMESPACES.map((name) => ({ apiVersion: "v1", kind: "Namespace", metadata: { name } }));
+  for (const namespace of namespaces) {
+    if (place.store.get("namespaces", namespace.metadata.name) === undefined) await load(place, namespace);
+  }
+  for (const manifest of manifests) await load(place, manifest);
+}
+
+/** Errors: as above. */
+async function createDefaults(place: Place, defaults: readonly unknown[]): Promise<void> {
+  const missing = defaults.filter((object) => place.store.list(storageKey(definitionOf(place, object))).length === 0);
+  for (const object of missing) await load(place, object);
+}
+
+function definitionOf({ registry }: Place, manifest: unknown): ResourceDef {
+  const object = isObject(manifest) ? manifest : {};
+  const [kind, apiVersion] = [textOf(object["kind"]), textOf(object["apiVersion"])];
+  const def = registry.all().find((d) => d.kind === kind && apiVersionOf(d) === apiVersion);
+  if (def === undefined) throw new TypeError(`Cannot load ${kind}: no such kind is served in ${apiVersion}`);
+  return def;
+}
+
+async function load(place: Place, manifest: unknown): Promise<void> {
+  const { writer, store } = place;
+  const def = definitionOf(place, manifest);
   const object = isObject(manifest) ? clone(manifest) : {};
   const metadata = isObject(object["metadata"]) ? object["metadata"] : {};
-  const [kind, apiVersion, name] = [textOf(object["kind"]), textOf(object["apiVersion"]), textOf(metadata["name"])];
-  const def = registry.all().find((d) => d.kind === kind && apiVersionOf(d) === apiVersion);
-  if (def === undefined) throw new TypeError(`Cannot load ${kind} ${name}: no such kind is served in ${apiVersion}`);
+  const name = textOf(metadata["name"]);
   const namespace = def.namespaced ? textOf(metadata["namespace"] ?? "default") : "";
   const context: WriteContext = {
     def,

@@ -157,3 +157,10 @@ export class TokenFileError extends GinghamError {
     super("TokenFile", message, options);
   }
 }
+
+/** A machine's credential cannot be made. */
+export class CredentialError extends GinghamError {
+  constructor(message: string, options?: ErrorOptions) {
+    super("Credential", message, options);
+  }
+}

@@ -102,6 +102,7 @@ export class FakeClient {
 export async function startFake(
   options: {
     readonly manifests?: readonly unknown[];
+    readonly defaults?: readonly unknown[];
     readonly persistence?: Persistence;
     readonly historyLength?: number;
   } = {},
@@ -111,6 +112,7 @@ export async function startFake(
     historyLength: options.historyLength ?? 100,
     authenticator: new Authenticator([ADMIN, NODE_A]),
     manifests: options.manifests ?? [],
+    defaults: options.defaults ?? [],
     nowMs: () => START_MS,
   });
   return new FakeClient(api, store);

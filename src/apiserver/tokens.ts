@@ -2,7 +2,10 @@
 import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
-import type { Identity } from "./auth.ts";
+import { WatchedFile } from "../kube/watched-file.ts";
+import type { Clock } from "../lib/clock.ts";
+import { describeError } from "../lib/errors.ts";
+import type { Identity, IdentitySource } from "./auth.ts";
 import { TokenFileError } from "./errors.ts";
 import { isObject } from "./model.ts";
 
@@ -64,4 +67,28 @@ export function loadTokens(file: string, isMadeWhenMissing: boolean): Identity[]
     writeFileSync(file, `# token,user,role,node\n${admin.token},${admin.user},${admin.role}\n`, { mode: 0o600 });
   }
   return parseTokens(readFileSync(file, "utf8"));
+}
+
+/**
+ * Follows a token file: a line that comes counts at once, one that goes counts for some seconds more.
+ *
+ * @param onProblem hears why a version of the file cannot be used; the one before stays in force
+ */
+export function followTokens(file: string, clock: Clock, onProblem: (why: string) => void): IdentitySource {
+  const watched = new WatchedFile(file, clock);
+  let known: string | undefined;
+  return {
+    changed: (isUrgent) => {
+      if (isUrgent) watched.check();
+      const text = watched.read();
+      if (text === known) return undefined;
+      known = text;
+      try {
+        return parseTokens(text);
+      } catch (error) {
+        onProblem(describeError(error));
+        return undefined;
+      }
+    },
+  };
 }

@@ -18,6 +18,11 @@ interface Option {
 const OPTIONS = {
   "node-name": { env: "NODENAME", help: "name of this machine's Node object (default: the host name)" },
   kubeconfig: { env: "KUBECONFIG", help: "file that says where the API server is (default: in-cluster)" },
+  "register-node": {
+    env: "GINGHAM_REGISTER_NODE",
+    help: "make this machine's Node object when there is none, where no kubelet does: on or off",
+    fallback: "off",
+  },
   socket: { env: "GINGHAM_SOCKET", help: "where the launcher finds the agent", fallback: "/run/gingham/agent.sock" },
   "state-dir": { env: "GINGHAM_STATE_DIR", help: "attachment records", fallback: "/var/lib/gingham" },
   "health-host": {

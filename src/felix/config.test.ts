@@ -26,6 +26,7 @@ describe("resolveConfig() of flags and variables", () => {
   test("has defaults for everything", () => {
     expect(parseAgentConfig([], {}, "Worker-1")).toEqual({
       nodeName: "worker-1",
+      registersNode: false,
       socketPath: "/run/gingham/agent.sock",
       stateDir: "/var/lib/gingham",
       healthHost: "127.0.0.1",

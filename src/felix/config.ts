@@ -39,6 +39,8 @@ export interface AgentConfig {
   readonly nodeName: string;
   /** Absent: the service account of the pod that the agent runs in. */
   readonly kubeconfig?: string;
+  /** Whether the agent makes its machine's Node. */
+  readonly registersNode: boolean;
   readonly socketPath: string;
   readonly stateDir: string;
   readonly healthHost: string;
@@ -133,6 +135,7 @@ function readConfig(reader: ConfigReader<OptionName>, nodeName: string): AgentCo
   return {
     nodeName,
     ...(kubeconfig === "" ? {} : { kubeconfig }),
+    registersNode: read("register-node", isOn),
     socketPath: read("socket", absolutePath),
     stateDir: read("state-dir", absolutePath),
     healthHost: read("health-host", textOf),

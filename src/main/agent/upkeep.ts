@@ -5,6 +5,7 @@ import { sweep, sweepPeriodically } from "../../cni/reconcile.ts";
 import { routedAddresses } from "../../felix/routed.ts";
 import { publishBorrows } from "../../kube/borrow-hints.ts";
 import { nodeBlocks } from "../../kube/node-blocks.ts";
+import { registerNode } from "../../kube/own-node.ts";
 import { knownPods } from "../../kube/pod-status.ts";
 import { systemClock as clock } from "../../lib/system-clock.ts";
 import type { Base } from "./base.ts";
@@ -37,6 +38,11 @@ export function startUpkeep(base: Base, cni: AgentCNI, { allocator, sources }: N
       onFreed: (addresses) => metrics.collected(addresses),
     });
     collector.run(signal).catch((err: unknown) => log.error({ err }, "Collection ended"));
+  }
+  if (config.registersNode) {
+    const onRefused = (err: unknown): void =>
+      log.warn({ err }, "This machine's Node cannot be made; it is tried again");
+    void registerNode({ client, clock, random: Math.random, nodeName }, onRefused, signal);
   }
   cache.allocationSynced
     .then(() => allocator.warmUp([4, 6]))

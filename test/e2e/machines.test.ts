@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { waitUntil } from "./support/containerd-machine.ts";
+import { type Daemon, type Machine, type Machines, startMachines } from "./support/machines.ts";
+
+/**
+ * docs/machines.md: three machines without Kubernetes form one pod network out of one API server, from the units and files
+ * of the release alone.
+ */
+
+let all: Machines;
+let m1: Machine;
+let m2: Machine;
+let m3: Machine;
+const units = new Map<string, Daemon>();
+
+beforeAll(async () => {
+  all = await startMachines(3);
+  [m1, m2, m3] = all.machines as [Machine, Machine, Machine];
+}, 60_000);
+afterAll(() => all.stop());
+
+async function start(machine: Machine, unit: string): Promise<void> {
+  units.set(`${machine.name}/${unit}`, await machine.startUnit(unit));
+}
+
+function logOf(machine: Machine, unit: string): string {
+  return units.get(`${machine.name}/${unit}`)?.log() ?? "";
+}
+
+async function isReady(machine: Machine): Promise<boolean> {
+  const { stdout } = await machine.sh("curl -s -m 2 localhost:9099/readiness -o /dev/null -w '%{http_code}' || true");
+  return stdout === "200";
+}
+
+/** As the doc's `ctr run --cni`: no pod, no arguments. */
+async function container(machine: Machine, verb: "ADD" | "DEL", name: string): Promise<string> {
+  const env = `CNI_COMMAND=${verb} CNI_CONTAINERID=default-${name} CNI_NETNS=/run/netns/${name} CNI_IFNAME=eth0 CNI_PATH=/opt/cni/bin`;
+  const list = JSON.parse(await machine.ok("cat /etc/cni/net.d/10-gingham.conflist")) as { plugins: object[] };
+  const conf = { ...list, ...list.plugins[0], plugins: undefined };
+  const make = verb === "ADD" ? `ip netns add ${name}` : ":";
+  const stdout = await machine.ok(`${make}; echo '${JSON.stringify(conf)}' | env ${env} /opt/cni/bin/gingham`);
+  if (verb === "DEL") return "";
+  const { ips } = JSON.parse(stdout) as { ips: { address: string }[] };
+  return (ips[0]?.address ?? "").replace("/32", "");
+}
+
+async function kubectl(
+  machine: Machine,
+  kubeconfig: string,
+  args: string,
+): Promise<{ exitCode: number; text: string }> {
+  const { exitCode, stdout, stderr } = await machine.sh(
+    `kubectl --kubeconfig ${kubeconfig} --cache-dir /run/cache ${args}`,
+  );
+  return { exitCode, text: stdout + stderr };
+}
+
+describe("three machines without Kubernetes", () => {
+  test("systemd finds no fault with the units", async () => {
+    const { exitCode, stderr } = await m1.sh(
+      "systemd-analyze verify --man=no /usr/lib/systemd/system/gingham-*.service",
+    );
+    const ours = stderr.split("\n").filter((line) => line.includes("gingham"));
+    expect({ ours, exitCode }).toEqual({ ours: [], exitCode: 0 });
+  });
+
+  test("one runs the API server, which makes the pool and a credential for each", async () => {
+    await m1.ok(
+      `sed 's/^LISTEN=.*/LISTEN=${m1.ip}:6443/' /usr/share/gingham/apiserver.env > /etc/gingham/apiserver.env`,
+    );
+    await start(m1, "gingham-apiserver");
+    await waitUntil(
+      "the API server",
+      async () => (await kubectl(m1, "/etc/gingham/admin.kubeconfig", "get ippools")).text.includes("10.244.0.0/16"),
+      20_000,
+    );
+    await start(m1, "gingham-controller");
+    for (const machine of all.machines) {
+      const credential = await m1.ok(`gingham-apiserver credential --node ${machine.name}`);
+      expect(await machine.sh("umask 077; cat > /etc/gingham/kubeconfig", { input: credential })).toMatchObject({
+        exitCode: 0,
+      });
+    }
+  });
+
+  test("their agents make their Nodes and become ready", async () => {
+    for (const machine of all.machines) await start(machine, "gingham-agent");
+    for (const machine of all.machines) {
+      await waitUntil(`the agent of ${machine.name}`, () => isReady(machine), 30_000).catch((error: unknown) => {
+        throw new Error(logOf(machine, "gingham-agent"), { cause: error });
+      });
+      const isWritten = async (): Promise<boolean> =>
+        (await machine.sh("test -e /etc/cni/net.d/10-gingham.conflist")).exitCode === 0;
+      await waitUntil(`the network configuration of ${machine.name}`, isWritten, 20_000);
+    }
+    const { text } = await kubectl(m1, "/etc/gingham/admin.kubeconfig", "get nodes -o json");
+    const { items } = JSON.parse(text) as {
+      items: { metadata: { name: string; annotations: Record<string, string> } }[];
+    };
+    expect(items.map(({ metadata }) => [metadata.name, metadata.annotations["projectcalico.org/IPv4Address"]])).toEqual(
+      all.machines.map(({ name, ip }) => [name, `${ip}/24`]),
+    );
+  });
+
+  test("their containers reach each other", async () => {
+    const ips: string[] = [];
+    for (const machine of all.machines) ips.push(await container(machine, "ADD", `c-${machine.name}`));
+    expect(new Set(ips).size).toBe(3);
+    for (const machine of all.machines) {
+      for (const ip of ips) {
+        const ping = async (): Promise<boolean> =>
+          (await machine.sh(`ip netns exec c-${machine.name} ping -c 1 -W 1 ${ip}`)).exitCode === 0;
+        await waitUntil(`${machine.name} to reach ${ip}`, ping, 10_000);
+      }
+    }
+    expect(await m2.ok("ip route show proto 80")).toMatch(/10\.244\.\d+\.\d+\/26 via 172\.29\.0\.11 dev eth0/);
+  });
+
+  test("a machine's credential writes IPAM kinds and its own Node, and nothing else", async () => {
+    const as = (args: string): ReturnType<typeof kubectl> => kubectl(m2, "/etc/gingham/kubeconfig", args);
+    const block = (await as("get ipamblocks -o name")).text.trim().split("\n")[0] ?? "";
+    expect(await as(`annotate ${block} test=own`)).toMatchObject({ exitCode: 0 });
+    expect(await as("label node m2 test=own")).toMatchObject({ exitCode: 0 });
+    for (const forbidden of [
+      "label node m1 test=theirs",
+      "delete node m1",
+      "delete node m2",
+      "get secrets -A",
+      "create secret generic x -n default --from-literal=a=b",
+      "delete crd ipamblocks.crd.projectcalico.org",
+      'patch ippool default-ipv4-ippool --type merge -p \'{"spec":{"disabled":true}}\'',
+      'patch clusterinformation default --type merge -p \'{"spec":{"datastoreReady":false}}\'',
+      "delete --raw /apis/crd.projectcalico.org/v1/ipamblocks",
+    ])
+      expect([forbidden, (await as(forbidden)).text]).toEqual([
+        forbidden,
+        expect.stringMatching(/[Ff]orbidden|cannot/),
+      ]);
+    const wrong = await m2.ok(
+      'sed \'s/"token": "[^"]*"/"token": "0123456789"/\' /etc/gingham/kubeconfig > /run/wrong; echo',
+    );
+    expect(wrong).toBe("\n");
+    expect((await kubectl(m2, "/run/wrong", "get nodes")).text).toMatch(/[Uu]nauthorized|logged in/);
+  });
+
+  test("a renewed credential takes the old one away while the server runs", async () => {
+    const renewed = await m1.ok("gingham-apiserver credential --node m3 --renew");
+    const isRefused = async (): Promise<boolean> =>
+      /[Uu]nauthorized|logged in/.test((await kubectl(m3, "/etc/gingham/kubeconfig", "get nodes")).text);
+    await waitUntil("the old credential to count no more", isRefused, 10_000);
+    await m3.sh("umask 077; cat > /etc/gingham/kubeconfig", { input: renewed });
+    expect(await kubectl(m3, "/etc/gingham/kubeconfig", "get nodes")).toMatchObject({ exitCode: 0 });
+  });
+
+  test("all is there after a restart of API server and agents, and DEL gives addresses back", async () => {
+    await units.get("m1/gingham-apiserver")?.stop();
+    await units.get("m2/gingham-agent")?.stop();
+    await start(m1, "gingham-apiserver");
+    await start(m2, "gingham-agent");
+    await waitUntil("the agent of m2", () => isReady(m2), 30_000);
+    for (const machine of [m1, m2]) await container(machine, "DEL", `c-${machine.name}`);
+    const left = async (): Promise<string> =>
+      (await kubectl(m1, "/etc/gingham/admin.kubeconfig", "get ipamhandles -o name")).text;
+    // One of m3's container, and one of each machine's tunnel.
+    await waitUntil("the addresses", async () => !/c-m[12]|k8s/.test(await left()), 10_000);
+    expect((await left()).split("\n").filter((line) => !line.includes("tunnel") && line !== "")).toHaveLength(1);
+  });
+});
