@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import type { IPAMBlock } from "../crds/ipam-block.ts";
-import { asBlock, blockOf, podAttributes } from "../ipam/gc/fake-cluster.ts";
+import type { IPAMHandle } from "../crds/ipam-handle.ts";
+import { asBlock, blockOf, calicosOwn, podAttributes } from "../ipam/gc/fake-cluster.ts";
+import { newHandle } from "../ipam/handle.ts";
 import type { Allocation } from "../ipam/types.ts";
 import { formatIP, type IP } from "../net/ip.ts";
 import { NodeCollector } from "./collect.ts";
@@ -21,11 +23,14 @@ class Fixture {
   readonly agent: FakeProcess = this.machine.start();
   readonly released: string[] = [];
   readonly published: string[] = [];
+  readonly deleted: string[] = [];
+  readonly reads: string[] = [];
   readonly pods = new Set<string>();
   readonly routed = new Set<string>();
   isReady = true;
   isDryRun = false;
   blocks: readonly IPAMBlock[] = [];
+  handles: readonly IPAMHandle[] = [];
   /** Runs while the blocks are read. */
   meanwhile: () => Promise<unknown> = async () => {};
   readonly signal: AbortSignal = new AbortController().signal;
@@ -52,12 +57,29 @@ class Fixture {
       yield* this.blocks;
       await this.meanwhile();
     };
+    const handles = async function* (this: Fixture): AsyncGenerator<IPAMHandle> {
+      this.reads.push("handles");
+      yield* this.handles;
+    };
     const blocks: NodeBlocks = {
       isReady: async () => this.isReady,
-      read: () => read.call(this),
+      read: (which) => {
+        this.reads.push(which);
+        return read.call(this);
+      },
+      handles: () => handles.call(this),
       publishInUse: async (ips: readonly IP[]) => void this.published.push(ips.map(formatIP).join()),
     };
-    return new NodeCollector({ cni, blocks, routed: async () => this.routed, isDryRun: this.isDryRun });
+    return new NodeCollector({
+      cni,
+      blocks,
+      routed: async () => this.routed,
+      isDryRun: this.isDryRun,
+      deleteHandle: async ({ handleID, resourceVersion }) => {
+        this.deleted.push(`${handleID} ${resourceVersion}`);
+        return true;
+      },
+    });
   }
 
   /** Two looks, half a minute apart. */
@@ -197,7 +219,118 @@ describe("NodeCollector.speak()", () => {
   });
 });
 
+describe("NodeCollector.look(): handles without addresses", () => {
+  const MINUTE_MS = 60_000;
+  const handleOf = (handleID: string, block: Record<string, number>): IPAMHandle => {
+    const handle = newHandle(handleID, block);
+    return { ...handle, metadata: { ...handle.metadata, resourceVersion: "7" } };
+  };
+  const lookForHandles = async (): Promise<void> => {
+    const collector = world.collector();
+    await collector.look("handles", world.signal);
+    await world.machine.clock.advance(10 * MINUTE_MS - 1);
+    await collector.look("own", world.signal);
+    expect(world.deleted, "an ADD may look like that").toEqual([]);
+    await world.machine.clock.advance(1);
+    await collector.look("own", world.signal);
+    await collector.look("own", world.signal);
+  };
+
+  beforeEach(() => {
+    const other = { handleID: "net.other", attributes: podAttributes("node-b", "other") };
+    world.blocks = [blockOf(BLOCK, "node-a", [CONTAINER]), blockOf("10.244.1.0/26", "node-b", [other])];
+    world.routed.add("10.244.0.64");
+    world.handles = [handleOf("net.0123", { [BLOCK]: 1 }), handleOf("net.other", { "10.244.1.0/26": 1 })];
+  });
+
+  it("are deleted ten minutes later, in the version that was seen, when only own blocks or none are counted", async () => {
+    const gone = "10.244.9.0/26";
+    world.handles = [
+      ...world.handles,
+      handleOf("net.late", { [BLOCK]: 1 }),
+      handleOf("net.moved", { [BLOCK]: 1, [gone]: 1 }),
+      handleOf("net.old", { [gone]: 1 }),
+    ];
+    await lookForHandles();
+    expect(world.deleted).toEqual(["net.late 7", "net.moved 7", "net.old 7"]);
+  });
+
+  it("are left to others when a block of others is counted", async () => {
+    world.handles = [handleOf("net.a", { "10.244.1.0/26": 1 }), handleOf("net.b", { [BLOCK]: 1, "10.244.1.0/26": 1 })];
+    await lookForHandles();
+    expect(world.deleted).toEqual([]);
+  });
+
+  it("are none while a block names them, also one that contradicts itself, cools down or is about to vanish", async () => {
+    const damaged = blockOf(BLOCK, "node-a", [LEAKED]);
+    world.blocks = [
+      asBlock({ ...damaged.spec, unallocated: [0] }),
+      asBlock({ ...blockOf("10.244.0.128/26", "node-a", [CONTAINER]).spec, deleted: true }),
+    ];
+    world.handles = [handleOf(LEAKED.handleID, { [BLOCK]: 1 }), handleOf("net.0123", { "10.244.0.128/26": 1 })];
+    await lookForHandles();
+    expect(world.deleted).toEqual([]);
+  });
+
+  it("are none of Calico's for Windows, load balancers and virtual machines, whose addresses stay as well", async () => {
+    const own = calicosOwn();
+    const { host } = world.agent.cni;
+    world.blocks = own.blocks.map((block) => asBlock({ ...block.spec, affinity: `host:${host.nodeName}` }));
+    world.handles = own.handles;
+    await lookForHandles();
+    expect([world.deleted, world.released]).toEqual([[], []]);
+  });
+
+  it("stay while an attachment has a record, and when they are marked as deleted", async () => {
+    await world.agent.call("ADD");
+    const [held] = world.machine.addresses.held;
+    const marked = handleOf("net.gone", {});
+    world.handles = [
+      handleOf(held?.handleID ?? "", { [BLOCK]: 1 }),
+      { ...marked, spec: { ...marked.spec, deleted: true } },
+    ];
+    await lookForHandles();
+    expect(world.deleted).toEqual([]);
+  });
+
+  it("are forgotten while the datastore is locked, and only told in a dry run", async () => {
+    world.handles = [handleOf("net.late", { [BLOCK]: 1 })];
+    const collector = world.collector();
+    await collector.look("handles", world.signal);
+    world.isReady = false;
+    await collector.look("own", world.signal);
+    world.isReady = true;
+    await world.machine.clock.advance(20 * MINUTE_MS);
+    await collector.look("own", world.signal);
+    expect(world.deleted).toEqual([]);
+    world.isDryRun = true;
+    await lookForHandles();
+    expect(world.deleted).toEqual([]);
+  });
+});
+
 describe("NodeCollector.run()", () => {
+  it("reads the whole cluster's blocks twice at its start and twice each 6 hours, its handles once", async () => {
+    const stop = new AbortController();
+    const { clock } = world.machine;
+    const running = world.collector().run(stop.signal);
+    const endMs = clock.nowMs() + 8 * 3_600_000;
+    while (clock.nowMs() < endMs) {
+      await vi.waitUntil(() => clock.sleeping > 0, { interval: 0 });
+      await clock.advance(30_000);
+    }
+    stop.abort();
+    await running;
+    expect(world.reads.filter((which) => which !== "own")).toEqual([
+      "all",
+      "all",
+      ...["all", "handles", "all"],
+      ...["all", "handles", "all"],
+    ]);
+    const since = world.reads.slice(2, world.reads.indexOf("handles")).filter((which) => which === "own").length;
+    expect(since, "looks of 5 minutes before the first of handles").toBeLessThan(12);
+  });
+
   it("has freed what was lost within 60 s of its start", async () => {
     world.blocks = [blockOf(BLOCK, "node-a", [LEAKED])];
     const stop = new AbortController();

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
+import { fnv1 } from "../ipam/candidates.ts";
 import { ownerOf } from "../ipam/gc/addresses.ts";
 import { sightingKey } from "../ipam/gc/census.ts";
 import { SightingLog } from "../ipam/gc/sightings.ts";
-import type { HeldAddress, Owner, Sightings } from "../ipam/gc/types.ts";
+import type { HeldAddress, OrphanHandle, Owner, Sightings } from "../ipam/gc/types.ts";
 import { formatIP, type IP } from "../net/ip.ts";
+import { HandleCensus, OrphanHandles } from "./collect-handles.ts";
 import { knownHandles, ownAddresses } from "./collect-own.ts";
 import type { CNI } from "./commands/cni.ts";
 import type { NodeBlocks } from "./node-blocks.ts";
@@ -16,17 +18,24 @@ export interface NodeCollectorOptions {
   readonly routed: () => Promise<ReadonlySet<string>>;
   /** Say what would be freed, and free nothing. */
   readonly isDryRun: boolean;
+  /** Deletes a handle if it is the same still and no block has an address of it. @returns whether it is gone */
+  readonly deleteHandle: (orphan: OrphanHandle) => Promise<boolean>;
   readonly onFreed?: (addresses: number) => void;
+  readonly onHandlesDeleted?: (handles: number) => void;
 }
+
+/** What is read: this node's blocks, those of the cluster, or these and all handles. */
+type Look = "own" | "all" | "handles";
 
 /** Between the two looks that must agree. */
 const GRACE_MS = 25_000;
 const TICK_MS = 30_000;
 /** The first look, so that a node that has just come up has freed what it lost after two, within 60 s. */
 const FIRST_MS = 15_000;
-/** A look at the blocks each 5 minutes, at all of the cluster's each 6 hours. */
+/** A look at the blocks each 5 minutes; at all of the cluster's, and its handles, within an hour and then each 6 hours. */
 const LOOK_TICKS = 10;
 const LOOK_AT_ALL_TICKS = 720;
+const FIRST_LOOK_AT_ALL_TICKS = 120;
 /** Handles in one request to the allocator. */
 const BATCH = 64;
 
@@ -43,32 +52,46 @@ export class NodeCollector {
   readonly #options: NodeCollectorOptions;
   #sightings: Sightings = new Map();
   #published: string | undefined;
+  readonly #orphans: OrphanHandles;
 
   constructor(options: NodeCollectorOptions) {
     this.#options = options;
+    this.#orphans = new OrphanHandles(options);
   }
 
   /** Looks and speaks until the signal aborts. Never rejects. */
   async run(signal: AbortSignal): Promise<void> {
     const { cni } = this.#options;
+    // Spread, or nodes that were started together would read everything together for ever.
+    const handlesTick = 2 + (fnv1(cni.host.nodeName) % (FIRST_LOOK_AT_ALL_TICKS - 2));
     await cni.clock.sleep(FIRST_MS, signal).catch(() => {});
     for (let tick = 0; !signal.aborted; tick++) {
       await this.#guarded(signal, () => this.speak(signal));
-      if (tick < 2 || tick % LOOK_TICKS === 0)
-        await this.#guarded(signal, () => this.look(tick % LOOK_AT_ALL_TICKS < 2 ? "all" : "own", signal));
+      const since = (tick % LOOK_AT_ALL_TICKS) - handlesTick;
+      // Of all blocks always two in a row, which must agree on what this node has borrowed.
+      const which = since === 0 ? "handles" : tick < 2 || since === 1 ? "all" : "own";
+      if (which !== "own" || tick % LOOK_TICKS === 0) await this.#guarded(signal, () => this.look(which, signal));
       await cni.clock.sleep(TICK_MS, signal).catch(() => {});
     }
   }
 
   /** One look. @returns how many addresses were freed. Errors: of the API, IPAMError */
-  async look(which: "own" | "all", signal: AbortSignal): Promise<number> {
-    const { blocks, cni, routed } = this.#options;
+  async look(which: Look, signal: AbortSignal): Promise<number> {
+    const { blocks, cni, routed, onHandlesDeleted } = this.#options;
     if (!(await blocks.isReady())) {
       this.#sightings = new Map();
+      this.#orphans.forget();
       return 0;
     }
     const held: HeldAddress[] = [];
-    for await (const block of blocks.read(which, signal)) held.push(...ownAddresses(cni, block));
+    const census = which === "handles" ? new HandleCensus(cni.host.nodeName) : undefined;
+    for await (const block of blocks.read(which === "own" ? "own" : "all", signal)) {
+      held.push(...ownAddresses(cni, block));
+      census?.addBlock(block);
+    }
+    if (census !== undefined) await this.#orphans.look(census, signal);
+    const deleted = await this.#orphans.free(signal);
+    if (deleted > 0) onHandlesDeleted?.(deleted);
     // After the blocks, see above.
     const known = await knownHandles(cni);
     const suspects = held.filter(({ handleID }) => !known.has(handleID));

@@ -12,6 +12,8 @@ export interface AgentMetrics extends PodStatusMetrics {
   cniRequest(command: string, code: number, durationMs: number): void;
   /** Addresses of this node that were freed, since neither a record nor a pod has them. */
   collected(addresses: number): void;
+  /** Handles without addresses that the collector deleted. */
+  collectedHandles(handles: number): void;
   /** Blocks of this node that are left alone because they are damaged, by name: all of them, each time. */
   damaged(blocks: Iterable<string>): void;
   readonly contentType: string;
@@ -64,6 +66,11 @@ export function createMetrics(nodeName: string): AgentMetrics {
     help: "Leaked addresses of this node that its agent freed",
     registers,
   });
+  const collectedHandles = new Counter({
+    name: "gingham_ipam_collected_handles_total",
+    help: "Handles of this node without addresses that its agent deleted",
+    registers,
+  });
   const damaged = new Gauge({
     name: "gingham_ipam_damaged_blocks",
     help: "Blocks of this node that are left alone because they contradict themselves or cannot be read, each with value 1",
@@ -91,6 +98,7 @@ export function createMetrics(nodeName: string): AgentMetrics {
       cniDuration.observe({ command }, durationMs / 1000);
     },
     collected: (addresses) => collected.inc(addresses),
+    collectedHandles: (handles) => collectedHandles.inc(handles),
     damaged: (blocks) => {
       damaged.reset();
       for (const block of blocks) damaged.set({ block }, 1);

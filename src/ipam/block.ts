@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { AllocationAttribute, IPAMBlockSpec } from "../crds/ipam-block.ts";
 import { type CIDR, cidrSize, formatCIDR } from "../net/cidr.ts";
+import { withoutTail } from "./handle-id.ts";
 
 /**
  * The arithmetic of one block. Every function returns a NEW block, so a block whose write lost its compare-and-swap is
@@ -151,10 +152,10 @@ export function release(block: IPAMBlockSpec, ordinals: readonly number[]): IPAM
 /** Ordinals that a handle holds, in ascending order; with a node, only those whose owner record names it. */
 export function ordinalsOfHandle(block: IPAMBlockSpec, handleID: string, node?: string): readonly number[] {
   const indexes = new Set<number>();
-  const wanted = cutAtCR(handleID);
-  for (const [index, attribute] of block.attributes.entries()) {
-    if (cutAtCR(attribute.handle_id) !== wanted || attribute.releasedAt !== undefined) continue;
-    if (node === undefined || attribute.secondary?.["node"] === node) indexes.add(index);
+  const wanted = withoutTail(handleID);
+  for (const [index, { handle_id: holder, releasedAt, secondary }] of block.attributes.entries()) {
+    if (holder === undefined || withoutTail(holder) !== wanted || releasedAt !== undefined) continue;
+    if (node === undefined || secondary?.["node"] === node) indexes.add(index);
   }
   if (indexes.size === 0) return [];
   const ordinals: number[] = [];
@@ -169,7 +170,7 @@ export function isHeld(block: IPAMBlockSpec, ordinal: number, handleID: string, 
   const index = block.allocations[ordinal];
   if (index === null || index === undefined) return false;
   const { handle_id: holder, releasedAt } = block.attributes[index] ?? {};
-  if (cutAtCR(holder) !== cutAtCR(handleID) || releasedAt !== undefined) return false;
+  if (holder === undefined || withoutTail(holder) !== withoutTail(handleID) || releasedAt !== undefined) return false;
   return (block.sequenceNumberForAllocation[String(ordinal)] ?? 0n) === sequenceNumber;
 }
 
@@ -204,10 +205,4 @@ export function withDenseAttributes(block: IPAMBlockSpec): IPAMBlockSpec {
   // An index that points at nothing (a damaged block) stays as it is, for `checkBlock` to report.
   const allocations = block.allocations.map((index) => (index === null ? null : (moved.get(index) ?? index)));
   return { ...block, allocations, attributes };
-}
-
-/** A historical migration from host-local left handles with a tail behind a carriage return; Calico cuts it off, too. */
-function cutAtCR(handleID: string | undefined): string | undefined {
-  const end = handleID?.indexOf("\r") ?? -1;
-  return end < 0 ? handleID : handleID?.slice(0, end);
 }

@@ -6,6 +6,12 @@ import { IPAMError } from "./errors.ts";
 const OBJECT_NAME = /^[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*$/;
 const MAX_LENGTH = 253;
 
+/** A historical migration from host-local left handles with a tail behind a carriage return; Calico cuts it off, too. Source: calico-interop 1.7. */
+export function withoutTail(handleID: string): string {
+  const end = handleID.indexOf("\r");
+  return end < 0 ? handleID : handleID.slice(0, end);
+}
+
 /** A handle's object is named by its ID in lower case, without escaping, so not every ID will do. @throws IPAMError */
 export function checkHandleID(handleID: string): void {
   const name = handleName(handleID);

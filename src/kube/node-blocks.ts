@@ -4,6 +4,7 @@ import { IN_USE_ANNOTATION } from "../controller/projections.ts";
 import { NODES } from "../crds/core.ts";
 import { InvalidObjectError } from "../crds/errors.ts";
 import { IPAM_BLOCKS, type IPAMBlock } from "../crds/ipam-block.ts";
+import { IPAM_HANDLES, type IPAMHandle } from "../crds/ipam-handle.ts";
 import { blockName } from "../crds/names.ts";
 import { damageOf } from "../ipam/check-block.ts";
 import type { IPAMSources } from "../ipam/ports.ts";
@@ -58,9 +59,14 @@ export function nodeBlocks(
     }
     onDamaged(damaged);
   }
+  async function* handles(signal: AbortSignal): AsyncGenerator<IPAMHandle> {
+    for await (const page of client.listPages(IPAM_HANDLES, { limit: PAGE_SIZE, signal, timeoutMs: TIMEOUT_MS }))
+      yield* page.items;
+  }
   return {
     isReady: async () => (await sources.settings()).datastoreReady,
     read,
+    handles,
     publishInUse: async (ips, signal) => {
       const text = ips.map(formatIP).sort().join();
       try {

@@ -4,6 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { type ApiServer, createApiServer } from "../../src/apiserver/api-server.ts";
+import { NodeCollector } from "../../src/cni/collect.ts";
+import { FakeMachine } from "../../src/cni/fake-cni.ts";
 import { Collector } from "../../src/controller/collector.ts";
 import { EVENT_NAMESPACE } from "../../src/controller/event.ts";
 import { KubeSource } from "../../src/controller/kube-source.ts";
@@ -18,16 +20,18 @@ import { IPAM_BLOCKS } from "../../src/crds/ipam-block.ts";
 import { IPAM_HANDLES } from "../../src/crds/ipam-handle.ts";
 import { KINDS } from "../../src/crds/kinds.ts";
 import { KUBE_CONTROLLERS_CONFIGURATIONS } from "../../src/crds/kube-controllers-configuration.ts";
+import { tunnelClaim } from "../../src/felix/calc/tunnel-address.ts";
 import { type Allocator, createAllocator } from "../../src/ipam/allocator/allocator.ts";
 import { heldAddresses } from "../../src/ipam/gc/addresses.ts";
 import { podAttributes } from "../../src/ipam/gc/fake-cluster.ts";
 import { KubeStore, listedObjects } from "../../src/ipam/kube-store.ts";
+import { deleteOrphanHandle } from "../../src/ipam/release.ts";
 import { sourcesOf } from "../../src/ipam/sources.ts";
 import { HTTPKubeClient } from "../../src/kube/client.ts";
 import { loadKubeConfig } from "../../src/kube/kube-config.ts";
 import { nodeBlocks } from "../../src/kube/node-blocks.ts";
 import { systemClock as clock } from "../../src/lib/system-clock.ts";
-import { formatIP, parseIP } from "../../src/net/ip.ts";
+import { formatIP, type IP, parseIP } from "../../src/net/ip.ts";
 
 const NODE_NAMES = ["node-a", "node-b", "node-c"] as const;
 const PODS_EACH = 5;
@@ -93,6 +97,12 @@ class Cluster {
     allocator.close();
   }
 
+  /** A deleted node, whose pods are deleted by somebody else. */
+  async removeNode(node: string): Promise<void> {
+    await this.client.delete(NODES, node);
+    for (let i = 0; i < PODS_EACH; i++) await this.client.delete(PODS, `${node}-pod-${i}`, { namespace: "default" });
+  }
+
   allocator(nodeName: string): Allocator {
     return createAllocator({
       store: new KubeStore(this.client),
@@ -129,6 +139,16 @@ class Cluster {
       await collector.run(this.stop.signal);
       await source.stop();
     })();
+  }
+
+  /** The network of a node's block. */
+  async blockOf(node: string): Promise<string> {
+    const { items } = await this.client.list(IPAM_BLOCKS);
+    return items.find(({ spec }) => spec.affinity === `host:${node}`)?.spec.cidr ?? "";
+  }
+
+  async addresses(): Promise<IP[]> {
+    return (await this.client.list(IPAM_BLOCKS)).items.flatMap(({ spec }) => heldAddresses(spec).map(({ ip }) => ip));
   }
 
   /** Addresses in use, by node. */
@@ -169,10 +189,42 @@ afterEach(() => cluster.close());
 
 const patience = { timeout: 30_000, interval: 200 };
 
+describe("NodeCollector against the embedded API server, without a controller", () => {
+  it("deletes this node's handles without addresses, and no others", async () => {
+    const { client } = cluster;
+    const own = await cluster.blockOf("node-a");
+    const others = await cluster.blockOf("node-b");
+    const orphans = { "net.late": own, "net.gone": "10.0.9.0/28", "net.theirs": others };
+    for (const [handleID, cidr] of Object.entries(orphans))
+      await client.create(IPAM_HANDLES, {
+        ...head("IPAMHandle", handleID),
+        spec: { handleID, block: { [cidr]: 1 }, deleted: false },
+      });
+    using machine = new FakeMachine();
+    const store = new KubeStore(client);
+    const sources = sourcesOf(listedObjects(client, "node-a"), "node-a");
+    const collector = new NodeCollector({
+      cni: { ...machine.start().cni, addresses: cluster.allocator("node-a") },
+      blocks: nodeBlocks(client, sources, "node-a", () => {}),
+      // Its pods are not known to this agent, which must let them be.
+      routed: async () => new Set((await cluster.addresses()).map(formatIP)),
+      isDryRun: false,
+      deleteHandle: (orphan) => deleteOrphanHandle({ store, clock, random: Math.random }, orphan),
+    });
+    const { signal } = cluster.stop;
+    await collector.look("handles", signal);
+    await machine.clock.advance(600_000);
+    await collector.look("own", signal);
+    const left = await cluster.handles();
+    expect(Object.keys(orphans).filter((handleID) => left.includes(handleID))).toEqual(["net.theirs"]);
+    expect(await cluster.held()).toEqual({ "node-a": PODS_EACH, "node-b": PODS_EACH, "node-c": PODS_EACH });
+    expect(left).toHaveLength(NODE_NAMES.length * PODS_EACH + 1);
+  });
+});
+
 describe("Collector against the embedded API server", () => {
   it("frees all that a deleted node left, and touches nobody else's", async () => {
-    await cluster.client.delete(NODES, "node-c");
-    for (let i = 0; i < PODS_EACH; i++) await cluster.client.delete(PODS, `node-c-pod-${i}`, { namespace: "default" });
+    await cluster.removeNode("node-c");
     cluster.collect();
     await vi.waitFor(async () => expect(await cluster.owners()).toEqual(["node-a", "node-b"]), patience);
     expect(await cluster.held()).toEqual({ "node-a": PODS_EACH, "node-b": PODS_EACH });
@@ -187,6 +239,32 @@ describe("Collector against the embedded API server", () => {
     expect(text).toContain(`ipam_allocations_gc_reclamations{ippool="pool",node="node-c"} ${PODS_EACH}`);
     expect(text).toContain(`ipam_allocations_in_use{ippool="pool",node="node-a"} ${PODS_EACH}`);
     expect(text).toContain('ipam_ippool_size{ippool="pool"} 256');
+  });
+
+  it("frees the tunnel addresses of a deleted node in both families, which gets new ones when it comes back", async () => {
+    const { client } = cluster;
+    await client.create(IP_POOLS, { ...head("IPPool", "six"), spec: { cidr: "fd00::/120", blockSize: 124 } });
+    const tunnels = async (node: string): Promise<string[]> => {
+      const allocator = cluster.allocator(node);
+      const ipip = { handleID: `ipip-tunnel-addr-${node}`, attributes: { node, type: "ipipTunnelAddress" } };
+      const taken = [
+        await allocator.assign({ ...tunnelClaim(node, 4), families: [4], use: "Tunnel" }),
+        await allocator.assign({ ...tunnelClaim(node, 6), families: [6], use: "Tunnel" }),
+        await allocator.assign({ ...ipip, families: [4], use: "Tunnel" }),
+      ];
+      allocator.close();
+      return taken.flat().map(({ ip }) => formatIP(ip));
+    };
+    const tunnelHandles = async (node: string): Promise<string[]> =>
+      (await cluster.handles()).filter((handle) => handle.endsWith(`-tunnel-addr-${node}`));
+    for (const node of ["node-b", "node-c"]) expect(await tunnels(node)).toHaveLength(3);
+    await cluster.removeNode("node-c");
+    cluster.collect();
+    await vi.waitFor(async () => expect(await cluster.owners()).toEqual(["node-a", "node-b", "node-b"]), patience);
+    expect(await cluster.held()).toEqual({ "node-a": PODS_EACH, "node-b": PODS_EACH + 3 });
+    expect([await tunnelHandles("node-b"), await tunnelHandles("node-c")]).toEqual([expect.any(Array), []]);
+    await client.create(NODES, { apiVersion: "v1", kind: "Node", metadata: { name: "node-c" } });
+    expect(await tunnels("node-c")).toHaveLength(3);
   });
 
   it("frees leaked addresses and orphan handles, but none that a node calls in use", async () => {

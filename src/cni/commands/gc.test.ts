@@ -193,6 +193,7 @@ describe("GC of addresses without a record", () => {
       nodeBlocks: {
         isReady: async () => true,
         publishInUse: async () => {},
+        handles: async function* () {},
         read: async function* () {
           yield* blocks;
           await meanwhile();

@@ -2,7 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { InvalidObjectError } from "../../crds/errors.ts";
 import type { ObjectMeta } from "../../crds/object.ts";
-import { affinityOf, blockOf, handleOf, nodeFacts, podAttributes, podFacts } from "../gc/fake-cluster.ts";
+import { affinityOf, blockOf, calicosOwn, handleOf, nodeFacts, podAttributes, podFacts } from "../gc/fake-cluster.ts";
 import { audit } from "./audit.ts";
 import {
   auditPodOf,
@@ -330,6 +330,23 @@ describe("audit(): what has a fix", () => {
   ])("an orphan handle that is %s", (_what, metadata, watchedMs, kind) => {
     const handles = [...SOUND.handles, withMeta(handleOf("net.b", {}), metadata)];
     expect(audit(snapshotOf({ handles }), watchedMs).map(({ fix }) => fix?.kind)).toEqual([kind]);
+  });
+});
+
+describe("audit(): what Calico keeps for Windows, load balancers and virtual machines", () => {
+  it("is nobody's problem and is not mended, whether its nodes are there or gone", () => {
+    const own = calicosOwn();
+    const blocks = [...SOUND.blocks, ...own.blocks];
+    const handles = [...SOUND.handles, ...own.handles];
+    const affinities = [...SOUND.affinities, ...own.affinities];
+    const nodes = new Map([...SOUND.nodes, ["win-1", nodeFacts()] as const]);
+    const info = ["10.0.2.0", "10.0.3.0", "10.0.3.1"].map((ip) => {
+      const name = `10-0-${ip.split(".")[2]}-0-30`;
+      return `info unknownOwner: IPAMBlock ${name} ${ip}`;
+    });
+    expect(found({ blocks, handles, affinities, nodes }, HOUR_MS)).toEqual(info);
+    const left = audit(snapshotOf({ blocks, handles, affinities: affinities.map(atRest) }), HOUR_MS);
+    expect(lines(left.filter(({ object }) => object.name !== "win-1-10-0-1-0-29"))).toEqual(info);
   });
 });
 

@@ -3,6 +3,7 @@ import type { IPAMHandle } from "../../crds/ipam-handle.ts";
 import { handleName } from "../../crds/names.ts";
 import { WINDOWS_RESERVED_HANDLE } from "../block.ts";
 import type { HandleBlocks } from "../handle.ts";
+import { withoutTail } from "../handle-id.ts";
 import { countsText, type Finding } from "./finding.ts";
 import { recordedAddresses } from "./recorded.ts";
 import { isDamaged, liveBlocks, restMs, type Snapshot } from "./snapshot.ts";
@@ -20,7 +21,7 @@ export function checkHandles(snapshot: Snapshot, watchedMs: number): readonly Fi
   const seen = new Set<string>();
   const byName = new Map(snapshot.handles.map((handle) => [handle.metadata.name, handle]));
   for (const handle of snapshot.handles) {
-    const id = idOf(handle.spec.handleID);
+    const id = withoutTail(handle.spec.handleID);
     seen.add(id);
     // A damaged block may hold what the handle counts.
     if (handle.spec.deleted || truth.inDoubt.has(id)) continue;
@@ -41,13 +42,14 @@ function truthOf(snapshot: Snapshot): {
   const inDoubt = new Set<string>();
   for (const block of liveBlocks(snapshot)) {
     const damaged = isDamaged(block);
-    if (damaged) for (const { handle_id: id } of block.spec.attributes) if (id !== undefined) inDoubt.add(idOf(id));
+    if (damaged)
+      for (const { handle_id: id } of block.spec.attributes) if (id !== undefined) inDoubt.add(withoutTail(id));
     for (const { attribute } of recordedAddresses(block)) {
       const { handle_id: handleID } = attribute;
       if (handleID === undefined || handleID === "" || handleID === WINDOWS_RESERVED_HANDLE) continue;
-      const own = counts.get(idOf(handleID)) ?? {};
+      const own = counts.get(withoutTail(handleID)) ?? {};
       own[block.spec.cidr] = (own[block.spec.cidr] ?? 0) + 1;
-      counts.set(idOf(handleID), own);
+      counts.set(withoutTail(handleID), own);
     }
   }
   return { counts, inDoubt };
@@ -124,9 +126,4 @@ function missing(handleID: string, counts: HandleBlocks, byName: ReadonlyMap<str
     ...(other === undefined && { fix: { kind: "createHandle", handleID, counts } as const }),
     identity: countsText(counts),
   };
-}
-
-/** Without the tail behind a carriage return that a historical migration left. Source: calico-interop 1.7. */
-function idOf(handleID: string): string {
-  return handleID.split("\r", 1)[0] ?? handleID;
 }

@@ -7,6 +7,7 @@ import {
   affinityOf,
   asBlock,
   blockOf,
+  calicosOwn,
   GRACE_MS,
   handleOf,
   nodeFacts,
@@ -93,12 +94,47 @@ describe("Census: addresses", () => {
     expect(freed(takeTwice({ blocks: [blockOf(BLOCK, "node-a", [tunnel])] }, deleted))).toEqual(["10.0.0.0"]);
   });
 
+  it.each([
+    ["10.0.0.0/30", "ipip-tunnel-addr-node-a", "ipipTunnelAddress"],
+    ["10.0.0.0/30", "vxlan-tunnel-addr-node-a", "vxlanTunnelAddress"],
+    ["fd00::/126", "vxlan-v6-tunnel-addr-node-a", "vxlanV6TunnelAddress"],
+    ["10.0.0.0/30", "wireguard-tunnel-addr-node-a", "wireguardTunnelAddress"],
+    ["fd00::/126", "wireguard-v6-tunnel-addr-node-a", "wireguardV6TunnelAddress"],
+  ])(
+    "frees, out of %s, a deleted node's %s; of a node that came back in time it frees none",
+    (cidr, handleID, type) => {
+      const tunnels = { blocks: [blockOf(cidr, "node-a", [{ handleID, attributes: { node: "node-a", type } }])] };
+      expect(freed(takeTwice(tunnels, deleted))).toHaveLength(1);
+      expect(freed(takeTwice(tunnels, nodes))).toEqual([]);
+      const first = take(tunnels, deleted, { nowMs: 0 });
+      const back = take(tunnels, nodes, { nowMs: GRACE_MS / 2, before: first.sightings });
+      const again = take(tunnels, deleted, { nowMs: GRACE_MS, before: back.sightings });
+      expect(freed(again), "gone once more: the grace begins anew").toEqual([]);
+    },
+  );
+
   it("counts by pool and node", () => {
     const plan = take({ blocks: [blockOf(BLOCK, "node-b", [gone, live])] }, nodes, { nowMs: 0 });
     expect(plan.tallies).toEqual([
       { pool: "pool", node: "node-b", inUse: 0, borrowed: 0, blocks: 1, candidates: 0 },
       { pool: "pool", node: "node-a", inUse: 2, borrowed: 2, blocks: 0, candidates: 1 },
     ]);
+  });
+});
+
+describe("Census: what Calico keeps for Windows, load balancers and virtual machines", () => {
+  const stored = calicosOwn();
+  const nothing = { handles: [], releases: [], repairs: [], removals: [], tombstones: [], cold: [], damaged: [] };
+
+  it("stays, though there is no pod of it", () => {
+    const plan = takeTwice(stored, viewOf({ "node-a": nodeFacts(), "win-1": nodeFacts() }));
+    expect(plan).toMatchObject({ ...nothing, addresses: [] });
+  });
+
+  it("stays when its nodes are gone, but for the claim of a Windows node that holds nothing else", () => {
+    const plan = takeTwice(stored, deleted);
+    const releases = [expect.objectContaining({ name: "win-1-10-0-1-0-29", why: "nodeGone" })];
+    expect(plan).toMatchObject({ ...nothing, addresses: [], releases });
   });
 });
 

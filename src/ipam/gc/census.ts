@@ -6,6 +6,7 @@ import { type CIDR, cidrCovers, cidrFamily, parseCIDR } from "../../net/cidr.ts"
 import { nodeOfAffinity } from "../affinity.ts";
 import { damageOf } from "../check-block.ts";
 import { MAX_IP_COOLDOWN_MS, thaw } from "../cooldown.ts";
+import { withoutTail } from "../handle-id.ts";
 import { assignmentKey, heldAddresses, ownerOf } from "./addresses.ts";
 import { type BlockFacts, blockFacts, NO_POOL, planOwnership } from "./ownership.ts";
 import { SightingLog } from "./sightings.ts";
@@ -73,7 +74,8 @@ export class Census {
 
   addBlock(block: IPAMBlock): void {
     const { spec, metadata } = block;
-    for (const { handle_id: handleID } of spec.attributes) if (handleID !== undefined) this.#named.add(idOf(handleID));
+    for (const { handle_id: handleID } of spec.attributes)
+      if (handleID !== undefined) this.#named.add(withoutTail(handleID));
     if (spec.deleted) {
       this.#addTombstone("block", metadata.name, metadata.resourceVersion);
       return;
@@ -82,7 +84,7 @@ export class Census {
     if (damageOf(spec).length > 0) {
       this.#damaged.push(metadata.name);
       for (const { handle_id: handleID } of spec.attributes)
-        if (handleID !== undefined) this.#spared.add(idOf(handleID));
+        if (handleID !== undefined) this.#spared.add(withoutTail(handleID));
       // Full and in use, as far as its owner's claim is concerned.
       this.#blocks.set(spec.cidr, { ...facts, isEmpty: false, free: 0 });
       return;
@@ -99,7 +101,7 @@ export class Census {
       this.#addTombstone("handle", metadata.name, metadata.resourceVersion);
       return;
     }
-    if (this.#named.has(idOf(spec.handleID)) || !this.#options.collectsLeaks) return;
+    if (this.#named.has(withoutTail(spec.handleID)) || !this.#options.collectsLeaks) return;
     const { name, resourceVersion = "" } = metadata;
     if (this.#log.isOld(`handle ${name} ${resourceVersion}`, this.#options.handleGraceMs))
       this.#orphans.push({ name, handleID: spec.handleID, resourceVersion });
@@ -143,7 +145,7 @@ export class Census {
     if (owner.kind === "pod" || owner.kind === "attachment")
       this.#heldBy.set(owner.node, (this.#heldBy.get(owner.node) ?? 0) + 1);
     const verdict = verdictOf(address, owner, view);
-    const id = idOf(address.handleID);
+    const id = withoutTail(address.handleID);
     // Only owners with a node are ever judged a leak.
     if (verdict.kind === "keep" || !("node" in owner) || owner.node === undefined) {
       this.#spared.add(id);
@@ -200,9 +202,4 @@ export function sightingKey(address: HeldAddress): string {
 export function poolNameOf(block: CIDR, pools: CensusOptions["pools"]): string {
   const pool = pools.find(({ cidr }) => cidrFamily(cidr) === cidrFamily(block) && cidrCovers(cidr, block));
   return pool?.name ?? NO_POOL;
-}
-
-/** Without the tail behind a carriage return that a historical migration left. */
-function idOf(handleID: string): string {
-  return handleID.split("\r", 1)[0] ?? handleID;
 }

@@ -2,6 +2,7 @@
 import type { BlockAffinity, BlockAffinityState } from "../../crds/block-affinity.ts";
 import { IPAM_BLOCKS, type IPAMBlock, type IPAMBlockSpec } from "../../crds/ipam-block.ts";
 import type { IPAMHandle } from "../../crds/ipam-handle.ts";
+import { affinityLabels } from "../../crds/labels.ts";
 import { blockName } from "../../crds/names.ts";
 import { parseCIDR } from "../../net/cidr.ts";
 import { hostAffinity, pendingAffinity, withState } from "../affinity.ts";
@@ -69,6 +70,42 @@ export function affinityOf(node: string, cidr: string, state: BlockAffinityState
 export function handleOf(handleID: string, block: Readonly<Record<string, number>>, resourceVersion = "1"): IPAMHandle {
   const handle = newHandle(handleID, block);
   return { ...handle, metadata: { ...handle.metadata, resourceVersion } };
+}
+
+/** What Calico keeps for others than pods on Linux. Source: calico-interop 1.7, 1.8, 2.11 and 2.12. */
+export function calicosOwn(): Required<Datastore> {
+  const windows = { handleID: "windows-reserved-ipam-handle", attributes: { note: "windows host rsvd" } };
+  let spec = newBlock(parseCIDR("10.0.1.0/29"), hostAffinity("win-1"), { ms: 0, ns: 5n });
+  for (const ordinal of [0, 1, 2, 7]) spec = assign(spec, { ...windows, count: 1, ordinal }).block;
+  const service = { service: "web", namespace: "default", type: "LoadBalancer", timestamp: "t" };
+  const balancer = { handleID: "lb-AbCdEf0123", attributes: service };
+  const balanced = blockOf("10.0.2.0/30", undefined, [balancer]);
+  const vm = { ...podAttributes("node-a", "virt-launcher-vm-abcde"), "vmi-name": "vm", "vmi-uid": "1", "vm-uid": "2" };
+  const machines = blockOf("10.0.3.0/30", "node-a", [
+    { handleID: "k8s-pod-network.vmi.default.vm", attributes: vm },
+    { handleID: "k8s-pod-network.vmi.default.moving", attributes: { ...vm, "vmi-name": "moving" } },
+  ]);
+  const [first, second] = machines.spec.attributes;
+  const target = { ...podAttributes("node-b", "virt-launcher-moving-fghij"), "vmim-uid": "3" };
+  const claim = affinityOf("load-balancer", "10.0.2.0/30");
+  const labels = affinityLabels("load-balancer", parseCIDR("10.0.2.0/30"), "virtual");
+  return {
+    blocks: [
+      asBlock(nextRevision(spec)),
+      asBlock({ ...balanced.spec, affinity: "virtual:load-balancer" }),
+      asBlock({ ...machines.spec, attributes: [{ ...first }, { ...second, alternateOwnerAttrs: target }] }),
+    ],
+    handles: [
+      handleOf(balancer.handleID, { "10.0.2.0/30": 1 }),
+      handleOf("k8s-pod-network.vmi.default.vm", { "10.0.3.0/30": 1 }),
+      handleOf("k8s-pod-network.vmi.default.moving", { "10.0.3.0/30": 1 }),
+    ],
+    affinities: [
+      affinityOf("win-1", "10.0.1.0/29"),
+      { ...claim, metadata: { ...claim.metadata, labels }, spec: { ...claim.spec, type: "virtual" } },
+      affinityOf("node-a", "10.0.3.0/30"),
+    ],
+  };
 }
 
 export interface Datastore {

@@ -3,6 +3,7 @@ import { NodeCollector } from "../../cni/collect.ts";
 import { repairPeriodically } from "../../cni/pod-status/repair.ts";
 import { sweep, sweepPeriodically } from "../../cni/reconcile.ts";
 import { routedAddresses } from "../../felix/routed.ts";
+import { deleteOrphanHandle } from "../../ipam/release.ts";
 import { publishBorrows } from "../../kube/borrow-hints.ts";
 import { nodeBlocks } from "../../kube/node-blocks.ts";
 import { registerNode } from "../../kube/own-node.ts";
@@ -15,7 +16,12 @@ import type { NodeIPAM } from "./ipam.ts";
 const SWEEP_INTERVAL_MS = 20_000;
 
 /** What the agent does unasked beside its routes, until the signal aborts. */
-export function startUpkeep(base: Base, cni: AgentCNI, { allocator, sources }: NodeIPAM, signal: AbortSignal): void {
+export function startUpkeep(
+  base: Base,
+  cni: AgentCNI,
+  { allocator, sources, store }: NodeIPAM,
+  signal: AbortSignal,
+): void {
   const { nodeName, config, cluster, kernel, metrics, logs } = base;
   const { client, cache } = cluster;
   const log = logs.of("ipam");
@@ -35,7 +41,9 @@ export function startUpkeep(base: Base, cni: AgentCNI, { allocator, sources }: N
       blocks: nodeBlocks(client, sources, nodeName, onDamaged),
       routed,
       isDryRun: config.collect === "dry-run",
+      deleteHandle: (orphan) => deleteOrphanHandle({ store, clock, random: Math.random }, orphan),
       onFreed: (addresses) => metrics.collected(addresses),
+      onHandlesDeleted: (handles) => metrics.collectedHandles(handles),
     });
     collector.run(signal).catch((err: unknown) => log.error({ err }, "Collection ended"));
   }
