@@ -76,9 +76,9 @@ const { metafile } = await build({
   },
 });
 
-// Chunks are named by their content: those of older builds would pile up. A laboratory may be running from the others.
+// Parts are named by their content: those of older builds would pile up. A laboratory may be running from the others.
 const outputs = new Set(Object.keys(metafile.outputs).map((path) => join(root, path)));
-for (const file of globSync("chunk-*.mjs*", { cwd: dist })) {
+for (const file of globSync("*-????????.mjs*", { cwd: dist })) {
   if (!outputs.has(join(dist, file))) rmSync(join(dist, file));
 }
 

@@ -53,7 +53,7 @@ const RULES: readonly (readonly [string | RegExp, Layer])[] = [
   ["operator/", "core"],
   ["conformance/shapes.ts", "core"],
   ["conformance/", "shell"],
-  [/^install\/(atomic-file|conf-dir|programs)\.ts$/, "adapter"],
+  [/^install\/(atomic-file|check-launcher|conf-dir|programs)\.ts$/, "adapter"],
   [/^install\/(conflist-keeper|plugin-versions)/, "shell"],
   ["install/", "core"],
   [/^felix\/(http|metrics|nft\/run-nft|node-address\/reach|foreign\/gather)/, "adapter"],

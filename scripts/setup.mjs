@@ -44,6 +44,8 @@ const NEEDS = {
   runc: { program: "runc", packages: ["runc"] },
   busybox: { program: "busybox", packages: ["busybox-static"] },
   pgrep: { program: "pgrep", packages: ["procps"] },
+  buildah: { program: "buildah", packages: ["buildah"] },
+  mmdebstrap: { program: "mmdebstrap", packages: ["mmdebstrap"] },
   // Installed, it would change the machine: its 87-podman-bridge.conflist is a network for every runtime in /etc/cni/net.d.
   podman: {
     file: join(UNPACKED, "usr/bin/podman"),
@@ -54,7 +56,8 @@ const NEEDS = {
 const BUILD = ["compiler"];
 const LAB = [...BUILD, "ip", "unshare", "mount", "nft", "iptables", "kubectl", "fping", "plugins"];
 const BENCH = [...LAB, "iperf3"];
-const TEST = [...LAB, "ping", "readelf", "iperf3", "conntrack", "containerd", "runc", "busybox", "pgrep", "podman"];
+const RUNTIMES = ["containerd", "runc", "busybox", "pgrep", "podman"];
+const TEST = [...LAB, "ping", "readelf", "iperf3", "conntrack", ...RUNTIMES, "buildah", "mmdebstrap"];
 const PROFILES = { check: [], build: BUILD, lab: LAB, bench: BENCH, test: TEST, all: TEST };
 
 function say(text) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { type FileHandle, open, rename, unlink } from "node:fs/promises";
+import { open, rename, unlink } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { installError } from "./errors.ts";
 
@@ -14,12 +14,11 @@ export interface WriteOptions {
  *
  * Atomic: readers see the old file or the new one, also after a crash. What is executed from the old one goes on.
  *
- * @param content the bytes, or what writes them
  * @throws InstallError; then the old file is as it was, and nothing of the new one is left
  */
 export async function writeWhole(
   path: string,
-  content: string | Uint8Array | ((file: FileHandle) => Promise<void>),
+  content: string | AsyncIterable<Uint8Array>,
   { mode, setting }: WriteOptions,
 ): Promise<void> {
   // One name for every try: what a killed process left is overwritten by the next. A dot keeps it from being read as configuration.
@@ -28,8 +27,7 @@ export async function writeWhole(
     await unlink(temporary).catch(ignoreMissing);
     {
       await using file = await open(temporary, "wx", mode);
-      if (typeof content === "function") await content(file);
-      else await file.writeFile(content);
+      await file.writeFile(content);
       // The mode of `open` is cut by the umask.
       await file.chmod(mode);
       await file.sync();
