@@ -3,22 +3,24 @@ import { ALLOCATABLE, type IPPoolCondition } from "../crds/ip-pool.ts";
 
 /**
  * The pool's conditions with the wanted ones set, or undefined when they say so already. Conditions of other types stay
- * as they are; the time of transition changes with the status alone. `nowMs` is Unix time in milliseconds.
+ * as they are; the time of transition changes with the status alone. `nowMs` is Unix time in milliseconds; `same` says
+ * which pairs need no write.
  *
  * Source: Kubernetes API conventions, typical status properties.
  */
-export function mergeConditions(
-  existing: readonly IPPoolCondition[],
-  wanted: readonly IPPoolCondition[],
+export function mergeConditions<T extends IPPoolCondition>(
+  existing: readonly T[],
+  wanted: readonly T[],
   nowMs: number,
-): readonly IPPoolCondition[] | undefined {
+  same: (old: T, condition: T) => boolean = saysTheSame,
+): readonly T[] | undefined {
   const now = new Date(nowMs).toISOString().replace(/\.\d+Z$/, "Z");
   const changed = wanted.filter((condition) => {
     const old = existing.find(({ type }) => type === condition.type);
-    return old === undefined || !saysTheSame(old, condition);
+    return old === undefined || !same(old, condition);
   });
   if (changed.length === 0) return undefined;
-  const set = (condition: IPPoolCondition): IPPoolCondition => {
+  const set = (condition: T): T => {
     const old = existing.find(({ type }) => type === condition.type);
     const since = old?.status === condition.status ? old.lastTransitionTime : undefined;
     return { ...condition, lastTransitionTime: since ?? now };

@@ -16,6 +16,8 @@ export interface KindDefinition {
   readonly resource: Resource<KubeObject>;
   readonly description: string;
   readonly spec: Schema;
+  /** An object without a spec is one, too. */
+  readonly isSpecOptional?: boolean;
   readonly status?: Schema;
   /** Status has an endpoint of its own, and writes of the object leave it alone. */
   readonly statusSubresource?: boolean;
@@ -62,7 +64,7 @@ export function renderCRD(kind: KindDefinition): CustomResourceDefinition {
                 spec: kind.spec,
                 ...(kind.status === undefined ? {} : { status: kind.status }),
               },
-              required: ["spec"],
+              ...(kind.isSpecOptional ? {} : { required: ["spec"] }),
             },
           },
           ...(kind.statusSubresource ? { subresources: { status: {} } } : {}),

@@ -13,9 +13,13 @@ export interface InstalledCRD extends KubeObject {
   readonly spec: {
     readonly versions: readonly {
       readonly name: string;
+      readonly served?: boolean;
+      readonly additionalPrinterColumns?: readonly unknown[];
+      readonly subresources?: { readonly status?: unknown };
       readonly schema?: { readonly openAPIV3Schema?: PropertySchema };
     }[];
   };
+  readonly status?: { readonly conditions?: readonly { readonly type: string; readonly status: string }[] };
 }
 
 export const CUSTOM_RESOURCE_DEFINITIONS: Resource<InstalledCRD> = {

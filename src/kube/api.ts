@@ -78,6 +78,8 @@ export interface KubeClient {
       readonly body: unknown;
       readonly fieldManager?: string;
       readonly force?: boolean;
+      /** Checked and answered as if it were stored, and not stored. */
+      readonly dryRun?: boolean;
     },
     options?: CallOptions & { readonly subresource?: "status" },
   ): Promise<T>;

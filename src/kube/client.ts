@@ -162,12 +162,14 @@ export class HTTPKubeClient implements KubeClient {
       readonly body: unknown;
       readonly fieldManager?: string;
       readonly force?: boolean;
+      readonly dryRun?: boolean;
     },
     options: ByName = {},
   ): Promise<T> {
     const target = targetOf("patch", resource, name, options.namespace);
     const { fieldManager, force } = patch;
-    const path = pathFor(resource, target, options.subresource) + queryOf({ fieldManager, force });
+    const query = queryOf({ fieldManager, force, ...(patch.dryRun === true && { dryRun: "All" }) });
+    const path = pathFor(resource, target, options.subresource) + query;
     const content = { body: stringifyJSON(patch.body), type: PATCH_CONTENT_TYPES[patch.type] };
     const text = await this.#call(target, "PATCH", path, options, content);
     return this.#parse(target, () => parseObject(resource, parseJSON(text)));

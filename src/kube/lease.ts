@@ -50,6 +50,25 @@ export async function runAsLeader(
   }
 }
 
+/**
+ * Leads whenever it is our turn, until the signal aborts; then it resolves. `onLost` hears each time that another one has
+ * taken over. Errors: what `lead` throws while nothing was lost.
+ */
+export async function leadInTurns(
+  options: LeaseOptions & { readonly onLost: (error: LeadershipLostError) => void },
+  lead: (signal: AbortSignal) => Promise<void>,
+  signal: AbortSignal,
+): Promise<void> {
+  while (!signal.aborted) {
+    try {
+      await runAsLeader(options, lead, signal);
+    } catch (error) {
+      if (error instanceof LeadershipLostError) options.onLost(error);
+      else if (!signal.aborted) throw error;
+    }
+  }
+}
+
 class LeaseLock {
   readonly #options: LeaseOptions;
   readonly #leaseMs: number;

@@ -16,9 +16,8 @@ import { EVENTS, type Event } from "../crds/core.ts";
 import { serveMetrics } from "../felix/http.ts";
 import { KubeStore } from "../ipam/kube-store.ts";
 import { HTTPKubeClient } from "../kube/client.ts";
-import { LeadershipLostError } from "../kube/errors.ts";
 import { loadKubeConfig } from "../kube/kube-config.ts";
-import { runAsLeader } from "../kube/lease.ts";
+import { leadInTurns } from "../kube/lease.ts";
 import { describeError } from "../lib/errors.ts";
 import { systemClock as clock } from "../lib/system-clock.ts";
 import { answerVersion } from "../lib/version.ts";
@@ -78,14 +77,8 @@ async function main(): Promise<void> {
   };
   const lease = { client, namespace: config.leaseNamespace, name: LEASE_NAME, identity, clock, random };
   const onError = (err: unknown): void => log.warn({ err }, "The Lease cannot be had; it is tried again");
-  while (!stop.signal.aborted) {
-    try {
-      await runAsLeader({ ...lease, onError }, lead, stop.signal);
-    } catch (err) {
-      if (err instanceof LeadershipLostError) log.warn({ err }, "Another process leads now");
-      else if (!stop.signal.aborted) throw err;
-    }
-  }
+  const onLost = (err: unknown): void => log.warn({ err }, "Another process leads now");
+  await leadInTurns({ ...lease, onError, onLost }, lead, stop.signal);
   log.info("Stopping");
   await listener?.close();
   client.close();

@@ -5,6 +5,7 @@ import { OPERATOR_METRICS_PORT, renderDeployment } from "./controller.ts";
 import type { Manifest } from "./manifest.ts";
 import { AGENT, CONTROLLER, labelsOf, NAMESPACE, OPERATOR } from "./names.ts";
 import {
+  type Account,
   AGENT_RULES,
   CONTROLLER_RULES,
   EVENT_RULES,
@@ -51,11 +52,13 @@ export const OPERATOR_NAMESPACE_RULES: readonly Rule[] = [
   rule("networking.k8s.io", ["networkpolicies"], MANAGE),
 ];
 
+export const OPERATOR_ACCOUNT: Account = { name: OPERATOR, namespace: NAMESPACE };
+
 /** The operator itself, without the CRDs of Installation and TigeraStatus: what a user applies. */
 export function renderOperator(
   settings: Pick<InstallSettings, "image" | "imagePullSecrets" | "apiServer" | "controlPlaneNodeSelector">,
 ): readonly Manifest[] {
-  const account = { name: OPERATOR, namespace: NAMESPACE };
+  const account = OPERATOR_ACCOUNT;
   const labels = labelsOf(OPERATOR);
   return [
     renderNamespace(NAMESPACE),

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { KubeObject } from "../crds/object.ts";
+import type { Clock } from "../lib/clock.ts";
+import { isOurs } from "./judge-pools.ts";
+import type { Plan } from "./plan.ts";
+import type { ClusterPort, Refusal } from "./ports.ts";
+import type { Problem, ProblemReason } from "./problem.ts";
+import { type Manifest, nameOf } from "./render/manifest.ts";
+
+export interface ApplyTools {
+  readonly cluster: ClusterPort;
+  readonly clock: Clock;
+  readonly signal: AbortSignal;
+}
+
+const REASONS: Readonly<Record<Refusal["kind"], ProblemReason>> = {
+  forbidden: "Forbidden",
+  invalid: "Rejected",
+  missing: "Rejected",
+  conflict: "APIServerAway",
+  away: "APIServerAway",
+};
+
+const REMEDIES: Readonly<Record<Refusal["kind"], string>> = {
+  forbidden: "give the operator the rights of its own manifest again (kubectl apply)",
+  invalid: "correct the field of the Installation that it comes from",
+  missing: "the kind is not served: install its CRD, or another release of Kubernetes",
+  conflict: "it is tried again",
+  away: "it is tried again",
+};
+
+export function problemOf(object: KubeObject, refusal: Refusal): Problem {
+  const { kind, message } = refusal;
+  return { reason: REASONS[kind], field: nameOf(object), message: `${message}; ${REMEDIES[kind]}` };
+}
+
+/**
+ * Asks the API server about every object without writing any: so that what it refuses is known before the first change,
+ * and nothing is half made.
+ */
+export async function preflight(plan: Plan, tools: ApplyTools): Promise<readonly Problem[]> {
+  const { cluster, signal } = tools;
+  const problems: Problem[] = [];
+  for (const manifest of plan.steps.flat()) {
+    const foreign = await foreignProblem(manifest, tools);
+    if (foreign !== undefined) {
+      problems.push(foreign);
+      continue;
+    }
+    const outcome = await cluster.apply(manifest, { dryRun: true, signal });
+    // Its kind comes with a CRD of an earlier step.
+    if (outcome.kind === "ok" || (outcome.kind === "missing" && comesWithCRD(manifest, plan))) continue;
+    problems.push(problemOf(manifest, outcome));
+  }
+  return problems;
+}
+
+/** Writes everything, step by step. A step in which something fails is the last one. */
+export async function applyPlan(plan: Plan, tools: ApplyTools): Promise<readonly Problem[]> {
+  const { cluster, signal } = tools;
+  for (const { crd, operations } of plan.extendCRDs) {
+    const outcome = await cluster.patchCRD(crd, operations, signal);
+    if (outcome.kind !== "ok") return [problemOf(crd, outcome)];
+  }
+  for (const step of plan.steps) {
+    const problems: Problem[] = [];
+    for (const manifest of step) {
+      const foreign = await foreignProblem(manifest, tools);
+      const outcome = foreign === undefined ? await cluster.apply(manifest, { signal }) : undefined;
+      if (foreign !== undefined) problems.push(foreign);
+      else if (outcome !== undefined && outcome.kind !== "ok") problems.push(problemOf(manifest, outcome));
+    }
+    if (problems.length > 0) return problems;
+    const late = await awaitEstablished(step, tools);
+    if (late !== undefined) return [late];
+  }
+  for (const pool of plan.removePools) {
+    const outcome = await cluster.remove(pool, signal);
+    if (outcome.kind !== "ok") return [problemOf(pool, outcome)];
+  }
+  return [];
+}
+
+/** What somebody else made under the name of an object of ours is not touched. */
+async function foreignProblem(manifest: Manifest, { cluster, signal }: ApplyTools): Promise<Problem | undefined> {
+  const found = await cluster.get(manifest, signal);
+  if (found.kind !== "ok") return found.kind === "missing" ? undefined : problemOf(manifest, found);
+  if (found.value === undefined || isOurs(found.value)) return undefined;
+  return {
+    reason: "NotOurs",
+    field: nameOf(manifest),
+    message:
+      "it is there, and the operator did not make it (it lacks the label app.kubernetes.io/managed-by: gingham-operator): delete it, or label it so to hand it over",
+  };
+}
+
+function comesWithCRD({ apiVersion, kind }: Manifest, { steps: [crds = []] }: Plan): boolean {
+  const group = apiVersion.split("/", 1)[0] ?? "";
+  return crds.some(({ spec }) => {
+    const { group: of, names } = spec as { readonly group: string; readonly names: { readonly kind: string } };
+    return of === group && names.kind === kind;
+  });
+}
+
+const ESTABLISH_MS = 15_000;
+const LOOK_MS = 200;
+
+/** A kind is served a moment after its CRD was written. */
+async function awaitEstablished(step: readonly Manifest[], tools: ApplyTools): Promise<Problem | undefined> {
+  const { cluster, clock, signal } = tools;
+  const deadlineMs = clock.nowMs() + ESTABLISH_MS;
+  for (const crd of step.filter(({ kind }) => kind === "CustomResourceDefinition")) {
+    for (;;) {
+      const found = await cluster.get(crd, signal);
+      if (found.kind === "ok" && isEstablished(found.value)) break;
+      if (clock.nowMs() >= deadlineMs)
+        return { reason: "APIServerAway", field: nameOf(crd), message: "it is not served yet; it is tried again" };
+      await clock.sleep(LOOK_MS, signal);
+    }
+  }
+  return undefined;
+}
+
+function isEstablished(crd: KubeObject | undefined): boolean {
+  const { status } = (crd ?? {}) as {
+    readonly status?: { readonly conditions?: readonly { readonly type: string; readonly status: string }[] };
+  };
+  return status?.conditions?.some(({ type, status: is }) => type === "Established" && is === "True") ?? false;
+}

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+import { CLUSTER_INFORMATION_NAME, CLUSTER_INFORMATIONS } from "../crds/cluster-information.ts";
+import { NODES, type Node, PODS } from "../crds/core.ts";
+import { renderCRD } from "../crds/definition.ts";
+import { INSTALLATIONS, type Installation } from "../crds/installation.ts";
+import { CUSTOM_RESOURCE_DEFINITIONS, type InstalledCRD } from "../crds/installed-crd.ts";
+import { IP_POOLS } from "../crds/ip-pool.ts";
+import { IPAM_BLOCKS, type IPAMBlock } from "../crds/ipam-block.ts";
+import { KINDS } from "../crds/kinds.ts";
+import type { KubeObject, Resource } from "../crds/object.ts";
+import { TIGERA_STATUSES } from "../crds/tigera-status.ts";
+import { CONFIG_MAPS, DAEMON_SETS, DEPLOYMENTS, SECRETS } from "../crds/workloads.ts";
+import type { KubeClient } from "../kube/api.ts";
+import { ConflictError, ForbiddenError, InvalidError, KubeError, NotFoundError, RequestError } from "../kube/errors.ts";
+import { parseCIDR } from "../net/cidr.ts";
+import { agentPodOf, type KubePod } from "./agent-pod.ts";
+import { MANAGER } from "./judge-pools.ts";
+import type { ApplyOptions, ClusterFacts, ClusterPort, NodeFacts, Outcome, Workloads } from "./ports.ts";
+import { resourceOf } from "./render/manifest.ts";
+import { AGENT, CONTROLLER, NAME_LABEL, NAMESPACE } from "./render/names.ts";
+
+/** As Tigera's operator reads it. */
+const API_SERVER_CONFIG = "kubernetes-services-endpoint";
+/** Of a Node: written by its agent. */
+export const LINK_MTU_ANNOTATION = "gingham.dev/link-mtu";
+
+/** The port over any Kubernetes API server. */
+export class KubeCluster implements ClusterPort {
+  readonly #client: KubeClient;
+
+  constructor(client: KubeClient) {
+    this.#client = client;
+  }
+
+  async facts(
+    secretsOf: (installations: readonly Installation[]) => readonly string[],
+    signal: AbortSignal,
+  ): Promise<ClusterFacts> {
+    const client = this.#client;
+    const find = async <T extends KubeObject>(resource: Resource<T>, name: string): Promise<T | undefined> =>
+      await orAbsent(client.get(resource, name, { signal, ...(resource.namespaced && { namespace: NAMESPACE }) }));
+    const list = async <T extends KubeObject>(resource: Resource<T>): Promise<readonly T[]> =>
+      (await orAbsent(client.list(resource, { signal, limit: 500 })))?.items ?? [];
+    const names = KINDS.map((kind) => renderCRD(kind).metadata.name);
+    const [installations, crds, pools, information, blocks, nodes, endpoint] = await Promise.all([
+      list(INSTALLATIONS),
+      Promise.all(names.map((name) => find(CUSTOM_RESOURCE_DEFINITIONS, name))),
+      list(IP_POOLS),
+      find(CLUSTER_INFORMATIONS, CLUSTER_INFORMATION_NAME),
+      list(IPAM_BLOCKS),
+      list(NODES),
+      find(CONFIG_MAPS, API_SERVER_CONFIG),
+    ]);
+    const wanted = [...new Set(secretsOf(installations))];
+    const secrets = await Promise.all(wanted.map((name) => find(SECRETS, name)));
+    const { KUBERNETES_SERVICE_HOST: host, KUBERNETES_SERVICE_PORT: port } = endpoint?.data ?? {};
+    return {
+      installations,
+      crds: new Map(crds.flatMap((crd) => (crd === undefined ? [] : [[crd.metadata.name, crd]]))),
+      pools,
+      hasClusterInformation: information !== undefined,
+      blocks: blocks.map(({ spec }) => ({ cidr: parseCIDR(spec.cidr), pods: podsIn(spec) })),
+      nodes: nodes.map(nodeFacts),
+      secrets: new Set(secrets.flatMap((secret) => secret?.metadata.name ?? [])),
+      apiServer: host ? { host, port: port || "443" } : undefined,
+    };
+  }
+
+  async workloads(signal: AbortSignal): Promise<Workloads> {
+    const options = { namespace: NAMESPACE, signal };
+    const [daemonSet, deployment, pods] = await Promise.all([
+      orAbsent(this.#client.get(DAEMON_SETS, AGENT, options)),
+      orAbsent(this.#client.get(DEPLOYMENTS, CONTROLLER, options)),
+      this.#client.list(PODS as Resource<KubePod>, { ...options, labelSelector: `${NAME_LABEL}=${AGENT}` }),
+    ]);
+    return { daemonSet, deployment, pods: pods.items.map(agentPodOf) };
+  }
+
+  async get(object: KubeObject, signal: AbortSignal): Promise<Outcome<KubeObject | undefined>> {
+    const { name } = object.metadata;
+    return await outcomeOf(orAbsent(this.#client.get(rawResourceOf(object), name, inNamespace(object, signal))));
+  }
+
+  async apply(object: KubeObject, { dryRun = false, signal }: ApplyOptions): Promise<Outcome<KubeObject>> {
+    const patch = { type: "apply", body: object, fieldManager: MANAGER, force: true, dryRun } as const;
+    const { name } = object.metadata;
+    return await outcomeOf(this.#client.patch(rawResourceOf(object), name, patch, inNamespace(object, signal)));
+  }
+
+  async patchCRD(crd: InstalledCRD, operations: readonly object[], signal: AbortSignal): Promise<Outcome<KubeObject>> {
+    const { name, resourceVersion } = crd.metadata;
+    const test = { op: "test", path: "/metadata/resourceVersion", value: resourceVersion };
+    const patch = { type: "json", body: [test, ...operations], fieldManager: MANAGER } as const;
+    return await outcomeOf(this.#client.patch(CUSTOM_RESOURCE_DEFINITIONS, name, patch, { signal }));
+  }
+
+  async annotate(
+    object: KubeObject,
+    annotations: Readonly<Record<string, string | null>>,
+    signal: AbortSignal,
+  ): Promise<Outcome<KubeObject>> {
+    // Another manager than that of `apply`, which would take away what it does not name.
+    const patch = { type: "merge", body: { metadata: { annotations } }, fieldManager: `${MANAGER}-state` } as const;
+    const { name } = object.metadata;
+    return await outcomeOf(this.#client.patch(rawResourceOf(object), name, patch, inNamespace(object, signal)));
+  }
+
+  async remove(object: KubeObject, signal: AbortSignal): Promise<Outcome<void>> {
+    const { name, uid } = object.metadata;
+    const options = { ...inNamespace(object, signal), ...(uid !== undefined && { preconditions: { uid } }) };
+    const outcome = await outcomeOf(this.#client.delete(rawResourceOf(object), name, options));
+    return outcome.kind === "missing" ? { kind: "ok", value: undefined } : outcome;
+  }
+
+  async setFinalizers(
+    { metadata }: Installation,
+    finalizers: readonly string[],
+    signal: AbortSignal,
+  ): Promise<Outcome<KubeObject>> {
+    // With the version that was read: somebody else's finalizer must not be lost.
+    const body = { metadata: { finalizers, resourceVersion: metadata.resourceVersion } };
+    const patch = { type: "merge", body, fieldManager: `${MANAGER}-state` } as const;
+    return await outcomeOf(this.#client.patch(INSTALLATIONS, metadata.name, patch, { signal }));
+  }
+
+  async writeConditions(
+    object: KubeObject,
+    conditions: readonly object[],
+    signal: AbortSignal,
+  ): Promise<Outcome<KubeObject>> {
+    const patch = { type: "merge", body: { status: { conditions } }, fieldManager: `${MANAGER}-state` } as const;
+    const options = { signal, subresource: "status" } as const;
+    return await outcomeOf(this.#client.patch(rawResourceOf(object), object.metadata.name, patch, options));
+  }
+}
+
+/** As it is served: what was not parsed is compared and written as it is. */
+function rawResourceOf(object: KubeObject): Resource<KubeObject> {
+  const known = [INSTALLATIONS, TIGERA_STATUSES, PODS].find(({ kind }) => kind === object.kind);
+  const { group, version, kind, plural, namespaced } = known ?? resourceOf(object);
+  return { group, version, kind, plural, namespaced };
+}
+
+function inNamespace(
+  { metadata: { namespace } }: KubeObject,
+  signal: AbortSignal,
+): { namespace?: string; signal: AbortSignal } {
+  return { signal, ...(namespace !== undefined && { namespace }) };
+}
+
+/** Undefined for an object, or a whole kind, that is not there. */
+async function orAbsent<T>(answer: Promise<T>): Promise<T | undefined> {
+  try {
+    return await answer;
+  } catch (error) {
+    if (error instanceof NotFoundError) return undefined;
+    throw error;
+  }
+}
+
+/** @throws whatever is no answer of the API server, such as the signal's reason */
+async function outcomeOf<T>(answer: Promise<T>): Promise<Outcome<T>> {
+  try {
+    return { kind: "ok", value: await answer };
+  } catch (error) {
+    if (!(error instanceof KubeError)) throw error;
+    const { message } = error;
+    if (error instanceof ForbiddenError) return { kind: "forbidden", message };
+    if (error instanceof InvalidError || error instanceof RequestError) return { kind: "invalid", message };
+    if (error instanceof NotFoundError) return { kind: "missing", message };
+    return { kind: error instanceof ConflictError ? "conflict" : "away", message };
+  }
+}
+
+function nodeFacts(node: Node): NodeFacts {
+  const { conditions, addresses = [] } = (node.status ?? {}) as {
+    readonly conditions?: readonly { readonly type: string; readonly status: string }[];
+    readonly addresses?: readonly { readonly address: string }[];
+  };
+  const linkMTU = Number(node.metadata.annotations?.[LINK_MTU_ANNOTATION] ?? Number.NaN);
+  return {
+    name: node.metadata.name,
+    isReady: conditions?.find(({ type }) => type === "Ready")?.status === "True",
+    addresses: addresses.map(({ address }) => address),
+    ...(Number.isInteger(linkMTU) && { linkMTU }),
+  };
+}
+
+/** Addresses of tunnels are the agents' own. */
+function podsIn({ allocations, attributes }: IPAMBlock["spec"]): number {
+  return allocations.filter((index) => {
+    if (index === null) return false;
+    const { secondary = {} } = attributes[index] ?? {};
+    return !/TunnelAddress$/.test(secondary["type"] ?? "");
+  }).length;
+}

@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: Apache-2.0
+import { mergeConditions } from "../controller/conditions.ts";
+import type { Condition, Installation } from "../crds/installation.ts";
+import type { KubeObject } from "../crds/object.ts";
+import { TIGERA_STATUS_NAME } from "../crds/tigera-status.ts";
+import { aborted } from "../lib/aborted.ts";
+import type { Clock } from "../lib/clock.ts";
+import { applyPlan, preflight } from "./apply.ts";
+import { applyRollout } from "./apply-rollout.ts";
+import { MANAGER } from "./judge-pools.ts";
+import { chooseInstallation, type Plan, planInstallation, secondInstallation } from "./plan.ts";
+import type { ClusterFacts, ClusterPort, Workloads } from "./ports.ts";
+import type { Problem } from "./problem.ts";
+import { readSpec } from "./read-spec.ts";
+import { remove } from "./removal.ts";
+import { labelsOf } from "./render/names.ts";
+import { conditionsOf, type Findings, installationConditionsOf } from "./status.ts";
+
+/** Of the Installation: it stays until what belongs to it is gone. */
+export const FINALIZER = "gingham.dev/operator";
+
+/** Who hears of what the operator does. */
+export interface OperatorReporter {
+  /** After each pass that an Installation was there for. */
+  passed(installation: string, findings: Findings): void;
+  changed(what: string, fields: object): void;
+  failed(error: unknown): void;
+}
+
+export interface OperatorOptions {
+  readonly cluster: ClusterPort;
+  /** What wakes it. */
+  readonly source: { readonly synced: Promise<unknown> };
+  readonly reporter: OperatorReporter;
+  readonly clock: Clock;
+  /** Our own, which the agents get unless the Installation says otherwise. */
+  readonly image: string;
+}
+
+/** Without a change: what is not watched may have changed. */
+const PERIOD_MS = 5 * 60_000;
+/** While something is wrong or on its way. */
+const SOON_MS = 10_000;
+/** Changes come in groups. */
+const SETTLE_MS = 500;
+/** An agent whose node was healthy should be ready by then. */
+const LATE_MS = 3 * 60_000;
+
+/** Makes the cluster what the Installation says, again after every change: a pass looks at everything anew. */
+export class Operator {
+  readonly #options: OperatorOptions;
+  #wake = new AbortController();
+  /** The last plan that was wholly applied: one that is the same needs no preflight. */
+  #applied = "";
+  /** Since when each changing node has been so, by our own clock. */
+  readonly #changingSince = new Map<string, number>();
+
+  constructor(options: OperatorOptions) {
+    this.#options = options;
+  }
+
+  /** Something has changed. */
+  nudge(): void {
+    this.#wake.abort();
+  }
+
+  /** Passes until the signal aborts. A pass that fails is told and tried again. Never rejects. */
+  async run(signal: AbortSignal): Promise<void> {
+    const { source, reporter, clock } = this.#options;
+    await Promise.race([source.synced, aborted(signal)]);
+    while (!signal.aborted) {
+      this.#wake = new AbortController();
+      let isSettled = false;
+      try {
+        isSettled = await this.pass(signal);
+      } catch (error) {
+        if (!signal.aborted) reporter.failed(error);
+      }
+      const early = AbortSignal.any([signal, this.#wake.signal]);
+      await clock.sleep(isSettled ? PERIOD_MS : SOON_MS, early).catch(() => {});
+      await clock.sleep(SETTLE_MS, signal).catch(() => {});
+    }
+  }
+
+  /** One look, and the writes that follow from it. @returns false when it should be repeated soon */
+  async pass(signal: AbortSignal): Promise<boolean> {
+    const { cluster, image, clock } = this.#options;
+    const secretsOf = (all: readonly Installation[]): readonly string[] => {
+      const { active } = chooseInstallation(all);
+      return active === undefined ? [] : readSpec(active, image).settings.imagePullSecrets;
+    };
+    const facts = await cluster.facts(secretsOf, signal);
+    const { active, others } = chooseInstallation(facts.installations);
+    if (active === undefined) return true;
+    for (const other of others) await this.#refuse(other, active, signal);
+    if (active.metadata.deletionTimestamp !== undefined) return await this.#remove(active, facts, signal);
+    const { finalizers = [] } = active.metadata;
+    if (!finalizers.includes(FINALIZER)) {
+      const outcome = await cluster.setFinalizers(active, [...finalizers, FINALIZER], signal);
+      // The write wakes us; a conflict does, too.
+      if (outcome.kind !== "ok") this.#options.reporter.failed(new Error(outcome.message));
+      return false;
+    }
+    const plan = planInstallation({ installation: active, facts, image });
+    const problems = [...plan.problems];
+    if (problems.length === 0) problems.push(...(await this.#carryOut(plan, signal)));
+    const workloads = await cluster.workloads(signal);
+    const state = { workloads, nodes: facts.nodes, maxUnavailable: plan.maxUnavailable };
+    const { rollout, problems: more } =
+      problems.length === 0
+        ? await applyRollout(state, { cluster, clock, signal })
+        : { rollout: undefined, problems: [] };
+    const findings: Findings = {
+      generation: active.metadata.generation ?? 0,
+      problems: [...problems, ...more],
+      notes: plan.notes,
+      ignored: plan.ignored,
+      workloads,
+      rollout,
+      late: this.#lateNodes(rollout?.changing ?? []),
+    };
+    const isWritten = await this.#report(active, findings, signal);
+    return isWritten && findings.problems.length === 0 && (rollout?.changing.length ?? 0) === 0;
+  }
+
+  async #carryOut(plan: Plan, signal: AbortSignal): Promise<readonly Problem[]> {
+    const { cluster, clock, reporter } = this.#options;
+    const tools = { cluster, clock, signal };
+    const key = JSON.stringify([plan.steps, plan.extendCRDs, plan.removePools]);
+    if (key !== this.#applied) {
+      const problems = await preflight(plan, tools);
+      if (problems.length > 0) return problems;
+    }
+    const problems = await applyPlan(plan, tools);
+    if (problems.length === 0 && key !== this.#applied) {
+      reporter.changed("The objects are as the Installation says", { objects: plan.steps.flat().length });
+      this.#applied = key;
+    }
+    return problems;
+  }
+
+  async #remove(installation: Installation, facts: ClusterFacts, signal: AbortSignal): Promise<boolean> {
+    const { cluster, clock, reporter } = this.#options;
+    const { finalizers = [], generation = 0 } = installation.metadata;
+    if (!finalizers.includes(FINALIZER)) return true;
+    this.#applied = "";
+    const workloads = await cluster.workloads(signal);
+    const { problems, waiting, kept } = await remove(facts, workloads, { cluster, clock, signal });
+    if (problems.length > 0 || waiting !== undefined) {
+      const findings = { generation, problems, notes: [], ignored: [], workloads, rollout: undefined, late: [] };
+      await this.#report(installation, { ...findings, ...(waiting !== undefined && { waiting }) }, signal);
+      return false;
+    }
+    for (const outcome of [
+      await cluster.remove(statusObject(), signal),
+      await cluster.setFinalizers(
+        installation,
+        finalizers.filter((name) => name !== FINALIZER),
+        signal,
+      ),
+    ]) {
+      if (outcome.kind !== "ok" && outcome.kind !== "missing") {
+        reporter.failed(new Error(outcome.message));
+        return false;
+      }
+    }
+    reporter.changed("Everything was removed but the CRDs", { kept });
+    return true;
+  }
+
+  async #refuse(other: Installation, active: Installation, signal: AbortSignal): Promise<void> {
+    const { metadata } = other;
+    const workloads: Workloads = { daemonSet: undefined, deployment: undefined, pods: [] };
+    const findings = {
+      notes: [],
+      ignored: [],
+      workloads,
+      rollout: undefined,
+      late: [],
+      problems: [secondInstallation(active)],
+    };
+    await this.#write(other, installationConditionsOf({ ...findings, generation: metadata.generation ?? 0 }), signal);
+    // One that was in charge before and is not any more must be deletable.
+    const { finalizers = [] } = metadata;
+    if (metadata.deletionTimestamp !== undefined && finalizers.includes(FINALIZER))
+      await this.#options.cluster.setFinalizers(
+        other,
+        finalizers.filter((name) => name !== FINALIZER),
+        signal,
+      );
+  }
+
+  async #report(installation: Installation, findings: Findings, signal: AbortSignal): Promise<boolean> {
+    const { cluster, reporter } = this.#options;
+    reporter.passed(installation.metadata.name, findings);
+    const made = await cluster.apply(statusObject(installation), { signal });
+    if (made.kind !== "ok") {
+      reporter.failed(new Error(made.message));
+      return false;
+    }
+    const written = [
+      await this.#write(made.value, conditionsOf(findings), signal),
+      await this.#write(installation, installationConditionsOf(findings), signal),
+    ];
+    return written.every(Boolean);
+  }
+
+  async #write(object: KubeObject, wanted: readonly Condition[], signal: AbortSignal): Promise<boolean> {
+    const { cluster, clock, reporter } = this.#options;
+    const { status } = object as Installation;
+    const conditions = mergeConditions(status?.conditions ?? [], wanted, clock.nowMs(), isSame);
+    if (conditions === undefined) return true;
+    const outcome = await cluster.writeConditions(object, conditions, signal);
+    if (outcome.kind !== "ok") reporter.failed(new Error(outcome.message));
+    return outcome.kind === "ok";
+  }
+
+  #lateNodes(changing: readonly string[]): readonly string[] {
+    const nowMs = this.#options.clock.nowMs();
+    for (const node of [...this.#changingSince.keys()]) if (!changing.includes(node)) this.#changingSince.delete(node);
+    for (const node of changing) if (!this.#changingSince.has(node)) this.#changingSince.set(node, nowMs);
+    return changing.filter((node) => nowMs - (this.#changingSince.get(node) ?? nowMs) >= LATE_MS);
+  }
+}
+
+function isSame(a: Condition, b: Condition): boolean {
+  const fields = ["status", "reason", "message", "observedGeneration"] as const;
+  return fields.every((field) => a[field] === b[field]);
+}
+
+function statusObject(owner?: Installation): KubeObject & { readonly spec?: object } {
+  const { name, uid = "" } = owner?.metadata ?? { name: "" };
+  const reference = { apiVersion: "operator.tigera.io/v1", kind: "Installation", name, uid, controller: true };
+  return {
+    apiVersion: "operator.tigera.io/v1",
+    kind: "TigeraStatus",
+    metadata: {
+      name: TIGERA_STATUS_NAME,
+      labels: labelsOf("gingham", MANAGER),
+      ...(owner !== undefined && { ownerReferences: [reference] }),
+    },
+    spec: {},
+  };
+}

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import type { Installation } from "../crds/installation.ts";
+import type { InstalledCRD } from "../crds/installed-crd.ts";
+import type { IPPool } from "../crds/ip-pool.ts";
+import type { KubeObject } from "../crds/object.ts";
+import type { DaemonSet, Deployment } from "../crds/workloads.ts";
+import type { CIDR } from "../net/cidr.ts";
+
+/** What the cluster is like, as far as an installation depends on it: one look. */
+export interface ClusterFacts {
+  readonly installations: readonly Installation[];
+  /** By name: those of our kinds that are there. */
+  readonly crds: ReadonlyMap<string, InstalledCRD>;
+  readonly pools: readonly IPPool[];
+  /** ClusterInformation `default` is there. */
+  readonly hasClusterInformation: boolean;
+  /** Of each block with addresses of pods: how many. */
+  readonly blocks: readonly { readonly cidr: CIDR; readonly pods: number }[];
+  readonly nodes: readonly NodeFacts[];
+  /** Names of the Secrets that were asked for and are there. */
+  readonly secrets: ReadonlySet<string>;
+  /** From the ConfigMap kubernetes-services-endpoint. */
+  readonly apiServer: { readonly host: string; readonly port: string } | undefined;
+}
+
+export interface NodeFacts {
+  readonly name: string;
+  readonly isReady: boolean;
+  readonly addresses: readonly string[];
+  /** Smallest MTU of the links between nodes, as its agent said; absent: it has not. Units: bytes. */
+  readonly linkMTU?: number;
+}
+
+/** A pod of the DaemonSet. */
+export interface AgentPod {
+  readonly name: string;
+  readonly namespace: string;
+  readonly uid: string;
+  readonly node: string;
+  /** Of the template that it was made of. */
+  readonly revision: string;
+  readonly isReady: boolean;
+  readonly isLeaving: boolean;
+  /** What its kubelet says of a container that does not run; empty when nothing. */
+  readonly trouble: string;
+}
+
+/** The workloads as they run. */
+export interface Workloads {
+  readonly daemonSet: DaemonSet | undefined;
+  readonly deployment: Deployment | undefined;
+  readonly pods: readonly AgentPod[];
+}
+
+/** Why a write was not done. `away`: it may have been, nobody knows. */
+export interface Refusal {
+  readonly kind: "forbidden" | "invalid" | "missing" | "conflict" | "away";
+  readonly message: string;
+}
+
+export type Outcome<T> = { readonly kind: "ok"; readonly value: T } | Refusal;
+
+export interface ApplyOptions {
+  readonly dryRun?: boolean;
+  readonly signal: AbortSignal;
+}
+
+/** The API server, for the apply loop. Nothing but the signal's reason is thrown by a write. */
+export interface ClusterPort {
+  /** @param secrets names to look for. @throws GinghamError when something cannot be read */
+  facts(
+    secrets: (installations: readonly Installation[]) => readonly string[],
+    signal: AbortSignal,
+  ): Promise<ClusterFacts>;
+  workloads(signal: AbortSignal): Promise<Workloads>;
+  get(object: KubeObject, signal: AbortSignal): Promise<Outcome<KubeObject | undefined>>;
+  /** Server-side apply under our field manager, by force: what others changed of our fields is set back. */
+  apply(object: KubeObject, options: ApplyOptions): Promise<Outcome<KubeObject>>;
+  /** A JSON patch of a CRD, which fails when it has changed since it was read. */
+  patchCRD(crd: InstalledCRD, operations: readonly object[], signal: AbortSignal): Promise<Outcome<KubeObject>>;
+  /** Sets annotations that `apply` knows nothing of; null takes one away. */
+  annotate(
+    object: KubeObject,
+    annotations: Readonly<Record<string, string | null>>,
+    signal: AbortSignal,
+  ): Promise<Outcome<KubeObject>>;
+  /** Of the object with this UID. One that is gone already is fine. */
+  remove(object: KubeObject, signal: AbortSignal): Promise<Outcome<void>>;
+  /** Sets or takes away a finalizer and nothing else. */
+  setFinalizers(
+    installation: Installation,
+    finalizers: readonly string[],
+    signal: AbortSignal,
+  ): Promise<Outcome<KubeObject>>;
+  /** Replaces the status's conditions. */
+  writeConditions(object: KubeObject, conditions: readonly object[], signal: AbortSignal): Promise<Outcome<KubeObject>>;
+}

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { AgentPod, NodeFacts } from "./ports.ts";
+
+export interface RolloutInput {
+  /** Of the DaemonSet's template now. */
+  readonly revision: string;
+  readonly pods: readonly AgentPod[];
+  readonly nodes: readonly NodeFacts[];
+  /** Nodes that were healthy when their pod was deleted for the change: remembered in the DaemonSet until they are again. */
+  readonly changing: readonly string[];
+  readonly maxUnavailable: number;
+}
+
+export interface RolloutPlan {
+  /** Pods to delete now. */
+  readonly remove: readonly AgentPod[];
+  /** To be remembered before anything is deleted. */
+  readonly changing: readonly string[];
+  /** Of the nodes with an agent: how many run the new revision and are ready. */
+  readonly updated: number;
+  readonly total: number;
+  /** Nodes that were healthy before the change, and whose new agent is not ready: the others wait. */
+  readonly waitsFor: readonly { readonly node: string; readonly why: string; readonly isFailing: boolean }[];
+}
+
+/**
+ * Decides which agents are replaced next. A node counts while it changes only if it was healthy before: one that was down
+ * is changed at once, and nobody waits for it, since it can only get better.
+ */
+export function planRollout({ revision, pods, nodes, changing, maxUnavailable }: RolloutInput): RolloutPlan {
+  const known = new Map(nodes.map((node) => [node.name, node]));
+  const podsOf = (node: string): readonly AgentPod[] => pods.filter((pod) => pod.node === node);
+  const isHealthy = (pod: AgentPod): boolean =>
+    pod.isReady && !pod.isLeaving && (known.get(pod.node)?.isReady ?? false);
+  const isNew = (pod: AgentPod): boolean => pod.revision === revision;
+  // A node that has left the cluster is not waited for.
+  const still = changing.filter((name) => known.has(name) && !podsOf(name).some((pod) => isNew(pod) && isHealthy(pod)));
+  const old = pods.filter((pod) => !isNew(pod) && !pod.isLeaving).sort((a, b) => (a.node < b.node ? -1 : 1));
+  const sick = old.filter((pod) => !isHealthy(pod));
+  const healthy = old.filter(isHealthy);
+  const room = Math.max(0, maxUnavailable - still.length);
+  const next = healthy.slice(0, room);
+  return {
+    remove: [...sick, ...next],
+    changing: [...still, ...next.map(({ node }) => node)],
+    updated: pods.filter((pod) => isNew(pod) && pod.isReady).length,
+    total: pods.length,
+    waitsFor: still.map((name) => ({ node: name, ...whyNot(podsOf(name), known.get(name), revision) })),
+  };
+}
+
+function whyNot(
+  pods: readonly AgentPod[],
+  node: NodeFacts | undefined,
+  revision: string,
+): { readonly why: string; readonly isFailing: boolean } {
+  const pod = pods.find((candidate) => candidate.revision === revision && !candidate.isLeaving);
+  if (pod === undefined) return { why: "its new agent has not been started yet", isFailing: false };
+  if (pod.trouble !== "") return { why: `its new agent ${pod.name} does not run: ${pod.trouble}`, isFailing: true };
+  if (node?.isReady === false) return { why: "the node is not ready any more", isFailing: true };
+  return { why: `its new agent ${pod.name} is not ready yet`, isFailing: false };
+}

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+import { describe, expect, it } from "vitest";
+import { renderCRD } from "../../src/crds/definition.ts";
+import { INSTALLATIONS } from "../../src/crds/installation.ts";
+import { CUSTOM_RESOURCE_DEFINITIONS } from "../../src/crds/installed-crd.ts";
+import { IP_POOLS } from "../../src/crds/ip-pool.ts";
+import { KINDS } from "../../src/crds/kinds.ts";
+import type { KubeObject, Resource } from "../../src/crds/object.ts";
+import { CLUSTER_ROLES, CONFIG_MAPS, DAEMON_SETS, DEPLOYMENTS, SERVICE_ACCOUNTS } from "../../src/crds/workloads.ts";
+import { AGENT, CNI_CONFIG, CONTROLLER, NAMESPACE } from "../../src/operator/render/names.ts";
+import { type OperatorBench, startOperatorBench } from "./support/operator-bench.ts";
+
+const POOL = { cidr: "198.18.0.0/16", encapsulation: "VXLANCrossSubnet" };
+const NETWORK = { ipPools: [POOL] };
+
+/** A cluster of three nodes, with everything installed and ready. */
+async function installed(spec: object = { calicoNetwork: NETWORK }): Promise<OperatorBench> {
+  const bench = await startOperatorBench();
+  for (const node of ["a", "b", "c"]) await bench.node(node);
+  bench.startWorld();
+  await bench.install(spec);
+  bench.startOperator();
+  await bench.untilCondition("Available", "True");
+  await bench.untilCondition("Progressing", "False");
+  return bench;
+}
+
+describe("the operator", () => {
+  it("makes a network of an Installation, and says what of it has no effect", async () => {
+    const bench = await installed({
+      calicoNetwork: { ...NETWORK, bgp: "Disabled", hostPorts: "Disabled" },
+      typhaMetricsPort: 9093,
+    });
+    expect(await bench.conditions()).toMatchObject({ Degraded: expect.stringMatching(/^False/) as string });
+    const own = await bench.conditions(INSTALLATIONS as Resource<KubeObject>, "default");
+    expect(own["FieldsIgnored"]).toContain("spec.typhaMetricsPort");
+    expect(own["Available"]).toMatch(/^True/);
+    const pool = await bench.find(IP_POOLS, "default-ipv4-ippool");
+    expect(pool?.spec).toMatchObject({
+      cidr: "198.18.0.0/16",
+      blockSize: 26,
+      vxlanMode: "CrossSubnet",
+      natOutgoing: true,
+    });
+    const conflist = (await bench.find(CONFIG_MAPS, CNI_CONFIG))?.data?.["conflist"] ?? "";
+    expect(conflist).toContain("gingham-ipam");
+    expect(conflist).not.toContain("portmap");
+    // Whose they are: those that the agents need to the end have no owner that takes them away.
+    expect((await bench.find(DAEMON_SETS, AGENT))?.metadata.ownerReferences?.[0]?.kind).toBe("Installation");
+    expect((await bench.find(SERVICE_ACCOUNTS, AGENT))?.metadata.ownerReferences).toBeUndefined();
+  });
+
+  it("repairs what others delete or change, and leaves alone what is theirs", async () => {
+    const bench = await installed();
+    await bench.client.delete(CLUSTER_ROLES, AGENT);
+    await bench.client.patch(IP_POOLS, "default-ipv4-ippool", { type: "merge", body: { spec: { disabled: true } } });
+    const options = { namespace: NAMESPACE };
+    const body = { metadata: { annotations: { theirs: "kept" } }, spec: { replicas: 0 } };
+    await bench.client.patch(DEPLOYMENTS, CONTROLLER, { type: "merge", body, fieldManager: "someone" }, options);
+    await bench.until("the role is back", async () => (await bench.find(CLUSTER_ROLES, AGENT)) !== undefined);
+    await bench.until("the pool is as it was", async () => {
+      return (await bench.find(IP_POOLS, "default-ipv4-ippool"))?.spec.disabled === false;
+    });
+    await bench.until("the controller is as it was", async () => {
+      return (await bench.find(DEPLOYMENTS, CONTROLLER))?.spec?.replicas === 2;
+    });
+    expect((await bench.find(DEPLOYMENTS, CONTROLLER))?.metadata.annotations?.["theirs"]).toBe("kept");
+  });
+
+  it("touches nothing for an Installation that cannot be, and says which field, why, and what to do", async () => {
+    const bench = await installed();
+    const before = await bench.find(DAEMON_SETS, AGENT);
+    const twice = { ipPools: [POOL, { cidr: "198.18.128.0/17" }], mtu: 1300 };
+    await bench.install({ calicoNetwork: twice });
+    await bench.untilCondition(
+      "Degraded",
+      "True OverlappingPools: spec.calicoNetwork.ipPools[1].cidr: 198.18.128.0/17 overlaps",
+    );
+    await bench.install({ calicoNetwork: { ipPools: [{ cidr: "198.18.0.0/33" }], mtu: 1300 } });
+    await bench.untilCondition("Degraded", 'True InvalidField: spec.calicoNetwork.ipPools[0].cidr: "198.18.0.0/33"');
+    expect((await bench.find(DAEMON_SETS, AGENT))?.metadata.generation).toBe(before?.metadata.generation);
+    expect((await bench.conditions())["Available"]).toMatch(/^True/);
+    await bench.install({ calicoNetwork: { ...NETWORK, mtu: 1300 } });
+    await bench.untilCondition("Degraded", "False");
+    expect((await bench.find(DAEMON_SETS, AGENT))?.metadata.generation).not.toBe(before?.metadata.generation);
+  });
+
+  it("changes one agent after the other, stops at a node that got worse, and goes on when the change is taken back", async () => {
+    const bench = await startOperatorBench();
+    await bench.node("a", false);
+    for (const node of ["b", "c", "d"]) await bench.node(node);
+    bench.startWorld();
+    await bench.install({ calicoNetwork: NETWORK });
+    bench.startOperator();
+    await bench.untilCondition("Available", "True");
+    await bench.until("four agents", async () => Object.keys(await bench.revisions()).length === 4);
+    const { b: old } = await bench.revisions();
+
+    bench.behaviour = { c: "fails" };
+    await bench.install({ calicoNetwork: { ...NETWORK, mtu: 1300 } });
+    // Node a was down before: it is changed, and holds nobody back.
+    await bench.untilCondition("Degraded", "True RolloutPaused: node c: its new agent");
+    const paused = await bench.revisions();
+    expect([paused["a"], paused["b"], paused["c"], paused["d"]].map((revision) => revision === old)).toEqual([
+      false,
+      false,
+      false,
+      true,
+    ]);
+
+    bench.behaviour = {};
+    await bench.install({ calicoNetwork: NETWORK });
+    await bench.untilCondition("Degraded", "False");
+    await bench.until("all are as before", async () => {
+      return Object.values(await bench.revisions()).every((revision) => revision === old);
+    });
+  });
+
+  it("does not touch what it did not make, and writes nothing before that is settled", async () => {
+    const bench = await startOperatorBench();
+    await bench.node("a");
+    const account = {
+      apiVersion: "v1",
+      kind: "ServiceAccount",
+      metadata: { name: AGENT, namespace: NAMESPACE, labels: { "gingham.dev/test": "yes" } },
+    };
+    await bench.client.create(SERVICE_ACCOUNTS, account);
+    await bench.install({ calicoNetwork: NETWORK });
+    bench.startOperator();
+    await bench.untilCondition("Degraded", `True NotOurs: ServiceAccount ${NAMESPACE}/${AGENT}`);
+    expect(await bench.find(CLUSTER_ROLES, AGENT)).toBeUndefined();
+    expect(await bench.find(DAEMON_SETS, AGENT)).toBeUndefined();
+  });
+
+  it("heeds the older of two Installations, and tells the other so; one without the annotation not at all", async () => {
+    const bench = await installed();
+    await bench.install({ calicoNetwork: { ipPools: [] } }, { name: "second" });
+    await bench.until("the second is told", async () => {
+      const { Degraded = "" } = await bench.conditions(INSTALLATIONS as Resource<KubeObject>, "second");
+      return Degraded.includes("True SecondInstallation") && Degraded.includes("Installation default is older");
+    });
+    await bench.install({}, { name: "third", annotations: { "gingham.dev/managed": "false" } });
+    expect(await bench.conditions(INSTALLATIONS as Resource<KubeObject>, "third")).toEqual({});
+    expect(await bench.find(IP_POOLS, "default-ipv4-ippool")).toBeDefined();
+  });
+
+  it("removes all that it made but the CRDs, the agents before what they need to give addresses back", async () => {
+    const bench = await installed();
+    const gone: string[] = [];
+    const seen = async (what: string, resource: Resource<KubeObject>, name: string): Promise<void> => {
+      await bench.until(`${what} is gone`, async () => (await bench.find(resource, name)) === undefined);
+      gone.push(what);
+    };
+    await bench.client.delete(INSTALLATIONS, "default");
+    await Promise.all([
+      seen("the agents", DAEMON_SETS as Resource<KubeObject>, AGENT),
+      seen("their rights", CLUSTER_ROLES, AGENT),
+    ]);
+    expect(gone[0]).toBe("the agents");
+    await seen("the pool", IP_POOLS as Resource<KubeObject>, "default-ipv4-ippool");
+    await seen("the Installation", INSTALLATIONS as Resource<KubeObject>, "default");
+    expect(await bench.conditions()).toEqual({});
+    for (const kind of KINDS)
+      expect(await bench.find(CUSTOM_RESOURCE_DEFINITIONS, renderCRD(kind).metadata.name)).toBeDefined();
+  });
+});
+
+describe("the operator in a cluster that has CRDs already", () => {
+  /** As Calico's: no columns, and IPAMBlock has no status. */
+  const bare = (): KubeObject[] =>
+    KINDS.map((kind) => renderCRD({ ...kind, printerColumns: [], statusSubresource: kind.resource.kind === "IPPool" }));
+  const BLOCKS = "ipamblocks.crd.projectcalico.org";
+
+  it("leaves them as they are, and adds columns and the status only when told to", async () => {
+    const bench = await startOperatorBench({ crds: bare() });
+    await bench.node("a");
+    bench.startWorld();
+    const before = await bench.find(CUSTOM_RESOURCE_DEFINITIONS, BLOCKS);
+    await bench.install({ calicoNetwork: NETWORK });
+    bench.startOperator();
+    await bench.untilCondition("Available", "True");
+    expect((await bench.find(CUSTOM_RESOURCE_DEFINITIONS, BLOCKS))?.metadata.generation).toBe(
+      before?.metadata.generation,
+    );
+    await bench.install({ calicoNetwork: NETWORK }, { annotations: { "gingham.dev/allow": "ExtendCRDs" } });
+    await bench.until("blocks have a status", async () => {
+      const version = (await bench.find(CUSTOM_RESOURCE_DEFINITIONS, BLOCKS))?.spec.versions[0];
+      return version?.subresources?.status !== undefined && (version.additionalPrinterColumns ?? []).length > 3;
+    });
+  });
+
+  it("refuses those of another version", async () => {
+    const crds = bare().map(
+      (crd) => JSON.parse(JSON.stringify(crd).replaceAll('"v1","served"', '"v3","served"')) as KubeObject,
+    );
+    const bench = await startOperatorBench({ crds });
+    await bench.install({ calicoNetwork: NETWORK });
+    bench.startOperator();
+    await bench.untilCondition("Degraded", `True CRDVersion: CustomResourceDefinition`);
+    expect((await bench.conditions())["Degraded"]).toContain("ippools are served as v3, and Gingham needs v1");
+    expect(await bench.find(DAEMON_SETS, AGENT)).toBeUndefined();
+  });
+});

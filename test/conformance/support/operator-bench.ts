@@ -1,0 +1,318 @@
+// SPDX-License-Identifier: Apache-2.0
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { onTestFinished, vi } from "vitest";
+import { createApiServer } from "../../../src/apiserver/api-server.ts";
+import { NAMESPACES, NODES, type Node, PODS } from "../../../src/crds/core.ts";
+import { renderCRD } from "../../../src/crds/definition.ts";
+import { type Condition, INSTALLATIONS, type Installation, MANAGED_ANNOTATION } from "../../../src/crds/installation.ts";
+import { CUSTOM_RESOURCE_DEFINITIONS } from "../../../src/crds/installed-crd.ts";
+import { IP_POOLS } from "../../../src/crds/ip-pool.ts";
+import { IPAM_BLOCKS } from "../../../src/crds/ipam-block.ts";
+import { KINDS, OPERATOR_KINDS } from "../../../src/crds/kinds.ts";
+import type { KubeObject, Resource } from "../../../src/crds/object.ts";
+import { TIGERA_STATUSES, type TigeraStatus } from "../../../src/crds/tigera-status.ts";
+import { DAEMON_SETS, DEPLOYMENTS } from "../../../src/crds/workloads.ts";
+import type { KubeClient } from "../../../src/kube/api.ts";
+import { HTTPKubeClient } from "../../../src/kube/client.ts";
+import { NotFoundError } from "../../../src/kube/errors.ts";
+import { loadKubeConfig } from "../../../src/kube/kube-config.ts";
+import { systemClock as clock } from "../../../src/lib/system-clock.ts";
+import { MANAGER } from "../../../src/operator/judge-pools.ts";
+import { KubeCluster } from "../../../src/operator/kube-cluster.ts";
+import { KubeWatches } from "../../../src/operator/kube-watches.ts";
+import { FINALIZER, Operator } from "../../../src/operator/operator.ts";
+import { REVISION_ANNOTATION } from "../../../src/operator/render/agent.ts";
+import { INSTALLED_RESOURCES, type Manifest, resourceOf } from "../../../src/operator/render/manifest.ts";
+import { AGENT, CONTROLLER, MANAGED_BY_LABEL, NAMESPACE } from "../../../src/operator/render/names.ts";
+import { OPERATOR_ACCOUNT, renderOperator } from "../../../src/operator/render/operator.ts";
+
+export const IMAGE = "example.org/gingham/gingham:1";
+export const PATIENCE = { timeout: 30_000, interval: 100 };
+
+/** Node by node: what becomes of an agent that is started there. Absent: it becomes ready. */
+export type Behaviour = Readonly<Record<string, "ready" | "fails">>;
+
+interface InstallOptions {
+  readonly name?: string;
+  readonly annotations?: Readonly<Record<string, string>>;
+}
+
+/**
+ * An API server with an operator on it, and what Kubernetes' own controllers and kubelets would do with DaemonSet and
+ * Deployment. The server is the embedded one or, with GINGHAM_TEST_KUBECONFIG, a real kube-apiserver that has no
+ * controllers: there the operator has its own account, and no rights but those of its manifest.
+ */
+export class OperatorBench {
+  readonly client: KubeClient;
+  readonly #operatorClient: KubeClient;
+  readonly reports: string[] = [];
+  behaviour: Behaviour = {};
+  #pods = 0;
+
+  constructor(client: KubeClient, operatorClient: KubeClient) {
+    this.client = client;
+    this.#operatorClient = operatorClient;
+  }
+
+  /** Starts the operator, until the test ends or what is returned is called. */
+  startOperator(): () => Promise<void> {
+    const stop = new AbortController();
+    const reporter = {
+      passed: () => {},
+      changed: (what: string) => void this.reports.push(what),
+      failed: (error: unknown) => void this.reports.push(String(error)),
+    };
+    const onError = (error: unknown): void => void this.reports.push(String(error));
+    const client = this.#operatorClient;
+    const source = new KubeWatches({ client, clock, random: Math.random, onError, onChange: () => operator.nudge() });
+    const operator = new Operator({ cluster: new KubeCluster(client), source, reporter, clock, image: IMAGE });
+    source.start();
+    const running = operator.run(stop.signal);
+    const end = async (): Promise<void> => {
+      stop.abort(new Error("the test is over"));
+      await running;
+      await source.stop();
+    };
+    onTestFinished(end);
+    return end;
+  }
+
+  /** Plays controllers and kubelets until the test ends. */
+  startWorld(): void {
+    const stop = new AbortController();
+    const turn = async (): Promise<void> => {
+      while (!stop.signal.aborted) {
+        await this.#play().catch((error: unknown) => void this.reports.push(`world: ${String(error)}`));
+        await clock.sleep(100, stop.signal).catch(() => {});
+      }
+    };
+    const running = turn();
+    onTestFinished(async () => {
+      stop.abort();
+      await running;
+    });
+  }
+
+  async node(name: string, isReady = true): Promise<void> {
+    const node = { apiVersion: "v1", kind: "Node", metadata: { name, labels: { "gingham.dev/test": "yes" } } };
+    await this.client.create(NODES, node).catch(() => undefined);
+    const status = {
+      conditions: [{ type: "Ready", status: isReady ? "True" : "False" }],
+      addresses: [{ type: "InternalIP", address: "203.0.113.1" }],
+    };
+    await this.client.patch(NODES, name, { type: "merge", body: { status } }, { subresource: "status" });
+  }
+
+  async install(spec: object, { name = "default", annotations = {} }: InstallOptions = {}): Promise<Installation> {
+    const body = {
+      apiVersion: "operator.tigera.io/v1",
+      kind: "Installation",
+      metadata: { name, annotations: { [MANAGED_ANNOTATION]: "true", ...annotations } },
+      spec: { nodeSelector: { "gingham.dev/test": "yes" }, ...spec },
+    };
+    const patch = { type: "apply", body, fieldManager: "a-user", force: true } as const;
+    return await this.client.patch(INSTALLATIONS, name, patch);
+  }
+
+  async find<T extends KubeObject>(resource: Resource<T>, name: string): Promise<T | undefined> {
+    try {
+      return await this.client.get(resource, name, resource.namespaced ? { namespace: NAMESPACE } : {});
+    } catch (error) {
+      if (error instanceof NotFoundError) return undefined;
+      throw error;
+    }
+  }
+
+  /** Conditions by type, as `True Reason: message`. */
+  async conditions(resource: Resource<KubeObject> = TIGERA_STATUSES, name = "gingham"): Promise<Record<string, string>> {
+    const found = (await this.find(resource, name)) as TigeraStatus | undefined;
+    const text = ({ type, status, reason, message }: Condition): [string, string] => [
+      type,
+      `${status} ${reason}: ${message}`,
+    ];
+    return Object.fromEntries((found?.status?.conditions ?? []).map(text));
+  }
+
+  async until(what: string, holds: () => Promise<boolean>): Promise<void> {
+    await vi.waitFor(async () => {
+      if (!(await holds())) {
+        const said = JSON.stringify(await this.conditions(), null, 2);
+        throw new Error(`Not yet: ${what}. TigeraStatus: ${said}. Heard: ${this.reports.slice(-5).join("; ")}`);
+      }
+    }, PATIENCE);
+  }
+
+  async untilCondition(type: string, text: string): Promise<void> {
+    await this.until(`${type} ${text}`, async () => (await this.conditions())[type]?.includes(text) ?? false);
+  }
+
+  /** Node by node: the revision of its agent. */
+  async revisions(): Promise<Record<string, string>> {
+    const { items } = await this.client.list(PODS, { namespace: NAMESPACE });
+    return Object.fromEntries(
+      items.map(({ metadata, spec }) => [spec?.nodeName ?? "", metadata.annotations?.[REVISION_ANNOTATION] ?? ""]),
+    );
+  }
+
+  async #play(): Promise<void> {
+    const daemonSet = (await this.find(DAEMON_SETS, AGENT)) as Manifest | undefined;
+    const { items: pods } = await this.client.list(PODS, { namespace: NAMESPACE });
+    if (daemonSet === undefined) {
+      for (const { metadata } of pods) await this.client.delete(PODS, metadata.name, { namespace: NAMESPACE });
+      return;
+    }
+    const { template } = daemonSet["spec"] as { readonly template: { readonly metadata: object; readonly spec: object } };
+    const nodes = (await this.client.list(NODES, { labelSelector: "gingham.dev/test=yes" })).items;
+    for (const node of nodes) {
+      const { name } = node.metadata;
+      if (pods.some(({ spec }) => spec?.nodeName === name)) continue;
+      await this.#startPod(name, template, isReady(node));
+    }
+    const now = (await this.client.list(PODS, { namespace: NAMESPACE })).items as unknown as readonly PodLike[];
+    const ready = now.filter(({ status }) => status?.conditions?.some((c) => c.type === "Ready" && c.status === "True"));
+    await this.#writeStatus(DAEMON_SETS as Resource<KubeObject>, daemonSet, {
+      observedGeneration: daemonSet.metadata.generation ?? 0,
+      desiredNumberScheduled: nodes.length,
+      currentNumberScheduled: nodes.length,
+      numberMisscheduled: 0,
+      numberReady: ready.length,
+      numberAvailable: ready.length,
+    });
+    const deployment = await this.find(DEPLOYMENTS, CONTROLLER);
+    const replicas = deployment?.spec?.replicas ?? 1;
+    if (deployment !== undefined)
+      await this.#writeStatus(DEPLOYMENTS as Resource<KubeObject>, deployment, {
+        observedGeneration: deployment.metadata.generation ?? 0,
+        replicas,
+        updatedReplicas: replicas,
+        readyReplicas: replicas,
+        availableReplicas: replicas,
+      });
+  }
+
+  async #startPod(node: string, template: { readonly metadata: object; readonly spec: object }, isUp: boolean): Promise<void> {
+    const name = `${AGENT}-${node}-${this.#pods++}`;
+    const spec = { ...template.spec, nodeName: node, terminationGracePeriodSeconds: 0 };
+    const pod = { apiVersion: "v1", kind: "Pod", metadata: { ...template.metadata, name, namespace: NAMESPACE }, spec };
+    await this.client.create(PODS as Resource<KubeObject>, pod);
+    const fails = this.behaviour[node] === "fails" || !isUp;
+    const state = { waiting: { reason: "CrashLoopBackOff", message: "back-off restarting" } };
+    const status = {
+      conditions: [{ type: "Ready", status: fails ? "False" : "True" }],
+      containerStatuses: [
+        { name: "agent", image: IMAGE, imageID: "", ready: !fails, restartCount: 0, ...(fails && { state }) },
+      ],
+    };
+    await this.client.patch(PODS, name, { type: "merge", body: { status } }, { namespace: NAMESPACE, subresource: "status" });
+  }
+
+  async #writeStatus(resource: Resource<KubeObject>, object: KubeObject, status: object): Promise<void> {
+    const options = { namespace: NAMESPACE, subresource: "status" } as const;
+    await this.client.patch(resource, object.metadata.name, { type: "merge", body: { status } }, options);
+  }
+}
+
+interface PodLike {
+  readonly status?: { readonly conditions?: readonly { readonly type: string; readonly status: string }[] };
+}
+
+function isReady(node: Node): boolean {
+  return (node as unknown as PodLike).status?.conditions?.some((c) => c.type === "Ready" && c.status === "True") ?? false;
+}
+
+/** A bench for one test. With `crds`, those kinds are there before, and nobody has labelled them as the operator's. */
+export async function startOperatorBench({ crds = [] }: { readonly crds?: readonly KubeObject[] } = {}): Promise<OperatorBench> {
+  const folder = mkdtempSync(join(tmpdir(), "gingham-operator-"));
+  onTestFinished(() => rmSync(folder, { recursive: true }));
+  const named = process.env["GINGHAM_TEST_KUBECONFIG"];
+  if (named) return await startNamed(named, folder, crds);
+  const server = await createApiServer({ manifests: [...OPERATOR_KINDS.map(renderCRD), ...crds] });
+  onTestFinished(() => server.close());
+  const kubeconfigPath = join(folder, "kubeconfig");
+  writeFileSync(kubeconfigPath, server.adminKubeconfig(), { mode: 0o600 });
+  const client = await connect(kubeconfigPath);
+  await applyAll(client, renderOperator({ image: IMAGE, imagePullSecrets: [], controlPlaneNodeSelector: {} }));
+  return new OperatorBench(client, client);
+}
+
+async function startNamed(kubeconfigPath: string, folder: string, crds: readonly KubeObject[]): Promise<OperatorBench> {
+  const client = await connect(kubeconfigPath);
+  await refuseUsedCluster(client);
+  await cleanUp(client);
+  onTestFinished(() => cleanUp(client));
+  await applyAll(client, [...OPERATOR_KINDS.map(renderCRD), ...crds]);
+  await vi.waitFor(async () => await client.list(INSTALLATIONS), PATIENCE);
+  await vi.waitFor(async () => await client.list(TIGERA_STATUSES), PATIENCE);
+  await applyAll(client, renderOperator({ image: IMAGE, imagePullSecrets: [], controlPlaneNodeSelector: {} }));
+  const { name, namespace } = OPERATOR_ACCOUNT;
+  const token = execFileSync("kubectl", ["--kubeconfig", kubeconfigPath, "create", "token", name, "-n", namespace], {
+    encoding: "utf8",
+  }).trim();
+  const { load } = await import("js-yaml");
+  const config = load(readFileSync(kubeconfigPath, "utf8")) as { users: [{ user: object }] };
+  config.users[0].user = { token };
+  const operatorConfig = join(folder, "operator-kubeconfig");
+  writeFileSync(operatorConfig, JSON.stringify(config), { mode: 0o600 });
+  return new OperatorBench(client, await connect(operatorConfig));
+}
+
+/** Fixed names, fake nodes and fake kubelets are no guests for a cluster that works. */
+async function refuseUsedCluster(client: KubeClient): Promise<void> {
+  const { items } = await client.list(NODES);
+  const real = items.find(({ metadata }) => metadata.labels?.["gingham.dev/test"] === undefined);
+  if (real === undefined) return;
+  throw new Error(
+    `The API server of GINGHAM_TEST_KUBECONFIG has a real node, ${real.metadata.name}: the operator's tests want one without nodes and controllers`,
+  );
+}
+
+async function cleanUp(client: KubeClient): Promise<void> {
+  const all = async <T extends KubeObject>({ parse: _, ...resource }: Resource<T>, mine: (object: T) => boolean): Promise<void> => {
+    const list = await client.list<T>(resource).catch((error: unknown) => {
+      if (error instanceof NotFoundError) return { items: [] };
+      throw error;
+    });
+    for (const object of list.items.filter(mine)) {
+      const { name, namespace, finalizers = [] } = object.metadata;
+      const options = namespace === undefined ? {} : { namespace };
+      if (finalizers.includes(FINALIZER))
+        await client.patch<T>(resource, name, { type: "merge", body: { metadata: { finalizers: null } } }, options);
+      await client.delete<T>(resource, name, options).catch(() => undefined);
+    }
+  };
+  const isManaged = ({ metadata }: KubeObject): boolean => metadata.labels?.[MANAGED_BY_LABEL] === MANAGER;
+  await all(INSTALLATIONS, () => true);
+  await all(TIGERA_STATUSES, () => true);
+  await all(IPAM_BLOCKS as Resource<KubeObject>, () => true);
+  await all(IP_POOLS as Resource<KubeObject>, () => true);
+  await all(PODS, ({ metadata }) => metadata.namespace === NAMESPACE);
+  await all(NODES, () => true);
+  for (const resource of INSTALLED_RESOURCES)
+    await all(resource, (object) => isManaged(object) || object.metadata.labels?.["gingham.dev/test"] === "yes");
+  const names = new Set(KINDS.map((kind) => renderCRD(kind).metadata.name));
+  await all(CUSTOM_RESOURCE_DEFINITIONS, ({ metadata }) => names.has(metadata.name));
+  await vi.waitFor(async () => {
+    const { items } = await client.list(CUSTOM_RESOURCE_DEFINITIONS);
+    if (items.some(({ metadata }) => names.has(metadata.name))) throw new Error("CRDs are still going");
+  }, PATIENCE);
+}
+
+async function connect(kubeconfigPath: string): Promise<KubeClient> {
+  const client = new HTTPKubeClient({ credentials: await loadKubeConfig({ kubeconfigPath }), clock });
+  onTestFinished(() => client.close());
+  return client;
+}
+
+export async function applyAll(client: KubeClient, objects: readonly KubeObject[]): Promise<void> {
+  const resources = [...OPERATOR_KINDS.map(({ resource }) => resource), NAMESPACES as Resource<KubeObject>];
+  for (const object of objects) {
+    const resource = resources.find(({ kind }) => kind === object.kind) ?? resourceOf(object);
+    const { name, namespace } = object.metadata;
+    const patch = { type: "apply", body: object, fieldManager: "a-user", force: true } as const;
+    const { parse: _, ...raw } = resource;
+    await client.patch(raw, name, patch, namespace === undefined ? {} : { namespace });
+  }
+}
