@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { GinghamError } from "../lib/errors.ts";
+import { formatIP, type IP } from "../net/ip.ts";
 import type { HeldAddress } from "./gc/types.ts";
 
 /**
@@ -33,6 +34,11 @@ export interface IPAMErrorOptions extends ErrorOptions {
   readonly mayHoldAddresses?: boolean;
   /** With `AddressTaken`: who has it. */
   readonly holder?: HeldAddress;
+}
+
+/** Where people read more of an address: a part of messages. */
+export function seeAddress(ip: IP): string {
+  return `see gingham ipam show ${formatIP(ip)}`;
 }
 
 export class IPAMError extends GinghamError {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { AllowedUse, EffectiveIPPool } from "../crds/ip-pool.ts";
 import { type CIDR, cidrContains, cidrCovers, cidrFamily, formatCIDR, parseCIDR } from "../net/cidr.ts";
-import { type Family, formatIP, type IP } from "../net/ip.ts";
+import { type Family, familyOf, formatIP, type IP } from "../net/ip.ts";
 import { SelectorError } from "../selector/errors.ts";
 import { type Labels, matches, parseSelector } from "../selector/selector.ts";
 import { IPAMError } from "./errors.ts";
@@ -113,9 +113,20 @@ export function poolOfAddress(
   const [pool] = around.filter((p) => p.enabled).sort((a, b) => b.cidr.prefixLength - a.cidr.prefixLength);
   const unfit = pool === undefined ? "is not enabled" : useUnfitness(pool, use);
   if (pool !== undefined && unfit === undefined) return pool;
-  const why =
-    around.length === 0 ? "no IPPool holds it" : around.map(({ name }) => `IPPool ${name} ${unfit}`).join(", ");
-  throw new IPAMError("PoolNotFound", `Cannot assign ${formatIP(ip)}: ${why}; ask for an address of another pool`);
+  const what = `Cannot assign ${formatIP(ip)}`;
+  if (around.length > 0) {
+    const why = around.map((p) => `${poolText(p)} ${unfit}`).join(", ");
+    const step = "ask for an address of another pool, see gingham ipam show and kubectl describe ippool";
+    throw new IPAMError("PoolNotFound", `${what}: ${why}; ${step} ${around.map(({ name }) => name).join(" ")}`);
+  }
+  const family = familyOf(ip);
+  const there = pools.filter((p) => p.family === family).map(({ name, cidr }) => `${name} ${formatCIDR(cidr)}`);
+  const why = `no IPPool holds it (IPv${family} pools: ${there.join(", ") || "none"})`;
+  throw new IPAMError("PoolNotFound", `${what}: ${why}; ask for an address of one of them, see gingham ipam show`);
+}
+
+function poolText({ name, cidr }: EffectiveIPPool): string {
+  return `IPPool ${name} (${formatCIDR(cidr)})`;
 }
 
 function namedPool(pools: readonly EffectiveIPPool[], name: string, need: PoolNeed): EffectiveIPPool {
@@ -129,13 +140,13 @@ function namedPool(pools: readonly EffectiveIPPool[], name: string, need: PoolNe
       `IPPool ${name} does not exist, or is not valid (there are: ${known}); ${step}`,
     );
   }
-  const what = `IPPool ${pool.name} (${formatCIDR(pool.cidr)})`;
+  const what = poolText(pool);
   if (pool.family !== need.family) {
-    const step = `name it among the IPv${pool.family} pools, or name another pool`;
+    const step = `name it among the IPv${pool.family} pools, or name another pool, see gingham ipam show`;
     throw new IPAMError("PoolNotFound", `${what} is not an IPv${need.family} pool; ${step}`);
   }
   if (!pool.enabled) {
-    const step = `kubectl get ippool ${pool.name} says why; enable it, or name another pool`;
+    const step = `kubectl describe ippool ${pool.name} says why; enable it, or name another pool`;
     throw new IPAMError("PoolNotFound", `${what} is not enabled; ${step}`);
   }
   return pool;
@@ -192,6 +203,6 @@ function noPool(unfit: readonly (readonly [EffectiveIPPool, Unfit])[], need: Poo
   });
   const whose = `for ${use} addresses of node ${nodeName}${namespace === undefined ? "" : ` and namespace ${namespace}`}`;
   const there = why.length === 0 ? "there is none" : why.join(", ");
-  const step = `create or enable an IPPool that allows ${use} and selects them, or correct the selectors`;
+  const step = `create or enable an IPPool that allows ${use} and selects them, or correct the selectors, see gingham ipam show -o wide`;
   return new IPAMError("PoolNotFound", `No IPv${family} pool ${whose}: ${there}; ${step}`);
 }

@@ -48,7 +48,7 @@ export function shortageError(shortage: Shortage): IPAMError {
   switch (reason.kind) {
     case "forbidden": {
       const why = "autoAllocateBlocks of IPAMConfig default is false, which forbids to claim more";
-      const step = "set it to true, or claim a block for the node";
+      const step = "set it to true, or claim a block for the node, see gingham ipam show --blocks";
       return new IPAMError("NoAddress", `${has}, and ${why}${elsewhere(shortage)}; ${step}`);
     }
     case "limit": {
@@ -58,7 +58,7 @@ export function shortageError(shortage: Shortage): IPAMError {
           ? "maxBlocksPerHost of IPAMConfig default"
           : "the built-in limit while maxBlocksPerHost is 0";
       const why = `${reason.owned} of ${limit} blocks is its limit (${source}), at which a node does not borrow either`;
-      const step = "raise maxBlocksPerHost of IPAMConfig default";
+      const step = "raise maxBlocksPerHost of IPAMConfig default, see gingham ipam plan";
       return new IPAMError("BlockLimit", `${has}; ${why}${elsewhere(shortage)}; ${step}`);
     }
     case "exhausted":
@@ -71,12 +71,17 @@ function exhaustedError(shortage: Shortage, has: string, tally: SearchTally, isS
   const reservedToo = reserved === 0 ? "" : ` or reserved (${reserved})`;
   if (overlapped > 0) {
     const what = `${has}, ${taken} blocks are taken${reservedToo} and ${overlapped} overlap blocks or pools of another size`;
-    return new IPAMError("Overlap", `${what}; remove the IPPool or the old blocks that lie across these addresses`);
+    return new IPAMError(
+      "Overlap",
+      `${what}; remove the IPPool or the old blocks that lie across these addresses (gingham ipam check names them)`,
+    );
   }
   const lent = elsewhere(shortage);
   const forbids = isStrict && lent !== "" ? ", but strictAffinity of IPAMConfig default forbids to borrow them" : "";
   const step =
-    forbids === "" ? "add an IPPool, or free addresses (kubectl get ipamblocks shows who has them)" : "add an IPPool";
+    forbids === ""
+      ? "add an IPPool, or free addresses (gingham ipam show --blocks tells who has them)"
+      : "add an IPPool, see gingham ipam show --blocks";
   return new IPAMError(
     "NoAddress",
     `${has}, and all ${taken} blocks are taken${reservedToo}${lent}${forbids}; ${step}`,

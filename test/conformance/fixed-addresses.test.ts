@@ -214,7 +214,7 @@ describe("the addresses of a StatefulSet", () => {
     }
     expect(await call("node-b", "ADD", "c2", "db-0", await createPod("db-0", "node-b"))).toBe("10.0.1.0/32");
     expect(await call("node-b", "ADD", "c3", "web-0", await createPod("web-0", "node-b"))).toMatch(
-      /^101: Address 10\.0\.0\.20 is in block 10\.0\.0\.16\/28 of host:node-a, and strictAffinity of IPAMConfig default/,
+      /^101: Address 10\.0\.0\.20 of IPPool \S+ is in block 10\.0\.0\.16\/28 of host:node-a, and strictAffinity of IPAMConfig default/,
     );
   });
 

@@ -41,7 +41,7 @@ describe("addresses by annotation", () => {
   it("outside all pools are refused, and nothing stays behind", async () => {
     world.setPod("one", "u1", "node-a", { [ANNOTATIONS.addresses]: '["10.9.0.1"]' });
     expect(await world.add("node-a", "one", "c1", {})).toBe(
-      "102: Cannot assign 10.9.0.1: no IPPool holds it; ask for an address of another pool",
+      "102: Cannot assign 10.9.0.1: no IPPool holds it (IPv4 pools: pool-0 10.0.0.0/24); ask for an address of one of them, see gingham ipam show",
     );
     expect(await world.nodes["node-a"].records.list()).toEqual([]);
     expect(used(world.store)).toBe(0);
@@ -54,7 +54,8 @@ describe("addresses by annotation", () => {
     await world.add("node-a", "one", "c1");
     expect(await world.add("node-b", "two", "c2")).toBe(
       "11: Address 10.0.0.77 of pod default/two is still held by pod default/one on node node-a " +
-        "(handle k8s-pod-network.c1); it is free when that is deleted; or ask for another address",
+        "(handle k8s-pod-network.c1, block 10.0.0.64/28); it is free when that is deleted; or ask for another address; " +
+        "see gingham ipam show 10.0.0.77",
     );
     expect(await world.nodes["node-b"].records.list()).toEqual([]);
     expect(world.holderOf("10.0.0.77")).toBe("k8s-pod-network.c1 on node-a");
@@ -120,7 +121,7 @@ describe("a new sandbox of the same pod on the same node", () => {
   it("waits while the earlier one is still there", async () => {
     await world.add("node-a", "one", "c1");
     expect(await world.add("node-a", "one", "c2")).toMatch(
-      /^11: Address 10\.0\.0\.77 of pod default\/one is still held by pod default\/one on node node-a .* its earlier sandbox c1 is still there; it is free when the runtime has removed that$/,
+      /^11: Address 10\.0\.0\.77 of pod default\/one is still held by pod default\/one on node node-a .* its earlier sandbox c1 is still there; it is free when the runtime has removed that; see gingham ipam show 10\.0\.0\.77$/,
     );
     expect(world.holderOf(ip)).toBe("k8s-pod-network.c1 on node-a");
     await world.call("node-a", "DEL", "one", "c1");
@@ -149,7 +150,7 @@ describe("a StatefulSet with an IPReservation", () => {
     expect(await world.add("node-a", "web-1", "c1", dual)).toBe("10.0.0.210/32 fd00::f1/128");
     world.setPod("web-3", "u3", "node-a");
     expect(await world.add("node-a", "web-3", "c3", dual)).toBe(
-      "101: IPReservation web-addresses has no IPv4 address for pod default/web-3; add one to spec.reservedCIDRs for each pod, or run fewer pods",
+      "101: IPReservation web-addresses has no IPv4 address for pod default/web-3; add one to spec.reservedCIDRs for each pod, or run fewer pods, see gingham ipam reserve --list",
     );
     expect(used(world.store)).toBe(6);
   });
@@ -178,8 +179,9 @@ describe("a StatefulSet with an IPReservation", () => {
     world.pods.delete("db");
     expect(await world.add("node-b", "db", "c2")).toBe(
       "11: Address 10.0.0.220 of pod default/db is still held by pod default/db on node node-a " +
-        "(handle k8s-pod-network.c1); it is taken over when pod default/db is deleted there or node node-a is marked out of " +
-        "service (kubectl taint nodes node-a node.kubernetes.io/out-of-service=nodeshutdown:NoExecute)",
+        "(handle k8s-pod-network.c1, block 10.0.0.208/28); it is taken over when pod default/db is deleted there or node node-a is marked out of " +
+        "service (kubectl taint nodes node-a node.kubernetes.io/out-of-service=nodeshutdown:NoExecute); " +
+        "see gingham ipam show 10.0.0.220",
     );
     expect(world.holderOf("10.0.0.220")).toBe("k8s-pod-network.c1 on node-a");
     world.lost.add("node-a");

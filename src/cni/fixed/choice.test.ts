@@ -140,7 +140,7 @@ describe("chooseAddresses()", () => {
     };
     const text = "NoAddress: Address 10.0.0.8 is kept by IPReservation web-addresses for StatefulSet default/web";
     expect(refusal(() => choose("", [web], stranger))).toBe(
-      `${text}, not for pod default/db-0; ask for another address`,
+      `${text}, not for pod default/db-0; ask for another address, or see gingham ipam show 10.0.0.8`,
     );
     expect(
       refusal(() => chooseAddresses({ reservations: [web], families: [4], asked: [parseIP("10.0.0.8")] })),

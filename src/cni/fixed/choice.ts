@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { OWNER_LABELS, type Reservation, type ReservationOwner } from "../../crds/ip-reservation.ts";
+import { seeAddress } from "../../ipam/errors.ts";
 import { type CIDR, cidrContains, cidrFamily, cidrSize, ipAt } from "../../net/cidr.ts";
 import { type Family, familyOf, formatIP, type IP } from "../../net/ip.ts";
 import { CNIError } from "../errors.ts";
@@ -50,7 +51,8 @@ export function chooseAddresses(need: FixedNeed): FixedChoice {
     const other = networks.map(cidrFamily).find((family) => !families.includes(family));
     if (other === undefined) continue;
     const what = `IPReservation ${name} keeps IPv${other} addresses for ${textOf(pod)}, but it gets no IPv${other} address`;
-    const step = `take them out, or ask for IPv${other} (assign_ipv${other}, or annotation ipFamilies)`;
+    const ask = `ask for IPv${other} (assign_ipv${other}, or annotation ipFamilies)`;
+    const step = `take them out, or ${ask}, see gingham ipam reserve --list`;
     throw new CNIError("InvalidNetworkConfig", `${what}; ${step}`);
   }
   return { families, addresses };
@@ -86,11 +88,12 @@ function reservedFor(family: Family, own: readonly Reservation[], { pod }: Fixed
   const [first, ...others] = found;
   if (first === undefined) {
     const what = `IPReservation ${names(candidates)} has no IPv${family} address for ${textOf(pod)}`;
-    throw new CNIError("NoAddress", `${what}; add one to spec.reservedCIDRs for each pod, or run fewer pods`);
+    const step = "add one to spec.reservedCIDRs for each pod, or run fewer pods, see gingham ipam reserve --list";
+    throw new CNIError("NoAddress", `${what}; ${step}`);
   }
   if (others.length === 0) return first.ip;
   const what = `IPReservations ${names(found)} each keep an IPv${family} address for ${textOf(pod)}`;
-  throw new CNIError("InvalidNetworkConfig", `${what}; leave it to one of them`);
+  throw new CNIError("InvalidNetworkConfig", `${what}; leave it to one of them, see gingham ipam reserve --list`);
 }
 
 /** Which of the reservation's addresses is the pod's; negative: none. */
@@ -128,7 +131,7 @@ function refuseOthers(ip: IP, { pod, controller, reservations }: FixedNeed): voi
     if (owner === undefined || !networks.some((network) => cidrContains(network, ip))) continue;
     if (pod !== undefined && isFor(reservation, pod, controller)) continue;
     const what = `Address ${formatIP(ip)} is kept by IPReservation ${name} for ${owner.kind} ${owner.namespace}/${owner.name}`;
-    throw new CNIError("NoAddress", `${what}, not for ${textOf(pod)}; ask for another address`);
+    throw new CNIError("NoAddress", `${what}, not for ${textOf(pod)}; ask for another address, or ${seeAddress(ip)}`);
   }
 }
 

@@ -76,7 +76,7 @@ describe("stillHeld()", () => {
     const error = stillHeld(holder, me, "wait");
     expect(error.cniCode).toBe(11);
     expect(error.message).toBe(
-      "Address 10.0.0.5 of pod default/web-0 is still held by pod default/web-0 on node node-1 (handle net.old); wait",
+      "Address 10.0.0.5 of pod default/web-0 is still held by pod default/web-0 on node node-1 (handle net.old, block 10.0.0.0/26); wait; see gingham ipam show 10.0.0.5",
     );
   });
 });

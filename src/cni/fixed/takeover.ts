@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
+
+import { seeAddress } from "../../ipam/errors.ts";
 import { ownerOf } from "../../ipam/gc/addresses.ts";
 import type { HeldAddress } from "../../ipam/gc/types.ts";
+import { formatCIDR } from "../../net/cidr.ts";
 import { formatIP } from "../../net/ip.ts";
 import { CNIError } from "../errors.ts";
 import type { PodInfo } from "../ports.ts";
@@ -63,6 +66,7 @@ export function stillHeld(holder: HeldAddress, claimant: Claimant, step: string,
   const who = pod === undefined ? "" : ` by pod ${namespace}/${pod}`;
   const where = node === undefined ? "" : ` on node ${node}`;
   const whose = claimant.pod === undefined ? "" : ` of pod ${claimant.pod.namespace}/${claimant.pod.name}`;
-  const what = `Address ${formatIP(holder.ip)}${whose} is still held${who}${where} (handle ${holder.handleID})`;
-  return new CNIError("TryAgainLater", `${what}; ${step}`, { cause });
+  const what = `Address ${formatIP(holder.ip)}${whose} is still held${who}${where}`;
+  const which = `(handle ${holder.handleID}, block ${formatCIDR(holder.block)})`;
+  return new CNIError("TryAgainLater", `${what} ${which}; ${step}; ${seeAddress(holder.ip)}`, { cause });
 }

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-import { blockName } from "../../crds/names.ts";
 import { cidrFamily, formatCIDR, ipAt, ordinalOf } from "../../net/cidr.ts";
 import { type Family, familyOf, formatIP } from "../../net/ip.ts";
 import type { BlockOpResult } from "../batch.ts";
-import { IPAMError } from "../errors.ts";
+import { IPAMError, seeAddress } from "../errors.ts";
 import { heldAddresses } from "../gc/addresses.ts";
 import { addToBlocks, type HandleBlocks } from "../handle.ts";
 import type { Allocation, AssignRequest } from "../types.ts";
@@ -193,8 +192,9 @@ function takenError(grant: Grant, { owner }: Extract<BlockOpResult, { kind: "tak
     owner.releasedAt !== undefined
       ? `was released at ${owner.releasedAt} and cools down (ipCooldownSeconds of IPAMConfig default)`
       : `is held by handle ${owner.handle_id ?? "(none)"}${who}${where}`;
-  const what = `Address ${formatIP(ipAt(cidr, grant.ordinal ?? 0))} of block ${formatCIDR(cidr)} ${holder}`;
-  const step = `ask for another one, or see kubectl get ipamblocks ${blockName(cidr)} -o yaml`;
+  const ip = ipAt(cidr, grant.ordinal ?? 0);
+  const what = `Address ${formatIP(ip)} of IPPool ${grant.pool}, in block ${formatCIDR(cidr)}, ${holder}`;
+  const step = `ask for another one, or ${seeAddress(ip)}`;
   const held = block && heldAddresses(block.spec).find(({ ordinal }) => ordinal === grant.ordinal);
   return new IPAMError("AddressTaken", `${what}; ${step}`, { ...(held && { holder: held }) });
 }

@@ -2,10 +2,10 @@
 import type { EffectiveIPPool } from "../../crds/ip-pool.ts";
 import { blockName } from "../../crds/names.ts";
 import { blockOf, type CIDR, formatCIDR, hostCIDR } from "../../net/cidr.ts";
-import type { IP } from "../../net/ip.ts";
+import { formatIP, type IP } from "../../net/ip.ts";
 import { hostAffinity } from "../affinity.ts";
 import type { KnownBlocks } from "../candidates.ts";
-import { IPAMError } from "../errors.ts";
+import { IPAMError, seeAddress } from "../errors.ts";
 import type { BlockTable } from "./block-table.ts";
 import { claimBlock, loadAffineBlock } from "./claims.ts";
 import type { BlockCommitter } from "./group-commit.ts";
@@ -43,7 +43,7 @@ export class NamedBlocks {
     const look =
       this.#looks.get(key) ??
       this.#table
-        .alone(cidr, () => this.#hold(cidr, pool, known))
+        .alone(cidr, () => this.#hold(ip, cidr, pool, known))
         .finally(() => {
           this.#looks.delete(key);
         });
@@ -51,7 +51,7 @@ export class NamedBlocks {
     return (await look) ? committer : undefined;
   }
 
-  async #hold(cidr: CIDR, pool: EffectiveIPPool, known: KnownBlocks): Promise<BlockCommitter | undefined> {
+  async #hold(ip: IP, cidr: CIDR, pool: EffectiveIPPool, known: KnownBlocks): Promise<BlockCommitter | undefined> {
     const { store, nodeName } = this.#tools;
     const committer = this.#table.committer(cidr);
     const owned = (isOwned: boolean): BlockCommitter | undefined => (isOwned ? committer : undefined);
@@ -59,7 +59,7 @@ export class NamedBlocks {
     if (block?.spec.affinity === hostAffinity(nodeName))
       return owned(this.#table.adoptOwn(cidr, await loadAffineBlock(this.#tools, cidr)));
     if (block === undefined) {
-      refuseOverlap(cidr, pool, known.overlap(cidr));
+      refuseOverlap(ip, cidr, pool, known.overlap(cidr));
       return owned(this.#table.adoptOwn(cidr, await claimBlock(this.#tools, cidr)));
     }
     const { affinity, sequenceNumber } = block.spec;
@@ -71,8 +71,9 @@ export class NamedBlocks {
   }
 }
 
-function refuseOverlap(cidr: CIDR, pool: EffectiveIPPool, other: CIDR | undefined): void {
+function refuseOverlap(ip: IP, cidr: CIDR, pool: EffectiveIPPool, other: CIDR | undefined): void {
   if (other === undefined || formatCIDR(other) === formatCIDR(cidr)) return;
-  const what = `Cannot claim block ${formatCIDR(cidr)} of IPPool ${pool.name}: it overlaps block ${formatCIDR(other)}`;
-  throw new IPAMError("Overlap", `${what}; ask for another address, or remove the old block`);
+  const what = `Cannot claim block ${formatCIDR(cidr)} of IPPool ${pool.name} for address ${formatIP(ip)}`;
+  const step = `ask for another address, or remove the old block, ${seeAddress(other.network)}`;
+  throw new IPAMError("Overlap", `${what}: it overlaps block ${formatCIDR(other)}; ${step}`);
 }

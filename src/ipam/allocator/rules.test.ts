@@ -356,9 +356,7 @@ describe("an address that is asked for by name", () => {
     const { store, allocator } = setUp();
     await allocator.assign(asked("a", "10.0.7.5"));
     const refused = String(await allocator.assign(asked("b", "10.0.7.5")).catch((error: unknown) => error));
-    expect(refused).toContain(
-      "Address 10.0.7.5 of block 10.0.7.0/26 is held by handle a, pod default/a on node node-a",
-    );
+    expect(refused).toContain("is held by handle a, pod default/a on node node-a");
     expect(store.peek("handle", "b")).toBeUndefined();
     expectSound(store);
   });
@@ -370,10 +368,54 @@ describe("an address that is asked for by name", () => {
         { cidr: "10.1.0.0/16", allowedUses: ["Tunnel"] },
       ],
     });
-    await expect(allocator.assign(asked("a", "10.0.7.5"))).rejects.toThrow(/IPPool pool-0 is not enabled/);
+    await expect(allocator.assign(asked("a", "10.0.7.5"))).rejects.toThrow(/pool-0 .* is not enabled/);
     await expect(allocator.assign(asked("a", "10.1.7.5"))).rejects.toThrow(/is for Tunnel only/);
     await expect(allocator.assign(asked("a", "10.9.7.5"))).rejects.toThrow(/no IPPool holds it/);
     expect(texts(await allocator.assign({ ...asked("a", "10.1.7.5"), use: "Tunnel" }))).toEqual(["10.1.7.5"]);
+  });
+
+  it("is refused by the names of pool, block and owner, and the command that tells more", async () => {
+    const pools = [
+      { cidr: "10.0.0.0/16" },
+      { cidr: "10.1.0.0/16", disabled: true },
+      { cidr: "10.2.0.0/16", allowedUses: ["Tunnel" as const] },
+    ];
+    const { store, allocator } = setUp({ pools, settings: { strictAffinity: true } });
+    await foreignBlock(store, "10.0.9.0/26", 1);
+    await store.create("affinity", withState(pendingAffinity(OTHER, parseCIDR("10.0.8.32/27")), "confirmed"));
+    await allocator.assign(asked("a", "10.0.7.5"));
+    const refusal = async (ip: string): Promise<string> => {
+      const error: unknown = await allocator.assign(asked("b", ip)).catch((reason: unknown) => reason);
+      return error instanceof Error ? error.message : "";
+    };
+    expect(await refusal("10.9.7.5")).toBe(
+      "Cannot assign 10.9.7.5: no IPPool holds it (IPv4 pools: pool-0 10.0.0.0/16, pool-1 10.1.0.0/16, pool-2 10.2.0.0/16); " +
+        "ask for an address of one of them, see gingham ipam show",
+    );
+    expect(await refusal("fd00::5")).toBe(
+      "Cannot assign fd00::5: no IPPool holds it (IPv6 pools: none); " +
+        "ask for an address of one of them, see gingham ipam show",
+    );
+    expect(await refusal("10.1.7.5")).toBe(
+      "Cannot assign 10.1.7.5: IPPool pool-1 (10.1.0.0/16) is not enabled; " +
+        "ask for an address of another pool, see gingham ipam show and kubectl describe ippool pool-1",
+    );
+    expect(await refusal("10.2.7.5")).toBe(
+      "Cannot assign 10.2.7.5: IPPool pool-2 (10.2.0.0/16) is for Tunnel only; " +
+        "ask for an address of another pool, see gingham ipam show and kubectl describe ippool pool-2",
+    );
+    expect(await refusal("10.0.7.5")).toBe(
+      "Address 10.0.7.5 of IPPool pool-0, in block 10.0.7.0/26, is held by handle a, pod default/a on node node-a; " +
+        "ask for another one, or see gingham ipam show 10.0.7.5",
+    );
+    expect(await refusal("10.0.9.5")).toBe(
+      "Address 10.0.9.5 of IPPool pool-0 is in block 10.0.9.0/26 of host:node-b, and strictAffinity of IPAMConfig default " +
+        "keeps node node-a from borrowing it; ask for another address, or set it to false, see gingham ipam show 10.0.9.5",
+    );
+    expect(await refusal("10.0.8.5")).toBe(
+      "Cannot claim block 10.0.8.0/26 of IPPool pool-0 for address 10.0.8.5: it overlaps block 10.0.8.32/27; " +
+        "ask for another address, or remove the old block, see gingham ipam show 10.0.8.32",
+    );
   });
 
   it("for a tunnel comes out of pools that allow it, and a pod's never out of those for tunnels only", async () => {

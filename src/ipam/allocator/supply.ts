@@ -4,7 +4,7 @@ import type { AllowedUse, EffectiveIPPool } from "../../crds/ip-pool.ts";
 import { blockOf, type CIDR, cidrSize, formatCIDR, ordinalOf } from "../../net/cidr.ts";
 import { type Family, formatIP, type IP } from "../../net/ip.ts";
 import { hostAffinity } from "../affinity.ts";
-import { IPAMError } from "../errors.ts";
+import { IPAMError, seeAddress } from "../errors.ts";
 import { heldAddresses } from "../gc/addresses.ts";
 import { poolOfAddress } from "../pools.ts";
 import type { Reservations } from "../ports.ts";
@@ -27,8 +27,9 @@ export interface Grant {
   readonly count: number;
   /** The owner that the block must have; absent when this node borrows from it. */
   readonly affinity?: string;
-  /** The address was asked for by name. */
+  /** The address was asked for by name, and is of the pool with this name. */
   readonly ordinal?: number;
+  readonly pool?: string;
   /** Nothing else is free: the address may be one that was released a moment ago. */
   readonly mayCool?: boolean;
 }
@@ -155,15 +156,16 @@ export class BlockSupply {
       const owner = committer.block?.spec.affinity;
       const { strictAffinity } = await sources.settings();
       if (!committer.isOwn && strictAffinity) {
-        const what = `Address ${formatIP(ip)} is in block ${formatCIDR(committer.cidr)} of ${owner ?? "nobody"}`;
+        const where = `in block ${formatCIDR(committer.cidr)} of ${owner ?? "nobody"}`;
+        const what = `Address ${formatIP(ip)} of IPPool ${pool.name} is ${where}`;
         const why = `and strictAffinity of IPAMConfig default keeps node ${nodeName} from borrowing it`;
         // A block of one address would come along if that were free. From a larger one there is nothing to be had.
         const [holder] = cidrSize(committer.cidr) === 1 && committer.block ? heldAddresses(committer.block.spec) : [];
-        const step = "ask for another address, or set it to false";
+        const step = `ask for another address, or set it to false, ${seeAddress(ip)}`;
         throw new IPAMError("AddressTaken", `${what}, ${why}; ${step}`, { ...(holder && { holder }) });
       }
       committer.reserveNamed();
-      const grant = { committer, count: 1, ordinal: ordinalOf(committer.cidr, ip) };
+      const grant = { committer, count: 1, ordinal: ordinalOf(committer.cidr, ip), pool: pool.name };
       return committer.isOwn ? { ...grant, affinity: hostAffinity(nodeName) } : grant;
     }
     const what = `Cannot get hold of the block of address ${formatIP(ip)}: it changed hands ${MAX_NAMED_ROUNDS} times`;
