@@ -57,7 +57,7 @@
 #endif
 /* Longer than the agent itself lets a DEL wait for others (PATIENCE_MS there), and less than the second that is promised. */
 #ifndef DEL_WAIT_MS
-#define DEL_WAIT_MS 850
+#define DEL_WAIT_MS 900
 #endif
 #define RETRY_MS 50
 #define MAX_STDIN (1024 * 1024)

@@ -8,6 +8,7 @@ import { excerpt } from "./subject.ts";
 
 const ADD = "2, ADD";
 const RESULT = "5, ADD Success";
+const AT_ONCE = 8;
 
 export const ADD_CHECKS: readonly Check[] = [
   {
@@ -79,6 +80,24 @@ export const ADD_CHECKS: readonly Check[] = [
       const second = addressesOf(await (await subject.container()).add());
       const shared = second.filter((address) => first.includes(address));
       if (shared.length > 0) throw new Violation(`both have ${shared.join(", ")}`);
+    },
+  },
+  {
+    name: `${AT_ONCE} ADDs at once give as many addresses, and as many DELs at once take all away`,
+    section: "3, Lifecycle & Ordering",
+    since: "0.1.0",
+    async run(subject) {
+      const containers = [];
+      for (let i = 0; i < AT_ONCE; i++) containers.push(await subject.container());
+      const results = await Promise.all(containers.map((container) => container.add()));
+      const addresses = results.flatMap(addressesOf);
+      if (new Set(addresses).size < addresses.length || addresses.length < AT_ONCE)
+        throw new Violation(`they have ${addresses.join(", ")}`);
+      for (const answer of await Promise.all(containers.map((container) => container.call("DEL"))))
+        subject.expectSilence(answer, "DEL");
+      for (const container of containers) {
+        if ((await container.link()) !== undefined) throw new Violation("an eth0 is still there");
+      }
     },
   },
   {

@@ -8,6 +8,8 @@ import type { Container, Subject } from "./subject.ts";
 const DEL = "2, DEL";
 const CHECK = "2, CHECK";
 const GC = "2, GC";
+/** Of the range for documentation. Both families' plugins compare texts or prefixes, and neither has it. */
+const OTHER_ADDRESS = { address: "192.0.2.77/32", version: "4" };
 const VALID_ATTACHMENTS = "cni.dev/valid-attachments";
 
 async function attach(
@@ -58,6 +60,19 @@ export const END_CHECKS: readonly Check[] = [
     await subject.machine.removeNamespace(container.netns);
     subject.expectSilence(await container.call("DEL", { CNI_NETNS: "" }), "DEL");
   }),
+  {
+    name: "DEL after an ADD that failed succeeds",
+    section: "3, Lifecycle & Ordering",
+    since: "0.1.0",
+    async run(subject) {
+      const container = await subject.container();
+      await subject.machine.addLink(container.netns, "eth0");
+      // One for IPAM does not look at the namespace, and gives an address, which is as good here.
+      await container.call("ADD");
+      await subject.machine.removeLink(container.netns, "eth0");
+      subject.expectSilence(await container.call("DEL"), "DEL");
+    },
+  },
   ofDel("after DEL the same container can be added again", "0.1.0", async (subject) => {
     const { container } = await attach(subject);
     await container.call("DEL");
@@ -81,6 +96,28 @@ export const END_CHECKS: readonly Check[] = [
       const { result } = await container.addLink();
       await subject.machine.removeLink(container.netns, "eth0");
       subject.expectError(await container.call("CHECK", {}, { prevResult: result }), "CHECK");
+    },
+  },
+  {
+    name: "CHECK fails when the address is gone",
+    section: CHECK,
+    since: "0.4.0",
+    async run(subject) {
+      const container = await subject.container();
+      const { result } = await container.addLink();
+      await subject.machine.removeAddresses(container.netns, "eth0");
+      subject.expectError(await container.call("CHECK", {}, { prevResult: result }), "CHECK");
+    },
+  },
+  {
+    name: "CHECK fails when prevResult has an address that the interface has not",
+    section: CHECK,
+    since: "0.4.0",
+    async run(subject) {
+      const container = await subject.container();
+      const { result } = await container.addLink();
+      const ips = (result["ips"] as readonly object[]).map((ip) => ({ ...ip, ...OTHER_ADDRESS }));
+      subject.expectError(await container.call("CHECK", {}, { prevResult: { ...result, ips } }), "CHECK");
     },
   },
   {
@@ -127,6 +164,43 @@ export const END_CHECKS: readonly Check[] = [
       const gone = await lost.container.call("CHECK", {}, { prevResult: lost.prevResult });
       if (gone.exitCode === 0 || (await lost.container.link()) !== undefined)
         throw new Violation("what was not listed is still there");
+    },
+  },
+  {
+    name: "GC tells the interfaces of one container apart",
+    section: GC,
+    since: "1.1.0",
+    async run(subject) {
+      const container = await subject.container();
+      await container.addLink();
+      const { result: prevResult } = await container.addLink("net1");
+      const listed = [{ containerID: container.id, ifname: "net1" }];
+      subject.expectSilence(await subject.node("GC", { [VALID_ATTACHMENTS]: listed }), "GC");
+      if ((await container.link()) !== undefined) throw new Violation("eth0, which was not listed, is still there");
+      const check = await container.call("CHECK", { CNI_IFNAME: "net1" }, { prevResult });
+      subject.expectSilence(check, "CHECK of net1, which was listed");
+    },
+  },
+  {
+    name: "GC of another network leaves this one's attachments",
+    section: GC,
+    since: "1.1.0",
+    async run(subject) {
+      const { container, prevResult } = await attach(subject);
+      const other = { name: `${String(subject.conf()["name"])}-other`, [VALID_ATTACHMENTS]: [] };
+      subject.expectSilence(await subject.node("GC", other), "GC");
+      subject.expectSilence(await container.call("CHECK", {}, { prevResult }), "CHECK");
+    },
+  },
+  {
+    name: "GC takes away what is left of a namespace that is gone, and a second GC succeeds",
+    section: GC,
+    since: "1.1.0",
+    async run(subject) {
+      const { container } = await attach(subject);
+      await subject.machine.removeNamespace(container.netns);
+      for (const which of ["the first GC", "the second GC"])
+        subject.expectSilence(await subject.node("GC", { [VALID_ATTACHMENTS]: [] }), which);
     },
   },
   {

@@ -12,18 +12,48 @@ const INVALID_ENVIRONMENT = 4;
 const DECODING_FAILURE = 6;
 const INVALID_CONFIGURATION = 7;
 
-function refusesEnvironment(name: string, variable: string, value: string | undefined): Check {
+interface BadEnvironment {
+  readonly name: string;
+  readonly verb?: string;
+  readonly since?: Check["since"];
+  readonly variable: string;
+  readonly value?: string;
+}
+
+function refusesEnvironment({ name, verb = "ADD", since = "0.1.0", variable, value }: BadEnvironment): Check {
   return {
-    name,
+    name: `${name} is refused with code 4`,
     section: "2, Parameters",
-    since: "0.1.0",
+    since,
     async run(subject) {
       const container = await subject.container();
-      const answer = await container.call("ADD", { [variable]: value });
-      subject.expectError(answer, "ADD", INVALID_ENVIRONMENT);
+      const answer = await container.call(verb, { [variable]: value });
+      subject.expectError(answer, verb, INVALID_ENVIRONMENT);
     },
   };
 }
+
+const ENVIRONMENT_CHECKS: readonly Check[] = [
+  { name: "ADD without CNI_CONTAINERID", variable: "CNI_CONTAINERID" },
+  { name: "ADD without CNI_NETNS", variable: "CNI_NETNS" },
+  { name: "ADD without CNI_IFNAME", variable: "CNI_IFNAME" },
+  { name: "ADD with a CNI_CONTAINERID of wrong characters", variable: "CNI_CONTAINERID", value: "a/b" },
+  // The first character has a rule of its own since then.
+  {
+    name: "ADD with a CNI_CONTAINERID that begins with a hyphen",
+    variable: "CNI_CONTAINERID",
+    value: "-a",
+    since: "0.4.0" as const,
+  },
+  { name: "ADD with a CNI_IFNAME of 16 bytes", variable: "CNI_IFNAME", value: "interface-name-0" },
+  { name: "ADD with a CNI_IFNAME of wrong characters", variable: "CNI_IFNAME", value: "eth/0" },
+  { name: "DEL without CNI_CONTAINERID", verb: "DEL", variable: "CNI_CONTAINERID" },
+  { name: "DEL without CNI_IFNAME", verb: "DEL", variable: "CNI_IFNAME" },
+  ...["CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"].map((variable) => ({
+    ...{ name: `CHECK without ${variable}`, verb: "CHECK", since: "0.4.0" as const, variable },
+  })),
+  { name: "an unknown CNI_COMMAND", variable: "CNI_COMMAND", value: "FROBNICATE" },
+].map(refusesEnvironment);
 
 /** Plugins that make no interface do not look at the namespace, and are not asked. */
 async function addIntoNowhere(subject: Subject): Promise<Answer> {
@@ -47,13 +77,35 @@ export const INPUT_CHECKS: readonly Check[] = [
         throw new Violation(`cniVersion is ${JSON.stringify(cniVersion)}, want ${subject.version}, as on input`);
     },
   },
-  refusesEnvironment("ADD without CNI_CONTAINERID is refused with code 4", "CNI_CONTAINERID", undefined),
-  refusesEnvironment("ADD without CNI_NETNS is refused with code 4", "CNI_NETNS", undefined),
-  refusesEnvironment("ADD without CNI_IFNAME is refused with code 4", "CNI_IFNAME", undefined),
-  refusesEnvironment("ADD with a CNI_CONTAINERID of wrong characters is refused with code 4", "CNI_CONTAINERID", "a/b"),
-  refusesEnvironment("ADD with a CNI_IFNAME of 16 bytes is refused with code 4", "CNI_IFNAME", "interface-name-0"),
-  refusesEnvironment("ADD with a CNI_IFNAME of wrong characters is refused with code 4", "CNI_IFNAME", "eth/0"),
-  refusesEnvironment("an unknown CNI_COMMAND is refused with code 4", "CNI_COMMAND", "FROBNICATE"),
+  {
+    // A runtime asks so to find out which version to use.
+    name: "VERSION asked in a version that the plugin does not know lists those that it does",
+    section: "5, VERSION Success",
+    since: "0.1.0",
+    async run(subject) {
+      const answer = await subject.call({ CNI_COMMAND: "VERSION" }, JSON.stringify({ cniVersion: "9.9.9" }));
+      subject.expectSuccess(answer, "VERSION");
+      const { supportedVersions } = parseObject(answer.stdout) ?? {};
+      if (!Array.isArray(supportedVersions) || !supportedVersions.includes(subject.version))
+        throw new Violation(`supportedVersions is ${JSON.stringify(supportedVersions)}`);
+    },
+  },
+  ...ENVIRONMENT_CHECKS,
+  {
+    name: "a refusal with code 4 names the variable",
+    section: "5, Error",
+    since: "0.4.0",
+    async run(subject) {
+      const container = await subject.container();
+      for (const variable of ["CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"]) {
+        const answer = await container.call("ADD", { [variable]: undefined });
+        subject.expectError(answer, `ADD without ${variable}`, INVALID_ENVIRONMENT);
+        const { msg, details } = parseObject(answer.stdout) ?? {};
+        if (!`${String(msg)} ${String(details)}`.includes(variable))
+          throw new Violation(`ADD without ${variable} answered ${excerpt(answer.stdout)}`);
+      }
+    },
+  },
   {
     name: "ADD with a standard input that is no JSON is refused with code 6",
     section: "5, Error",
@@ -72,6 +124,26 @@ export const INPUT_CHECKS: readonly Check[] = [
       const { name: _, ...nameless } = subject.conf();
       const container = await subject.container();
       subject.expectError(await container.send("ADD", {}, JSON.stringify(nameless)), "ADD", INVALID_CONFIGURATION);
+    },
+  },
+  {
+    name: "ADD with a network name that begins with a hyphen is refused with code 7",
+    section: "1, Configuration format",
+    // The first specification to say of what a name consists.
+    since: "1.0.0",
+    async run(subject) {
+      const container = await subject.container();
+      subject.expectError(await container.call("ADD", {}, { name: "-net" }), "ADD", INVALID_CONFIGURATION);
+    },
+  },
+  {
+    name: "ADD takes the keys that runtimes insert",
+    section: "3, Deriving request configuration",
+    since: "0.3.1",
+    async run(subject) {
+      const inserted = { runtimeConfig: {}, args: { cni: {} }, "cni.dev/conformance": [{ a: 1 }] };
+      const answer = await (await subject.container()).call("ADD", {}, inserted);
+      subject.expectSuccess(answer, "ADD");
     },
   },
   {

@@ -9,6 +9,7 @@ describe("complainOfResult()", () => {
     ["0.2.0", { ip4: { ip: "10.0.0.2/24" } }],
     ["0.4.0", { interfaces: INTERFACES, ips: [{ version: "6", address: "fd00::2/64", interface: 1 }] }],
     ["1.1.0", { interfaces: INTERFACES, ips: [{ address: "10.0.0.2/24", gateway: "10.0.0.1", interface: 1 }] }],
+    ["1.1.0", { routes: [{ dst: "::/0", gw: "fe80::1", mtu: 1400 }], dns: { nameservers: ["10.0.0.1"], domain: "a" } }],
   ] as const)("takes the form of %s", (version, result) => {
     expect(complainOfResult({ cniVersion: version, ...result }, version)).toBeUndefined();
   });
@@ -23,6 +24,13 @@ describe("complainOfResult()", () => {
     ["1.0.0", { cniVersion: "0.4.0" }, 'want "1.0.0"'],
     ["1.0.0", { interfaces: [{}] }, "interfaces[0] has no name"],
     ["1.0.0", { ip4: {} }, "has ip4 or ip6"],
+    ["1.0.0", { routes: {} }, "routes is {}"],
+    ["1.0.0", { routes: [{ dst: "10.0.0.0" }] }, "routes[0] has no dst"],
+    ["1.0.0", { routes: [{ dst: "10.0.0.0/8" }, { dst: "::/0", gw: "" }] }, 'routes[1] has the gw ""'],
+    ["1.1.0", { routes: [{ dst: "10.0.0.0/8", mtu: "1400" }] }, 'routes[0] has the mtu "1400"'],
+    ["1.0.0", { dns: [] }, "dns is []"],
+    ["1.0.0", { dns: { nameservers: "10.0.0.1" } }, "dns has the nameservers"],
+    ["1.0.0", { dns: { domain: 7 } }, "dns has the domain 7"],
   ] as const)("in %s complains of %j", (version, result, complaint) => {
     expect(complainOfResult({ cniVersion: version, ...result }, version)).toContain(complaint);
   });
@@ -30,7 +38,15 @@ describe("complainOfResult()", () => {
 
 test("complainOfError() wants one object with a code above 0 and a text", () => {
   expect(complainOfError('{"code": 4, "msg": "no"}')).toBeUndefined();
-  for (const text of ["", "oops", "[]", '{"code": 0, "msg": "no"}', '{"code": 4}', '{"code":4,"msg":"a"}{}'])
+  for (const text of [
+    "",
+    "oops",
+    "[]",
+    '{"code": 0, "msg": "no"}',
+    '{"code": 4}',
+    '{"code":4,"msg":"a"}{}',
+    '{"code":4,"msg":"a","details":1}',
+  ])
     expect(complainOfError(text)).toBeDefined();
 });
 

@@ -5,6 +5,9 @@ import { parseIP } from "../net/ip.ts";
 
 /** The JSON that plugins print, judged by its form alone. Source: CNI SPEC 1.1.0, section 5, and those before it. */
 
+/** Source: CNI SPEC 1.1.0, section 5, ADD Success. */
+const NUMBERS_OF_A_ROUTE = ["mtu", "advmss", "priority", "table", "scope"];
+
 type JSONObject = Readonly<Record<string, unknown>>;
 
 /** Undefined when the text is not exactly one JSON object. */
@@ -36,7 +39,37 @@ export function complainOfResult(result: JSONObject, version: CNIVersion): strin
     const problem = complainOfIP(item, interfaces.length, version);
     if (problem !== undefined) return `ips[${i}] ${problem}`;
   }
+  return complainOfRoutes(result["routes"] ?? []) ?? complainOfDNS(result["dns"] ?? {});
+}
+
+function complainOfRoutes(routes: unknown): string | undefined {
+  if (!Array.isArray(routes)) return `routes is ${show(routes)}, want an array`;
+  for (const [i, route] of routes.entries()) {
+    if (!isObject(route) || !parses(parseIPWithPrefix, route["dst"]))
+      return `routes[${i}] has no dst with a prefix length`;
+    const gateway = route["gw"];
+    if (gateway !== undefined && !parses(parseIP, gateway))
+      return `routes[${i}] has the gw ${show(gateway)}, want an address`;
+    const odd = NUMBERS_OF_A_ROUTE.find((key) => route[key] !== undefined && !isUint(route[key]));
+    if (odd !== undefined) return `routes[${i}] has the ${odd} ${show(route[odd])}, want a number`;
+  }
   return undefined;
+}
+
+function complainOfDNS(dns: unknown): string | undefined {
+  if (!isObject(dns)) return `dns is ${show(dns)}, want an object`;
+  const { domain } = dns;
+  if (domain !== undefined && typeof domain !== "string") return `dns has the domain ${show(domain)}, want a text`;
+  const odd = ["nameservers", "search", "options"].find((key) => !isListOfTexts(dns[key] ?? []));
+  return odd === undefined ? undefined : `dns has the ${odd} ${show(dns[odd])}, want an array of texts`;
+}
+
+function isListOfTexts(value: unknown): boolean {
+  return Array.isArray(value) && value.every((one) => typeof one === "string");
+}
+
+function isUint(value: unknown): boolean {
+  return Number.isInteger(value) && Number(value) >= 0;
 }
 
 function complainOfIP(ip: unknown, interfaceCount: number, version: CNIVersion): string | undefined {
@@ -82,9 +115,10 @@ export function interfaceOf(result: JSONObject, name: string): JSONObject | unde
 export function complainOfError(stdout: string): string | undefined {
   const error = parseObject(stdout);
   if (error === undefined) return `stdout is ${show(stdout.slice(0, 160))}, want one error object`;
-  const { code, msg } = error;
+  const { code, msg, details = "" } = error;
   if (!Number.isInteger(code) || Number(code) <= 0)
     return `the error has the code ${show(code)}, want a number above 0`;
+  if (typeof details !== "string") return `the error has the details ${show(details)}, want a text`;
   return typeof msg === "string" && msg !== "" ? undefined : `the error has the msg ${show(msg)}, want a text`;
 }
 

@@ -32,6 +32,8 @@ export interface Machine extends Plugin {
   links(path?: string): Promise<readonly Link[]>;
   addLink(path: string, name: string): Promise<void>;
   removeLink(path: string, name: string): Promise<void>;
+  /** Takes every global address, of both families, off an interface. */
+  removeAddresses(path: string, name: string): Promise<void>;
 }
 
 /** A network configuration without `cniVersion`: each check adds the version that it asks for. */

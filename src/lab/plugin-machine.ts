@@ -60,6 +60,10 @@ export class PluginMachine implements Machine {
   async removeLink(path: string, name: string): Promise<void> {
     await runOk(["ip", "-n", nameOf(path), "link", "del", name]);
   }
+
+  async removeAddresses(path: string, name: string): Promise<void> {
+    await runOk(["ip", "-n", nameOf(path), "address", "flush", "dev", name, "scope", "global"]);
+  }
 }
 
 function nameOf(path: string): string {

@@ -4,15 +4,17 @@ import { Cluster } from "./support/crash/cluster.ts";
 import { agentOn, type Command, type Executor, standaloneOn } from "./support/crash/executors.ts";
 import { expectNothing, expectWired } from "./support/crash/expectations.ts";
 import { type CallResult, Machine, type Sandbox } from "./support/crash/machine.ts";
-import { Matrix } from "./support/crash/matrix.ts";
+import { Matrix, renderGoodSection } from "./support/crash/matrix.ts";
+import { readPage, writePage } from "./support/crash/matrix-page.ts";
 
 /*
  * The crash matrix: the real programs, killed by SIGKILL before and after each outside effect of ADD and DEL (and of
  * the agent's start), with the real launcher, kernel, and embedded API server. Then the runtime does one of the things
  * that kubelets do, and exactly one wiring is left, or none: no address, handle, pair, route or file besides.
  *
- * The points are found by running each command once. GINGHAM_CRASH_MATRIX=all tries every aftermath at every point,
- * for some minutes.
+ * The points are found by running each command once. `npm run crash-matrix` (GINGHAM_CRASH_MATRIX=all) tries every
+ * aftermath at every point, for some minutes, and writes docs/cni-crash-matrix.md; otherwise that page is compared with
+ * the points.
  */
 
 const isWhole = process.env["GINGHAM_CRASH_MATRIX"] === "all";
@@ -73,7 +75,7 @@ beforeAll(async () => {
   if (!isWhole) {
     process.stderr.write(
       "crash.test.ts: every point with every aftermath for the agent's ADD; every third point with one aftermath in " +
-        "turn otherwise. GINGHAM_CRASH_MATRIX=all runs the whole matrix, for some minutes\n",
+        "turn otherwise. npm run crash-matrix runs the whole matrix, for some minutes\n",
     );
   }
   cluster = await Cluster.start(["agent", "alone"]);
@@ -83,10 +85,12 @@ beforeAll(async () => {
   await cluster.claimed("agent");
 });
 afterAll(async () => {
+  if (isWhole) writePage(matrices.sort((a, b) => a.title.localeCompare(b.title)));
   for (const machine of [agents, alone]) await machine?.[Symbol.asyncDispose]();
   await cluster?.[Symbol.asyncDispose]();
 });
 
+const matrices: Matrix[] = [];
 let pods = 0;
 
 async function withPod(machine: Machine, use: (pod: Pod) => Promise<void>): Promise<void> {
@@ -153,7 +157,10 @@ async function runMatrix(executor: Executor, name: string, command: Command): Pr
       await matrix.cell(point, after, () => crash(executor, command, point, after));
   }
   process.stdout.write(matrix.render());
+  matrices.push(matrix);
   expect(matrix.failures).toEqual([]);
+  const section = renderGoodSection(matrix.title, points, NAMES.length);
+  if (!isWhole) expect(readPage(), "docs/cni-crash-matrix.md is old: npm run crash-matrix").toContain(section);
 }
 
 describe.concurrent("killed before and after each effect of ADD and of DEL", () => {

@@ -31,7 +31,7 @@ export interface DelRequest {
 }
 
 /** How long a DEL waits for an ADD that undoes itself and for the datastore. */
-const PATIENCE_MS = 700;
+const PATIENCE_MS = 800;
 
 /** What became of a DEL. Both are a success for the caller. */
 export type DelOutcome = {
