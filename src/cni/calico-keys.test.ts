@@ -90,6 +90,7 @@ describe("a Calico configuration", () => {
     [{ include_default_routes: "yes" }, "7", 'include_default_routes is "yes"'],
     [{ readiness_gates: "http://x" }, "7", 'readiness_gates is "http://x"'],
     [{ readiness_gates: [1] }, "7", "readiness_gates[0] is 1"],
+    [{ readiness_gates: ["http://a", "localhost:9099"] }, "7", 'readiness_gates[1] is "localhost:9099", want an http'],
     [{ policy_setup_timeout_seconds: 1.5 }, "7", "policy_setup_timeout_seconds is 1.5"],
     [{ qps: "5" }, "7", 'qps is "5"'],
     [{ burst: 1.5 }, "7", "burst is 1.5"],

@@ -2,7 +2,7 @@
 import type { FieldReader } from "../crds/field-reader.ts";
 import { CNIError } from "./errors.ts";
 
-type Kind = "text" | "switch" | "integer" | "number" | "texts" | "list";
+type Kind = "text" | "switch" | "integer" | "number" | "list";
 
 /**
  * Keys of Calico's plugin that have no effect here, by section: either the agent knows better (its own node name, MTU,
@@ -22,7 +22,6 @@ const WITHOUT_EFFECT: Readonly<Record<string, Readonly<Record<string, Kind>>>> =
     log_file_max_age: "integer",
     log_file_max_count: "integer",
     ipam_lock_file: "text",
-    readiness_gates: "texts",
     policy_setup_timeout_seconds: "integer",
     endpoint_status_dir: "text",
     qps: "number",
@@ -118,9 +117,6 @@ function checkType(reader: FieldReader, key: string, kind: Kind): void {
       if (value !== undefined && typeof value !== "number") throw reader.fail(key, value, "a number");
       return;
     }
-    case "texts":
-      reader.strings(key);
-      return;
     case "list":
       reader.list(key, () => undefined);
       return;

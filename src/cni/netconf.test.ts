@@ -29,6 +29,7 @@ describe("parseNetConf()", () => {
       queues: 0,
       allowIPForwarding: false,
       includeDefaultRoutes: false,
+      readinessGates: [],
       dns: {},
     });
   });
@@ -63,6 +64,7 @@ describe("parseNetConf()", () => {
       queues: 0,
       allowIPForwarding: true,
       includeDefaultRoutes: false,
+      readinessGates: [],
       kubeconfig: "/etc/cni/net.d/calico-kubeconfig",
       mac: "02:aa:00:00:00:01",
       dns: { nameservers: ["10.96.0.10"], search: ["svc.cluster.local"], options: ["ndots:5"] },

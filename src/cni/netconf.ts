@@ -30,6 +30,8 @@ export interface NetConf {
   readonly allowIPForwarding: boolean;
   /** Default routes beside those that another IPAM plugin gives. */
   readonly includeDefaultRoutes: boolean;
+  /** URLs that must answer before a pod is attached. */
+  readonly readinessGates: readonly string[];
   /** Credentials for a machine without an agent. */
   readonly kubeconfig?: string;
   /** The plugin that calls Gingham as its IPAM, which then wires nothing; absent: Gingham is the one that was called. */
@@ -174,6 +176,7 @@ function read(conf: FieldReader, cniVersion: CNIVersion): NetConf {
     queues: conf.optionalInteger("num_queues", 0, MAX_QUEUES) ?? 0,
     allowIPForwarding: section(conf, "container_settings")?.optionalBoolean("allow_ip_forwarding") ?? false,
     includeDefaultRoutes: conf.optionalBoolean("include_default_routes") ?? false,
+    readinessGates: readGates(conf),
     ...(mac !== undefined && { mac }),
     ...(ips !== undefined && { ips }),
     dns: readDNS(conf, runtime),
@@ -200,6 +203,7 @@ function readAsIPAM(conf: FieldReader, head: Pick<NetConf, "cniVersion" | "name"
     queues: 0,
     allowIPForwarding: false,
     includeDefaultRoutes: false,
+    readinessGates: [],
     dns: {},
   };
 }
@@ -213,6 +217,13 @@ function readNode(conf: FieldReader): Pick<NetConf, "nodeName" | "nodeNameFile" 
     ...(nodeNameFile !== undefined && { nodeNameFile }),
     ...(kubeconfig !== undefined && { kubeconfig }),
   };
+}
+
+function readGates(conf: FieldReader): readonly string[] {
+  const urls = conf.strings("readiness_gates");
+  const wrong = urls.findIndex((url) => !/^https?:\/\//.test(url) || !URL.canParse(url));
+  if (wrong >= 0) throw conf.fail(`readiness_gates[${wrong}]`, urls[wrong], "an http or https URL");
+  return urls;
 }
 
 function readMTU(conf: FieldReader): number {

@@ -243,6 +243,9 @@ export interface PodInfo {
   readonly controller?: { readonly kind: string; readonly name: string };
 }
 
+/** Asks a URL of `readiness_gates` once. Resolves to why it is not ready; undefined: it is. */
+export type GateProbe = (url: string, signal: AbortSignal) => Promise<string | undefined>;
+
 /** What the API server knows of a pod. Implemented over the agent's pod informer. */
 export interface PodSource {
   /** Undefined when the pod, or a pod of that UID, is not known. */

@@ -10,6 +10,7 @@ import { EndpointBook } from "../cni/endpoint-book.ts";
 import { CNIError } from "../cni/errors.ts";
 import type { Task } from "../cni/executor.ts";
 import { linuxHost } from "../cni/host.ts";
+import { httpGate } from "../cni/http-gate.ts";
 import { openJournal } from "../cni/journal/node-journal.ts";
 import { KeyedLocks } from "../cni/locks.ts";
 import { filePendingStore } from "../cni/pending-store.ts";
@@ -95,6 +96,7 @@ async function make({ kubeconfig, nodeName: confNodeName }: Task): Promise<Stand
         routed: () => routedAddresses(kernel.routes),
         takeAway: (held) => releaseHeld({ store, clock, random: Math.random }, held),
       },
+      gate: httpGate,
       endpoints: new EndpointBook({ endpointUp: () => {}, endpointDown: () => {} }),
       locks: new KeyedLocks(),
       clock,

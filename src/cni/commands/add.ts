@@ -13,6 +13,7 @@ import { releaseRecorded, removeFromKernel } from "../release.ts";
 import type { AttachmentID, AttachmentRecord, IntentRecord, PodRef, WholeRecord } from "../types.ts";
 import { assign, lookUpOwner } from "./assign.ts";
 import type { CNI } from "./cni.ts";
+import { waitForGates } from "./gates.ts";
 import { refuseOtherNode } from "./own-node.ts";
 import { workOffPending } from "./pending.ts";
 import { type Stopwatch, startStopwatch } from "./stopwatch.ts";
@@ -61,6 +62,10 @@ export async function add(cni: CNI, request: AddRequest, signal?: AbortSignal): 
   }
   if (earlier !== undefined) await releaseRecorded(cni, id, earlier, turn.signal);
   watch.lap("look");
+  if (request.conf.readinessGates.length > 0) {
+    await waitForGates(cni, request.conf.readinessGates, turn.signal);
+    watch.lap("gates");
+  }
 
   const delegation = request.delegation && (await completed(cni, request.delegation, turn.signal));
   const plan = { ...planAttachment(cni, request), ...(delegation && { delegation }) };

@@ -12,6 +12,7 @@ import type { PodStatusListener } from "../pod-status/ports.ts";
 import type {
   AddressManager,
   AttachmentStore,
+  GateProbe,
   Host,
   Logger,
   NamespaceSource,
@@ -42,6 +43,8 @@ export interface CNI {
   readonly reservations?: ReservationSource;
   /** Absent where nobody can be asked: then no address is taken away from its holder. */
   readonly holders?: Holders;
+  /** Absent where nobody asks: then all gates are open. */
+  readonly gate?: GateProbe;
   readonly endpoints: EndpointBook;
   readonly locks: KeyedLocks;
   readonly clock: Clock;

@@ -4,6 +4,7 @@ import type { CNI } from "../../cni/commands/cni.ts";
 import { ConntrackFlusher } from "../../cni/conntrack/flusher.ts";
 import { EndpointBook } from "../../cni/endpoint-book.ts";
 import { linuxHost } from "../../cni/host.ts";
+import { httpGate } from "../../cni/http-gate.ts";
 import { openJournal } from "../../cni/journal/node-journal.ts";
 import { KeyedLocks } from "../../cni/locks.ts";
 import { filePendingStore } from "../../cni/pending-store.ts";
@@ -59,6 +60,7 @@ export function makeCNI(base: Base, { store, sources, allocator }: NodeIPAM, fel
       routed: () => routedAddresses(kernel.routes),
       takeAway: (held) => releaseHeld({ store, clock, random }, held),
     },
+    gate: httpGate,
     endpoints: new EndpointBook(felix),
     locks: new KeyedLocks(),
     clock,

@@ -7,7 +7,12 @@ import { onTestFinished, vi } from "vitest";
 import { createApiServer } from "../../../src/apiserver/api-server.ts";
 import { NAMESPACES, NODES, type Node, PODS } from "../../../src/crds/core.ts";
 import { renderCRD } from "../../../src/crds/definition.ts";
-import { type Condition, INSTALLATIONS, type Installation, MANAGED_ANNOTATION } from "../../../src/crds/installation.ts";
+import {
+  type Condition,
+  INSTALLATIONS,
+  type Installation,
+  MANAGED_ANNOTATION,
+} from "../../../src/crds/installation.ts";
 import { CUSTOM_RESOURCE_DEFINITIONS } from "../../../src/crds/installed-crd.ts";
 import { IP_POOLS } from "../../../src/crds/ip-pool.ts";
 import { IPAM_BLOCKS } from "../../../src/crds/ipam-block.ts";
@@ -127,7 +132,10 @@ export class OperatorBench {
   }
 
   /** Conditions by type, as `True Reason: message`. */
-  async conditions(resource: Resource<KubeObject> = TIGERA_STATUSES, name = "gingham"): Promise<Record<string, string>> {
+  async conditions(
+    resource: Resource<KubeObject> = TIGERA_STATUSES,
+    name = "gingham",
+  ): Promise<Record<string, string>> {
     const found = (await this.find(resource, name)) as TigeraStatus | undefined;
     const text = ({ type, status, reason, message }: Condition): [string, string] => [
       type,
@@ -164,7 +172,9 @@ export class OperatorBench {
       for (const { metadata } of pods) await this.client.delete(PODS, metadata.name, { namespace: NAMESPACE });
       return;
     }
-    const { template } = daemonSet["spec"] as { readonly template: { readonly metadata: object; readonly spec: object } };
+    const { template } = daemonSet["spec"] as {
+      readonly template: { readonly metadata: object; readonly spec: object };
+    };
     const nodes = (await this.client.list(NODES, { labelSelector: "gingham.dev/test=yes" })).items;
     for (const node of nodes) {
       const { name } = node.metadata;
@@ -172,7 +182,9 @@ export class OperatorBench {
       await this.#startPod(name, template, isReady(node));
     }
     const now = (await this.client.list(PODS, { namespace: NAMESPACE })).items as unknown as readonly PodLike[];
-    const ready = now.filter(({ status }) => status?.conditions?.some((c) => c.type === "Ready" && c.status === "True"));
+    const ready = now.filter(({ status }) =>
+      status?.conditions?.some((c) => c.type === "Ready" && c.status === "True"),
+    );
     await this.#writeStatus(DAEMON_SETS as Resource<KubeObject>, daemonSet, {
       observedGeneration: daemonSet.metadata.generation ?? 0,
       desiredNumberScheduled: nodes.length,
@@ -193,7 +205,11 @@ export class OperatorBench {
       });
   }
 
-  async #startPod(node: string, template: { readonly metadata: object; readonly spec: object }, isUp: boolean): Promise<void> {
+  async #startPod(
+    node: string,
+    template: { readonly metadata: object; readonly spec: object },
+    isUp: boolean,
+  ): Promise<void> {
     const name = `${AGENT}-${node}-${this.#pods++}`;
     const spec = { ...template.spec, nodeName: node, terminationGracePeriodSeconds: 0 };
     const pod = { apiVersion: "v1", kind: "Pod", metadata: { ...template.metadata, name, namespace: NAMESPACE }, spec };
@@ -206,7 +222,12 @@ export class OperatorBench {
         { name: "agent", image: IMAGE, imageID: "", ready: !fails, restartCount: 0, ...(fails && { state }) },
       ],
     };
-    await this.client.patch(PODS, name, { type: "merge", body: { status } }, { namespace: NAMESPACE, subresource: "status" });
+    await this.client.patch(
+      PODS,
+      name,
+      { type: "merge", body: { status } },
+      { namespace: NAMESPACE, subresource: "status" },
+    );
   }
 
   async #writeStatus(resource: Resource<KubeObject>, object: KubeObject, status: object): Promise<void> {
@@ -220,11 +241,17 @@ interface PodLike {
 }
 
 function isReady(node: Node): boolean {
-  return (node as unknown as PodLike).status?.conditions?.some((c) => c.type === "Ready" && c.status === "True") ?? false;
+  return (
+    (node as unknown as PodLike).status?.conditions?.some((c) => c.type === "Ready" && c.status === "True") ?? false
+  );
 }
 
 /** A bench for one test. With `crds`, those kinds are there before, and nobody has labelled them as the operator's. */
-export async function startOperatorBench({ crds = [] }: { readonly crds?: readonly KubeObject[] } = {}): Promise<OperatorBench> {
+export async function startOperatorBench({
+  crds = [],
+}: {
+  readonly crds?: readonly KubeObject[];
+} = {}): Promise<OperatorBench> {
   const folder = mkdtempSync(join(tmpdir(), "gingham-operator-"));
   onTestFinished(() => rmSync(folder, { recursive: true }));
   const named = process.env["GINGHAM_TEST_KUBECONFIG"];
@@ -270,7 +297,10 @@ async function refuseUsedCluster(client: KubeClient): Promise<void> {
 }
 
 async function cleanUp(client: KubeClient): Promise<void> {
-  const all = async <T extends KubeObject>({ parse: _, ...resource }: Resource<T>, mine: (object: T) => boolean): Promise<void> => {
+  const all = async <T extends KubeObject>(
+    { parse: _, ...resource }: Resource<T>,
+    mine: (object: T) => boolean,
+  ): Promise<void> => {
     const list = await client.list<T>(resource).catch((error: unknown) => {
       if (error instanceof NotFoundError) return { items: [] };
       throw error;
