@@ -133,7 +133,8 @@ class FelixAgent implements Felix {
 
   endpointDown({ key }: Pick<WorkloadEndpoint, "key">): void {
     this.#inputs.deleteEndpoint(key);
-    this.#loop.wake();
+    // The kernel drops the route with the link, which is about to be deleted.
+    this.#loop.wakeWithin(LAZY_WAKE_MS);
   }
 
   start(): void {

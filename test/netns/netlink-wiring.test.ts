@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vitest";
 import type { PodWiring, WiringPlan } from "../../src/cni/ports.ts";
 import { formatCIDR, parseCIDR } from "../../src/net/cidr.ts";
 import { parseIP } from "../../src/net/ip.ts";
@@ -55,6 +55,24 @@ function leftovers(pod: Netns): unknown {
   return { links: hostLinks(), routes: hostRoutes(), inPod: inPod.filter((name) => name === "eth0") };
 }
 const NOTHING = { links: [], routes: [], inPod: [] };
+
+test("nothing that wire() does is news to Felix, and a pod's link that somebody takes down is", async () => {
+  const seen: unknown[] = [];
+  const stop = kernel.routes.watch((change) => seen.push(change));
+  try {
+    const [a, b] = [newPod(), newPod()];
+    await wiring.wire(planFor(a, 1, "v4"));
+    await wiring.wire(planFor(b, 2, "dual"));
+    // Duplicate address detection and the carrier's news come some time after.
+    await new Promise((resolve) => setTimeout(resolve, 2500));
+    expect(seen).toEqual([]);
+    ip(`link set ${hostLinks()[0]} down`);
+    await vi.waitUntil(() => seen.length > 0, { timeout: 5000 });
+    expect(seen).toContainEqual({ kind: "link" });
+  } finally {
+    stop();
+  }
+});
 
 describe("wire()", () => {
   test.each([

@@ -1,24 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 import { constants } from "node:os";
-import { ROUTE_PROTOCOL, WORKLOAD_IFACE_PREFIX } from "../../felix/ownership.ts";
 import type { KernelAddr, KernelLink, KernelRoute, RouteDataplane, RouteResult } from "../../felix/ports.ts";
 import { cidrFamily } from "../../net/cidr.ts";
 import { type Family, familyOf } from "../../net/ip.ts";
 import type { Conn, Request } from "../conn.ts";
 import { type ChangeKind, Monitor, type Topic } from "../monitor.ts";
-import { LITTLE_ENDIAN } from "../wire/attribute.ts";
 import * as c from "../wire/constants.ts";
-import { decodeLink, type LinkMessage } from "../wire/link.ts";
+import type { LinkMessage } from "../wire/link.ts";
 import type { NetlinkMessage } from "../wire/message.ts";
 import type { RouteMessage } from "../wire/route.ts";
 import { listAddrs } from "./addr.ts";
 import { listLinks } from "./link.ts";
+import { ifIndexOf, NewsFilter } from "./news-filter.ts";
 import { deleteRoute, listRoutes, type RouteSpec, replaceRoute } from "./route.ts";
 
 /** net/ipv6.h, IP6_RT_PRIO_USER: what IPv6 makes of a route without a metric. */
 const IPV6_DEFAULT_METRIC = 1024;
-/** ifi_change of a link that was just registered. */
-const ALL_FLAGS = 0xffffffff;
 /** Of IPv6, what nobody should be told to reach this machine by. Source: linux/if_addr.h. */
 const TRANSIENT = c.IFA_F_TEMPORARY | c.IFA_F_DEPRECATED | c.IFA_F_TENTATIVE | c.IFA_F_DADFAILED;
 /** Between two slices the monitor is read, so that the echo of a large batch does not overrun it. */
@@ -44,7 +41,7 @@ export interface WatchScope {
  */
 export class KernelRouteDataplane implements RouteDataplane {
   readonly #conn: Conn;
-  readonly #ownPortIDs: ReadonlySet<number>;
+  readonly #news: NewsFilter;
   readonly #tunnels: ReadonlySet<number>;
   readonly #listeners = new Set<(change: RouteChange) => void>();
   #monitor: Monitor | undefined;
@@ -52,8 +49,9 @@ export class KernelRouteDataplane implements RouteDataplane {
   /** The Conn must be Felix's own: its changes are told apart by it, and not reported back. */
   constructor(conn: Conn, { wiringPortID, tunnels = new Set() }: WatchScope = {}) {
     this.#conn = conn;
-    this.#ownPortIDs = new Set([conn.portID, ...(wiringPortID === undefined ? [] : [wiringPortID])]);
     this.#tunnels = tunnels;
+    const ownPortIDs = new Set([conn.portID, ...(wiringPortID === undefined ? [] : [wiringPortID])]);
+    this.#news = new NewsFilter({ ownPortIDs, tunnels });
   }
 
   async listRoutes(family: Family): Promise<readonly KernelRoute[]> {
@@ -113,26 +111,9 @@ export class KernelRouteDataplane implements RouteDataplane {
   }
 
   #classify(topic: Topic, message: NetlinkMessage): ChangeKind | undefined {
-    if (!this.#isForeign(message)) return undefined;
+    if (!this.#news.passes(message)) return undefined;
     const isTunnel = (topic === "link" || topic === "addr") && this.#tunnels.has(ifIndexOf(message.payload));
     return isTunnel ? "tunnel" : topic;
-  }
-
-  /** Each notification that passes costs Felix a listing, so what each ADD brings with it must not. */
-  #isForeign({ type, portID, payload }: NetlinkMessage): boolean {
-    if (this.#ownPortIDs.has(portID)) return false;
-    if (type === c.RTM_NEWROUTE || type === c.RTM_DELROUTE) {
-      // struct rtmsg: rtm_table, rtm_protocol. A new route of our protocol is the wiring's.
-      const [table, protocol] = [payload[4], payload[5]];
-      return table === c.RT_TABLE_MAIN && !(type === c.RTM_NEWROUTE && protocol === ROUTE_PROTOCOL);
-    }
-    // On other links every ARP answer would be one.
-    if (type === c.RTM_NEWNEIGH || type === c.RTM_DELNEIGH) return this.#tunnels.has(ifIndexOf(payload));
-    if (type !== c.RTM_NEWLINK) return true;
-    const { name = "", change } = decodeLink(payload);
-    // Of a pod's link only going up or down matters. All bits at once say that it was just made (dev.c,
-    // register_netdevice), none that its carrier changed.
-    return !name.startsWith(WORKLOAD_IFACE_PREFIX) || (change !== ALL_FLAGS && (change & c.IFF_UP) !== 0);
   }
 
   #apply(
@@ -166,14 +147,6 @@ function kernelLinkOf({ index, name = "", flags, mtu = 0, address, info }: LinkM
     ...(link === undefined ? {} : { parentIfIndex: link }),
   };
   return { ...base, vxlan, ...(address === undefined ? {} : { mac: address }) };
-}
-
-/**
- * The index without the rest, since of all that changes on a busy host hardly any is of a tunnel. It stands in the same place
- * in struct ifinfomsg, ifaddrmsg and ndmsg.
- */
-function ifIndexOf(payload: Uint8Array): number {
-  return new DataView(payload.buffer, payload.byteOffset).getUint32(4, LITTLE_ENDIAN);
 }
 
 /** The kernel's form of a route. Exported for its test. */
