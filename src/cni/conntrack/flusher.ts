@@ -4,6 +4,8 @@ import { formatIP, type IP } from "../../net/ip.ts";
 import type { Logger } from "../ports.ts";
 import type { Conntrack } from "./ports.ts";
 
+/** Without a reason, abort makes an error with its stack. */
+const OVER = "over";
 /** How long released addresses wait for others to share their pass through the table. */
 const COALESCE_MS = 100;
 /** After a pass, this many times its length passes before the next, so that passes take a fifth of a core at most. */
@@ -59,7 +61,7 @@ export class ConntrackFlusher {
   /** The next pass, or the end of the one under way, whose failure leaves its addresses due. */
   #pass(): Promise<void> {
     if (this.#underWay !== undefined) return this.#underWay.done.catch(() => {});
-    this.#timer?.abort();
+    this.#timer?.abort(OVER);
     this.#timer = undefined;
     const ips = this.#due;
     this.#due = new Set();

@@ -20,6 +20,8 @@ const FORBIDDEN: Backoff = { baseMs: 300_000, maxMs: 300_000 };
 const MAX_REFUSALS = 2;
 /** Far more pods than a node runs: the rest is found by the next repair. */
 const CAPACITY = 1024;
+/** Without a reason, abort makes an error with its stack. */
+const OVER = "over";
 
 export interface PodStatusQueueOptions {
   readonly store: PodStatusStore;
@@ -56,7 +58,7 @@ export class PodStatusQueue implements PodStatusListener {
   #calls = 0;
   #pausedUntilMs = 0;
   #refusals = 0;
-  #timer: AbortController | undefined;
+  #timer: { readonly atMs: number; readonly nap: AbortController } | undefined;
   /** What the log has been told of, and is not over. */
   readonly #told = new Set<Trouble | "dropped">();
   #whenIdle: (() => void) | undefined;
@@ -105,7 +107,7 @@ export class PodStatusQueue implements PodStatusListener {
     timer.abort();
     const pods = this.#waiting.size + this.#underWay.size;
     this.#stop.abort();
-    this.#timer?.abort();
+    this.#timer?.nap.abort(OVER);
     if (pods > 0) log.warn({ op: "podStatus", pods }, "Pods' annotations are left as they were; an agent repairs them");
   }
 
@@ -138,8 +140,6 @@ export class PodStatusQueue implements PodStatusListener {
 
   /** Begins what may begin, and sees to it that somebody comes back for the rest. */
   #pump(): void {
-    this.#timer?.abort();
-    this.#timer = undefined;
     const nowMs = this.#options.clock.nowMs();
     let nextMs = Number.POSITIVE_INFINITY;
     for (const [key, entry] of this.#waiting) {
@@ -163,11 +163,17 @@ export class PodStatusQueue implements PodStatusListener {
     return Math.max(dueMs + (this.#calls > 0 ? MAX_ASIDE_MS : 0), this.#pausedUntilMs);
   }
 
+  /** Or sooner: each call comes by here several times, and a timer that goes off for nothing costs less than another one. */
   #wakeAt(atMs: number, nowMs: number): void {
-    const timer = new AbortController();
+    if (this.#timer !== undefined && this.#timer.atMs <= atMs) return;
+    this.#timer?.nap.abort(OVER);
+    const timer = { atMs, nap: new AbortController() };
     this.#timer = timer;
-    this.#options.clock.sleep(atMs - nowMs, timer.signal).then(
-      () => this.#pump(),
+    this.#options.clock.sleep(atMs - nowMs, timer.nap.signal).then(
+      () => {
+        this.#timer = undefined;
+        this.#pump();
+      },
       () => {},
     );
   }
