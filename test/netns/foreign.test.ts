@@ -25,7 +25,7 @@ describe("gatherForeign() and judgeForeign()", () => {
     namespace = openRouteNamespace();
     folder = mkdtempSync(join(tmpdir(), "gingham-foreign-"));
     write("proc/sys/net/ipv4/ip_forward", "1\n");
-    write("proc/1/comm", "systemd\n");
+    write("proc/1/stat", "1 (systemd) S 1\n");
   });
   afterEach(async () => {
     await namespace.close();
@@ -81,8 +81,8 @@ describe("gatherForeign() and judgeForeign()", () => {
   });
 
   test("programs by their processes, settings by the file that wins", async () => {
-    write("proc/200/comm", "NetworkManager\n");
-    write("proc/201/comm", "systemd-network\n");
+    write("proc/200/stat", "200 (NetworkManager) S 1\n");
+    write("proc/201/stat", "201 (systemd-network) S 1\n");
     expect(await findings()).toEqual([
       "NetworkManagerManages NetworkManager",
       "NetworkdRemovesRoutes systemd-networkd",
@@ -111,7 +111,10 @@ describe("gatherForeign() and judgeForeign()", () => {
     inside("nft", "delete", "table", "ip", "calico");
     inside("iptables-nft", "-N", "cali-FORWARD");
     expect(await findings()).toEqual(["CalicoLeftovers calico"]);
-    write("proc/300/comm", "calico-node\n");
+    write("proc/300/stat", "300 (calico-node) S 1\n");
     expect(await findings()).toEqual(["CalicoAgentRuns calico-node"]);
+    // It has ended, and nobody has waited for it.
+    write("proc/300/stat", "300 (calico-node) Z 1\n");
+    expect(await findings()).toEqual(["CalicoLeftovers calico"]);
   });
 });

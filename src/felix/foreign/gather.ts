@@ -108,9 +108,14 @@ async function legacyForward(
   return found;
 }
 
+/** Names of what runs: a process that has ended and that nobody has waited for (Z) does not. Source: proc_pid_stat(5). */
 function programsIn(proc: string): ReadonlySet<string> {
-  const names = list(proc).filter((name) => /^\d+$/.test(name));
-  return new Set(names.flatMap((pid) => readText(join(proc, pid, "comm"))?.trim() ?? []));
+  const pids = list(proc).filter((name) => /^\d+$/.test(name));
+  const programs = pids.flatMap((pid) => {
+    const [, name, state] = /\((.*)\) (\S)/s.exec(readText(join(proc, pid, "stat")) ?? "") ?? [];
+    return name === undefined || state === "Z" ? [] : [name];
+  });
+  return new Set(programs);
 }
 
 function reversePath(proc: string): ReadonlyMap<string, number> {
