@@ -44,7 +44,7 @@ RUN set -eu; export DEBIAN_FRONTEND=noninteractive; \
     cd /; \
     rm -rf /tmp/plugins /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/apt/archives/*.deb /var/cache/debconf/*-old \
       /var/cache/ldconfig/aux-cache /var/lib/dpkg/*-old /var/log/apt /var/log/dpkg.log /var/log/alternatives.log; \
-    for role in agent controller install; do ln -s gingham "/usr/bin/gingham-$role"; done; \
+    for role in agent controller operator install; do ln -s gingham "/usr/bin/gingham-$role"; done; \
     ln -s gingham /usr/bin/kubectl-gingham
 
 FROM runtime AS sbom

@@ -7,7 +7,7 @@ const STEPS: readonly { readonly name: string; readonly argv: readonly string[] 
   { name: "typed lint (oxlint)", argv: ["oxlint", "--type-aware", "--deny-warnings", "."] },
   { name: "types (tsc)", argv: ["tsc", "-p", "."] },
   { name: "layers", argv: ["node", "scripts/check-layers.ts"] },
-  { name: "generated manifests", argv: ["node", "scripts/gen-crds.ts", "--check"] },
+  { name: "generated manifests", argv: ["node", "scripts/gen.ts", "--check"] },
   { name: "unit and property tests", argv: ["vitest", "run", "--project", "unit"] },
 ];
 

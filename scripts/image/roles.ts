@@ -4,6 +4,7 @@
 export const ROLES: readonly string[] = [
   "gingham-agent",
   "gingham-controller",
+  "gingham-operator",
   "gingham-install",
   "gingham",
   "kubectl-gingham",

@@ -100,7 +100,9 @@ export async function readInstalled(stateDir: string): Promise<InstalledPrograms
 }
 
 async function writeRecord(stateDir: string, digests: ReadonlyMap<string, readonly string[]>): Promise<void> {
-  const record: InstalledPrograms = { programs: Object.fromEntries([...digests].toSorted(([a], [b]) => (a < b ? -1 : 1))) };
+  const record: InstalledPrograms = {
+    programs: Object.fromEntries([...digests].toSorted(([a], [b]) => (a < b ? -1 : 1))),
+  };
   await writeWhole(recordPath(stateDir), `${JSON.stringify(record, undefined, 2)}\n`, {
     mode: 0o600,
     setting: STATE_SETTING,

@@ -11,6 +11,15 @@ export const REVISION_ANNOTATION = "gingham.dev/revision";
 const CONFIG_ANNOTATION = "gingham.dev/cni-config";
 
 const HEALTH_PORT = 9099;
+/** The image's own user is none. */
+const AS_ROOT = { privileged: true, runAsUser: 0 };
+/**
+ * Where the API server is, in a cluster without kube-proxy: a ConfigMap that a user makes, with KUBERNETES_SERVICE_HOST and
+ * KUBERNETES_SERVICE_PORT. Named as Calico's, and like it optional.
+ */
+export const API_SERVER_ENDPOINT: readonly object[] = [
+  { configMapRef: { name: "kubernetes-services-endpoint", optional: true } },
+];
 
 /** One agent on each node. It starts before there is a network: its own is the host's, and it tolerates every taint. */
 export function renderAgent(settings: InstallSettings, managedBy?: string): Manifest {
@@ -77,9 +86,9 @@ function podSpec(settings: InstallSettings): object {
         name: "install",
         image,
         command: ["gingham-install"],
-        env: variables({ GINGHAM_CNI_BIN_DIR: "/host/opt/cni/bin", GINGHAM_INSTALL_PLUGINS: cni.install }),
-        securityContext: { privileged: true },
-        volumeMounts: [mount("cni-bin", "/host/opt/cni/bin")],
+        env: variables({ GINGHAM_CNI_BIN_DIR: cni.binDir, GINGHAM_INSTALL_PLUGINS: cni.install }),
+        securityContext: AS_ROOT,
+        volumeMounts: [mount("cni-bin", cni.binDir), mount("state", "/var/lib/gingham")],
       },
     ],
     containers: [
@@ -87,8 +96,9 @@ function podSpec(settings: InstallSettings): object {
         name: "agent",
         image,
         command: ["gingham-agent"],
+        envFrom: API_SERVER_ENDPOINT,
         env: agentEnv(settings),
-        securityContext: { privileged: true },
+        securityContext: AS_ROOT,
         resources: { requests: { cpu: "50m", memory: "128Mi" } },
         ports: [{ name: "metrics", containerPort: settings.nodeMetricsPort }],
         // Everything before it is ready takes no peer and no free address, so it is only as slow as the API server.
@@ -100,8 +110,9 @@ function podSpec(settings: InstallSettings): object {
           mount("state", "/var/lib/gingham"),
           // Namespaces that the runtime makes later must show here, too.
           mount("netns", "/run/netns", { mountPropagation: "HostToContainer" }),
+          // Under the host's own names, so that messages name what is there.
           mount("cni-bin", cni.binDir, { readOnly: true }),
-          mount("cni-conf", "/host/etc/cni/net.d"),
+          mount("cni-conf", cni.confDir),
           mount("cni-config", "/etc/gingham/cni", { readOnly: true }),
         ],
       },
@@ -130,8 +141,9 @@ function agentEnv({ apiServer, mtuBytes, autodetection, nodeMetricsPort, logLeve
       ...(v4 !== undefined && { IP: "autodetect", IP_AUTODETECTION_METHOD: v4 }),
       ...(v6 !== undefined && cni.families.includes(6) && { IP6: "autodetect", IP6_AUTODETECTION_METHOD: v6 }),
       GINGHAM_CNI_CONFLIST: "/etc/gingham/cni/conflist",
-      GINGHAM_CNI_CONF_DIR: "/host/etc/cni/net.d",
+      GINGHAM_CNI_CONF_DIR: cni.confDir,
       GINGHAM_CNI_BIN_DIR: cni.binDir,
+      GINGHAM_HOST_MOUNTS: "on",
     }),
   ];
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { variables } from "./agent.ts";
+import { API_SERVER_ENDPOINT, variables } from "./agent.ts";
 import type { Manifest } from "./manifest.ts";
 import { CONTROLLER, labelsOf, NAME_LABEL } from "./names.ts";
 import type { InstallSettings } from "./settings.ts";
@@ -57,6 +57,7 @@ export function renderDeployment(settings: PodSettings, options: DeploymentOptio
               name: name.replace("gingham-", ""),
               image,
               command: [name],
+              envFrom: API_SERVER_ENDPOINT,
               env: [
                 { name: "POD_NAME", valueFrom: { fieldRef: { fieldPath: "metadata.name" } } },
                 { name: "GINGHAM_LEASE_NAMESPACE", valueFrom: { fieldRef: { fieldPath: "metadata.namespace" } } },

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { dump } from "js-yaml";
+import { renderCRD } from "../src/crds/definition.ts";
+import { KINDS, OPERATOR_KINDS } from "../src/crds/kinds.ts";
+import { LAYOUTS, type Layout } from "../src/install/layouts.ts";
+import type { Manifest } from "../src/operator/render/manifest.ts";
+import { AGENT, NAMESPACE } from "../src/operator/render/names.ts";
+import { renderOperator } from "../src/operator/render/operator.ts";
+import { renderInstall, renderNamespace } from "../src/operator/render/render.ts";
+import { DEFAULT_SETTINGS, type InstallSettings } from "../src/operator/render/settings.ts";
+
+const HEADER =
+  "# SPDX-License-Identifier: Apache-2.0\n# Generated from src/operator/render by npm run gen. Do not edit.\n";
+const { version } = JSON.parse(readFileSync(join(import.meta.dirname, "../package.json"), "utf8")) as {
+  version: string;
+};
+/** Nobody's registry: an image that was imported into the nodes' runtimes, or that kustomize gives another name. */
+const IMAGE = `localhost/gingham:${version}`;
+const SETTINGS: InstallSettings = { ...DEFAULT_SETTINGS, image: IMAGE };
+
+/** Text of each manifest by its path under manifests/. */
+export function renderInstallManifests(): ReadonlyMap<string, string> {
+  const crds = KINDS.map(renderCRD);
+  const objects = renderInstall(SETTINGS);
+  const of = (name: string): readonly Manifest[] => objects.filter((object) => partOf(object) === name);
+  const base: Readonly<Record<string, readonly object[]>> = {
+    "namespace.yaml": [renderNamespace(NAMESPACE)],
+    "crds.yaml": crds,
+    "access.yaml": of("access"),
+    "agent.yaml": of("agent"),
+    "controller.yaml": of("controller"),
+  };
+  const kustomization = { resources: Object.keys(base), images: [{ name: IMAGE.replace(/:.*/, ""), newTag: version }] };
+  return new Map([
+    ...Object.entries(base).map(([file, documents]) => [`base/${file}`, yaml(documents)] as const),
+    ["base/kustomization.yaml", yaml([{ ...KUSTOMIZATION, ...kustomization }])],
+    ["install.yaml", yaml(Object.values(base).flat())],
+    ["operator.yaml", yaml([...[...OPERATOR_KINDS, ...KINDS].map(renderCRD), ...renderOperator(SETTINGS)])],
+    ...LAYOUTS.flatMap(overlayOf),
+    ["overlays/dual-stack/kustomization.yaml", yaml([dualStack()])],
+  ]);
+}
+
+const KUSTOMIZATION = { apiVersion: "kustomize.config.k8s.io/v1beta1", kind: "Kustomization" };
+
+function partOf({ kind, metadata }: Manifest): "access" | "agent" | "controller" {
+  if (kind === "DaemonSet" || kind === "ConfigMap") return "agent";
+  return kind === "Deployment" && metadata.name !== AGENT ? "controller" : "access";
+}
+
+function yaml(documents: readonly object[]): string {
+  // Through JSON, which leaves out what is undefined, as the API does.
+  const texts = documents.map((document) =>
+    dump(JSON.parse(JSON.stringify(document)), { noRefs: true, lineWidth: 120 }),
+  );
+  return HEADER + texts.join("---\n");
+}
+
+/** The runtime's folders, wherever the DaemonSet names them. */
+function overlayOf(layout: Layout): (readonly [string, string])[] {
+  const folder = `overlays/${layout.name}`;
+  const isOpenShift = layout.name === "openshift";
+  const { binDir, confDir } = layout;
+  const [before, after] = [SETTINGS, { ...SETTINGS, cni: { ...SETTINGS.cni, binDir, confDir } }].map(agentOf);
+  const patch = differences(before, after, "").map(({ path, value }) => ({ op: "replace", path, value }));
+  const target = { kind: "DaemonSet", name: AGENT };
+  const kustomization = {
+    ...KUSTOMIZATION,
+    resources: ["../../base", ...(isOpenShift ? ["scc.yaml"] : [])],
+    patches: [{ target, patch: dump(patch, { lineWidth: 200 }) }],
+  };
+  return [
+    [`${folder}/kustomization.yaml`, yaml([kustomization])],
+    ...(isOpenShift ? [[`${folder}/scc.yaml`, yaml([privilegedSCC()])] as const] : []),
+  ];
+}
+
+function agentOf(settings: InstallSettings): unknown {
+  return JSON.parse(JSON.stringify(renderInstall(settings).find(({ kind }) => kind === "DaemonSet")));
+}
+
+/** Leaves that differ, by JSON pointer. */
+function differences(a: unknown, b: unknown, path: string): readonly { path: string; value: unknown }[] {
+  if (typeof a !== "object" || a === null || typeof b !== "object" || b === null)
+    return a === b ? [] : [{ path, value: b }];
+  return Object.keys(b).flatMap((key) => {
+    const pointer = `${path}/${key.replaceAll("~", "~0").replaceAll("/", "~1")}`;
+    return differences((a as Record<string, unknown>)[key], (b as Record<string, unknown>)[key], pointer);
+  });
+}
+
+function privilegedSCC(): object {
+  const apiGroup = "rbac.authorization.k8s.io";
+  return {
+    apiVersion: `${apiGroup}/v1`,
+    kind: "RoleBinding",
+    metadata: { name: "gingham-agent-scc", namespace: NAMESPACE },
+    roleRef: { apiGroup, kind: "ClusterRole", name: "system:openshift:scc:privileged" },
+    subjects: [{ kind: "ServiceAccount", name: AGENT, namespace: NAMESPACE }],
+  };
+}
+
+function dualStack(): object {
+  const families: InstallSettings["cni"]["families"] = [4, 6];
+  const objects = renderInstall({ ...SETTINGS, cni: { ...SETTINGS.cni, families } });
+  const config = objects.find(({ kind }) => kind === "ConfigMap");
+  if (config === undefined) throw new Error("There is no ConfigMap with the network configuration");
+  const { apiVersion, kind, metadata } = config;
+  const { name, namespace } = metadata;
+  return {
+    ...KUSTOMIZATION,
+    resources: ["../../base"],
+    patches: [{ patch: dump({ apiVersion, kind, metadata: { name, namespace }, data: config["data"] }) }],
+  };
+}
