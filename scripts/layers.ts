@@ -43,7 +43,7 @@ const RULES: readonly (readonly [string | RegExp, Layer])[] = [
   ["cni/delegation/delegate", "shell"],
   ["cni/ipam-plugin/assign", "shell"],
   [/^cni\/pod-status\/(queue|repair|write)/, "shell"],
-  [/^cni\/(reconcile|collect|standalone|executor|locks|endpoint-book|release)/, "shell"],
+  [/^cni\/(socket-health|reconcile|collect|standalone|executor|locks|endpoint-book|release)/, "shell"],
   ["cni/", "core"],
   [/^controller\/(kube-source|kube-pool-source|metrics)/, "adapter"],
   [/^controller\/(collector|paced-store|reporter|pool-keeper|pool-reporter)/, "shell"],
@@ -59,7 +59,7 @@ const RULES: readonly (readonly [string | RegExp, Layer])[] = [
   [/^felix\/(http|metrics|nft\/run-nft|node-address\/reach|foreign\/gather)/, "adapter"],
   ["felix/drivers/", "shell"],
   [
-    /^felix\/(felix|apply-loop|config-watch|health|inputs|packet-filter|reporter|local-network|tunnels|node-address\/detector|foreign\/watch|plan\/plan)/,
+    /^felix\/(felix|apply-loop|config-watch|health|inputs|packet-filter|reporter|local-network|tunnels|node-address\/detector|self-test\/self-test|foreign\/watch|plan\/plan)/,
     "shell",
   ],
   ["felix/", "core"],

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { chmod, mkdir, unlink } from "node:fs/promises";
-import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import { createServer, get, type IncomingMessage, type ServerResponse } from "node:http";
 import { connect, createServer as createLock, type Server } from "node:net";
 import { dirname } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -56,6 +56,20 @@ export async function listenCNI(options: CNIServerOptions): Promise<CNIServer> {
   await listenAlone(server, socketPath, { takeoverMs, inUse: socketPath });
   await chmod(socketPath, 0o600);
   return { close: () => closed(server) };
+}
+
+/**
+ * Asks whoever serves the socket for a sign of life, as the launcher would.
+ *
+ * @throws Error which says why there is none: no file, nobody who listens, no answer in time
+ */
+export async function askServer(socketPath: string, timeoutMs: number): Promise<void> {
+  const asked = get({ socketPath, path: "/health", agent: false, signal: AbortSignal.timeout(timeoutMs) });
+  const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
+  asked.once("response", resolve).on("error", reject);
+  const response = await promise;
+  response.resume();
+  if (response.statusCode !== 200) throw new Error(`status ${response.statusCode}`);
 }
 
 /**
@@ -116,6 +130,10 @@ async function serve(
   try {
     if (request.method === "GET" && request.url === "/status" && status !== undefined) {
       answer(response, 200, stringifyJSON(status()));
+      return;
+    }
+    if (request.method === "GET" && request.url === "/health") {
+      answer(response, 200, "{}");
       return;
     }
     if (request.method !== "POST" || request.url !== "/cni") {

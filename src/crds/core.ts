@@ -6,9 +6,15 @@ import type { KubeObject, ObjectMeta, Resource } from "./object.ts";
 export interface Node extends KubeObject {
   readonly spec?: {
     readonly podCIDRs?: readonly string[];
-    readonly taints?: readonly { readonly key: string; readonly effect: string }[];
+    readonly taints?: readonly Taint[];
   };
   readonly status?: { readonly addresses?: readonly { readonly type: string; readonly address: string }[] };
+}
+
+/** Other fields of it pass through. */
+export interface Taint {
+  readonly key: string;
+  readonly effect: string;
 }
 
 /** By it people say that a node is down for good, so that its pods may start elsewhere. Source: non-graceful node shutdown. */

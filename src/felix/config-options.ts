@@ -186,6 +186,16 @@ const OPTIONS = {
     help: "random source ports when masquerading, where the kernel can: on or off",
     fallback: "on",
   },
+  "self-test": {
+    env: "GINGHAM_SELF_TEST",
+    help: "at the start, send a packet between two pods of the agent's own; it is not ready before: on or off",
+    fallback: "on",
+  },
+  "startup-taint": {
+    env: "GINGHAM_STARTUP_TAINT",
+    help: "key of the taint that is taken off the node once the agent is ready; none: taints are left alone",
+    fallback: "gingham.dev/agent-not-ready",
+  },
   "ip-cooldown": { env: "GINGHAM_IP_COOLDOWN", help: "seconds before an address is given again", fallback: "30" },
   collect: { env: "GINGHAM_COLLECT", help: "free leaked addresses: on, dry-run (log only) or off", fallback: "on" },
 } as const;

@@ -23,7 +23,7 @@ const LOG_LEVELS: Readonly<Record<string, LogLevel>> = {
   fatal: "fatal",
 };
 
-/** Kubernetes' names are DNS subdomains. Source: RFC 1123 section 2.1. */
+/** Kubernetes' names, and prefixes of keys, are DNS subdomains. Source: RFC 1123 section 2.1. */
 const NODE_NAME = /^[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?$/;
 const MIN_IPV4_MTU = 68;
 const MAX_INTERVAL_MS = 86_400_000;
@@ -38,6 +38,18 @@ export function integerOf({ text, option }: Given, min: number, max: number): nu
   const value = Number(text);
   if (/^\d{1,9}$/.test(text) && value >= min && value <= max) return value;
   throw new ConfigError(option, `got ${JSON.stringify(text)}, want a whole number from ${min} to ${max}`);
+}
+
+/** Key of a taint: as that of a label. @returns empty for none. Source: Kubernetes, "Labels and Selectors", syntax. */
+export function taintOf({ text, option }: Given): string {
+  if (text === "none") return "";
+  const [name = "", prefix, ...rest] = text.split("/").toReversed();
+  const isName = /^[A-Za-z0-9](?:[-\w.]{0,61}[A-Za-z0-9])?$/.test(name);
+  if (isName && rest.length === 0 && (prefix === undefined || NODE_NAME.test(prefix))) return text;
+  throw new ConfigError(
+    option,
+    `got ${JSON.stringify(text)}, want the key of a taint, such as example.com/not-ready, or none`,
+  );
 }
 
 /** 0: not given. */

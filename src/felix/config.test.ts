@@ -46,6 +46,8 @@ describe("resolveConfig() of flags and variables", () => {
       ignoresDuplicates: false,
       packetFilter: { natOutgoing: true, natOutgoingExclusions: "IPPoolsOnly", randomFully: true },
       nftRefreshMs: 60_000,
+      hasSelfTest: true,
+      startupTaint: "gingham.dev/agent-not-ready",
       collect: "on",
       ipCooldownMs: 30_000,
       journalFileBytes: 2 ** 21,
@@ -127,6 +129,15 @@ describe("resolveConfig() of flags and variables", () => {
     });
   });
 
+  test("reads the key of the start-up taint, or that there is none", () => {
+    const taint = (text: string) => parseAgentConfig(["--startup-taint", text], {}, "host").startupTaint;
+    expect([taint("none"), taint("not-ready"), taint("node.example.com/a_b.C")]).toEqual([
+      "",
+      "not-ready",
+      "node.example.com/a_b.C",
+    ]);
+  });
+
   test("reads the route source in Calico's words", () => {
     expect(parseAgentConfig([], {}, "host").routesPodCIDRs).toBe(false);
     expect(parseAgentConfig([], { FELIX_ROUTESOURCE: "workloadips" }, "host").routesPodCIDRs).toBe(true);
@@ -163,6 +174,8 @@ describe("resolveConfig() of flags and variables", () => {
     ],
     ["an interval", [], { AUTODETECT_POLL_INTERVAL: "soon" }, "AUTODETECT_POLL_INTERVAL"],
     ["a check", [], { DISABLE_NODE_IP_CHECK: "1" }, "DISABLE_NODE_IP_CHECK"],
+    ["a taint", ["--startup-taint", "example.com/not ready"], {}, "--startup-taint"],
+    ["a taint of three parts", [], { GINGHAM_STARTUP_TAINT: "a/b/c" }, "GINGHAM_STARTUP_TAINT"],
     ["a relative path", ["--socket", "s"], {}, "--socket"],
   ];
   for (const [what, args, env, option] of bad) {

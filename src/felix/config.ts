@@ -28,6 +28,7 @@ import {
   patternOf,
   portOf,
   portRangeOf,
+  taintOf,
   textOf,
 } from "./config-values.ts";
 import type { VXLANSettings } from "./managers/vxlan-manager.ts";
@@ -70,6 +71,10 @@ export interface AgentConfig {
   /** Absent: the table in nftables is left alone. */
   readonly packetFilter?: FilterSettings;
   readonly nftRefreshMs: number;
+  /** Whether the agent is ready only after a packet went from pod to pod. */
+  readonly hasSelfTest: boolean;
+  /** Key of the taint that is taken off the node once the agent is ready; empty: none. */
+  readonly startupTaint: string;
   /** Whether leaked addresses of this node are freed, or only named in the log. */
   readonly collect: "on" | "dry-run" | "off";
   /** How long a released address is not given again while there are others; 0: it is. */
@@ -162,6 +167,8 @@ function readConfig(reader: ConfigReader<OptionName>, nodeName: string): AgentCo
     ignoresDuplicates: read("disable-node-ip-check", (given) => oneOf(TRUE_FALSE, given)) === "true",
     ...(packetFilter && { packetFilter: filterSettings }),
     nftRefreshMs: read("nft-refresh-interval", intervalOf),
+    hasSelfTest: read("self-test", isOn),
+    startupTaint: read("startup-taint", taintOf),
     collect: read("collect", (given) => oneOf(COLLECT, given)),
     ipCooldownMs: read("ip-cooldown", (given) => integerOf(given, 0, 3_600)) * 1000,
     journalFileBytes: read("journal-size", (given) => integerOf(given, 0, 1024)) * 2 ** 20,

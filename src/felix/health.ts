@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Clock } from "../lib/clock.ts";
-import type { Health, HealthReport } from "./ports.ts";
+import type { Check, Health, HealthReport } from "./ports.ts";
 
 /** What Felix knows of itself. */
 export interface FelixStatus {
@@ -11,7 +11,7 @@ export interface FelixStatus {
   readonly isMonitorUp: boolean;
   readonly isFirstApplyDone: boolean;
   /** Absent: the agent keeps no table. */
-  readonly packetFilter?: { readonly ok: boolean; readonly detail: string } | undefined;
+  readonly packetFilter?: Check | undefined;
   /** Absent: nothing speaks against this node's addresses. */
   readonly nodeAddressProblem?: string | undefined;
   readonly lastError: string | undefined;
@@ -47,10 +47,17 @@ export function felixHealth(clock: Clock, status: () => FelixStatus): Health {
 }
 
 /** The same health, whose readiness has one part more. */
-export function withReadiness(health: Health, name: string, check: () => HealthReport["checks"][string]): Health {
+export function withReadiness(health: Health, name: string, check: () => Check): Health {
   return {
     liveness: () => health.liveness(),
     readiness: () => report({ ...health.readiness().checks, [name]: check() }),
+  };
+}
+
+export function withLiveness(health: Health, name: string, check: () => Check): Health {
+  return {
+    liveness: () => report({ ...health.liveness().checks, [name]: check() }),
+    readiness: () => health.readiness(),
   };
 }
 

@@ -11,7 +11,7 @@ import type { PacketFilterMetrics, PacketFilterPort } from "./nft/ports.ts";
 import { renderTable } from "./nft/render.ts";
 import type { FilterSettings } from "./nft/settings.ts";
 import type { Elements, Layout } from "./nft/table.ts";
-import type { Logger } from "./ports.ts";
+import type { Check, Logger } from "./ports.ts";
 import { type EventReport, RecentEvents } from "./recent.ts";
 import { ResyncSchedule } from "./resync-schedule.ts";
 
@@ -111,7 +111,7 @@ export class PacketFilter {
   }
 
   /** Whether rules and sets have been in the kernel as they should be, and if not, why. */
-  get readiness(): { readonly ok: boolean; readonly detail: string } {
+  get readiness(): Check {
     if (this.#isProgrammed) return { ok: true, detail: "programmed" };
     const failure = this.#lastError === undefined ? "" : `; the last try failed: ${this.#lastError}`;
     return { ok: false, detail: `not programmed yet${failure}` };

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { Node } from "../crds/core.ts";
+import type { Node, Taint } from "../crds/core.ts";
 import type { CIDR } from "../net/cidr.ts";
 import type { Family, IP } from "../net/ip.ts";
 import type { MAC } from "../net/mac.ts";
@@ -133,6 +133,8 @@ export interface NodeStatusPort {
   get(): Promise<Node>;
   /** PUT of nodes/status; the resourceVersion makes it a compare-and-swap. */
   updateStatus(node: Node): Promise<unknown>;
+  /** Merge patch of the spec; the resourceVersion of the node, as it was read, makes it a compare-and-swap. */
+  setTaints(node: Node, taints: readonly Taint[]): Promise<unknown>;
 }
 
 /** A pod interface of this node: what the attachment records say. */
@@ -172,10 +174,16 @@ export interface SourceChange<T> {
   readonly new: T | undefined;
 }
 
+/** One part of a probe, in words for people. */
+export interface Check {
+  readonly ok: boolean;
+  readonly detail: string;
+}
+
 /** Outcome of one probe: the parts of it by name, so that a reader sees which one fails. */
 export interface HealthReport {
   readonly ok: boolean;
-  readonly checks: Readonly<Record<string, { readonly ok: boolean; readonly detail: string }>>;
+  readonly checks: Readonly<Record<string, Check>>;
 }
 
 export interface Health {

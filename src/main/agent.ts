@@ -16,6 +16,7 @@ import { connectCluster } from "./agent/cluster.ts";
 import { makeCNI } from "./agent/cni.ts";
 import { makeConflistKeeper } from "./agent/conflist.ts";
 import { makeDataplane } from "./agent/felix.ts";
+import { makeHealth } from "./agent/health.ts";
 import { makeIPAM } from "./agent/ipam.ts";
 import { openLogs } from "./agent/logs.ts";
 import { listenHTTP, reportOf, serveCNI } from "./agent/serve.ts";
@@ -55,7 +56,8 @@ async function main(): Promise<void> {
   const base = { nodeName, config, logs, metrics, cluster, kernel };
   const conflist = makeConflistKeeper(base);
   const dataplane = makeDataplane(base, conflist);
-  const { felix, foreign, packetFilter, plan } = dataplane;
+  const { felix, selfTest, foreign, packetFilter, plan } = dataplane;
+  const { health, socket, gate } = makeHealth(base, dataplane, conflist);
   const ipam = makeIPAM(base, dataplane.nodeWriter);
   const cni = makeCNI(base, ipam, felix);
 
@@ -65,6 +67,8 @@ async function main(): Promise<void> {
   cluster.cache.start();
   felix.start();
   foreign.start();
+  selfTest?.start();
+  gate.start();
   if (plan !== undefined) {
     const problem = await settle(felix.health, clock);
     process.stdout.write(renderPlan(plan.changes, felix.findings()));
@@ -72,12 +76,13 @@ async function main(): Promise<void> {
     process.exit(problem === undefined ? 0 : 1);
   }
   ipam.tunnelAddresses.start();
-  const listeners = await listenHTTP(base, dataplane.health);
+  const listeners = await listenHTTP(base, health);
   // No pod is made before strangers are dropped; a node that cannot have the table says so, and makes pods.
   await packetFilter?.firstTry;
-  const server = await serveCNI(base, cni, () => reportOf(base, dataplane, ipam, startedMs));
+  const server = await serveCNI(base, cni, () => reportOf(base, dataplane, health, ipam, startedMs));
   log.info({ socket: config.socketPath }, "Serving CNI");
   const stop = new AbortController();
+  void socket.run(stop.signal);
   startUpkeep(base, cni, ipam, stop.signal);
   // Runtimes take the file for readiness, so it comes last.
   void conflist?.run(stop.signal);
@@ -88,7 +93,12 @@ async function main(): Promise<void> {
     cluster.settings.stop();
     await Promise.all([server.close(), lock?.close()]);
     // The next agent knows nothing of what this one owes. A failure has been logged.
-    await Promise.all([cni.conntrack.drain().catch(() => {}), cni.podStatus.drain(POD_STATUS_WAIT_MS)]);
+    await Promise.all([
+      cni.conntrack.drain().catch(() => {}),
+      cni.podStatus.drain(POD_STATUS_WAIT_MS),
+      gate.stop(),
+      selfTest?.stop(),
+    ]);
     await Promise.all([
       ipam.tunnelAddresses.stop(),
       felix.stop(),

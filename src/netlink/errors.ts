@@ -77,3 +77,10 @@ export class KernelWorkerError extends GinghamError {
     super("KernelWorker", message, options);
   }
 }
+
+/** A packet from one test pod to another did not arrive, or its answer did not come back. */
+export class SelfTestError extends GinghamError {
+  constructor(message: string, options?: ErrorOptions) {
+    super("SelfTest", message, options);
+  }
+}

@@ -5,11 +5,13 @@ import type { PodWiring } from "../cni/ports.ts";
 import type { TableChange, TableChanges } from "../felix/nft/ports.ts";
 import { TABLE_NAME } from "../felix/nft/table.ts";
 import type { RouteDataplane, TunnelDataplane } from "../felix/ports.ts";
+import type { SelfTestPort } from "../felix/self-test/ports.ts";
 import { Conn } from "./conn.ts";
 import { NetlinkError } from "./errors.ts";
 import { KernelConntrack } from "./ops/conntrack.ts";
 import { KernelPodWiring } from "./ops/pod-wiring.ts";
 import { KernelRouteDataplane } from "./ops/route-dataplane.ts";
+import { KernelSelfTest } from "./ops/self-test.ts";
 import { TableMonitor } from "./ops/table-monitor.ts";
 import { KernelTunnelDataplane } from "./ops/tunnel-dataplane.ts";
 
@@ -21,6 +23,7 @@ export interface Kernel {
   readonly conntrack: Conntrack;
   /** Of the packet filter's table. */
   readonly tables: TableChanges;
+  readonly selfTest: SelfTestPort;
   close(): Promise<void>;
 }
 
@@ -36,11 +39,13 @@ export function createDirectKernel(): Kernel {
   const tunnels = new KernelTunnelDataplane(felixConn);
   const routes = new KernelRouteDataplane(felixConn, { wiringPortID: wiringConn.portID, tunnels: tunnels.watched });
   const conntrack = new KernelConntrack(wiringConn);
+  const wiring = new KernelPodWiring(wiringConn);
   return {
-    wiring: new KernelPodWiring(wiringConn),
+    wiring,
     routes,
     tunnels,
     conntrack,
+    selfTest: new KernelSelfTest(wiring),
     tables: {
       watch: (onChange) => watchTable(onChange),
     },

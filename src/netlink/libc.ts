@@ -15,13 +15,16 @@ const { functions: libc } = dlopen(null, {
   bind: { arguments: ["i32", "buffer", "u32"], return: "i32" },
   getsockname: { arguments: ["i32", "buffer", "buffer"], return: "i32" },
   setsockopt: { arguments: ["i32", "i32", "i32", "buffer", "u32"], return: "i32" },
+  connect: { arguments: ["i32", "buffer", "u32"], return: "i32" },
   recv: { arguments: ["i32", "buffer", "u64", "i32"], return: "i64" },
   setns: { arguments: ["i32", "i32"], return: "i32" },
+  unshare: { arguments: ["i32"], return: "i32" },
   ioctl: { arguments: ["i32", "u64"], return: "i32" },
 });
 
 /** bits/socket.h, asm-generic/socket.h, linux/sched.h, linux/nsfs.h. */
 export const AF_NETLINK = 16;
+export const SOCK_DGRAM = 2;
 export const SOCK_RAW = 3;
 export const SOCK_NONBLOCK = 0o4000;
 export const SOCK_CLOEXEC = 0o2000000;
@@ -44,6 +47,11 @@ export function bind(fd: number, address: Uint8Array): void {
   if (libc.bind(fd, address, address.length) < 0) fail("bind");
 }
 
+/** @throws NetlinkError */
+export function connect(fd: number, address: Uint8Array): void {
+  if (libc.connect(fd, address, address.length) < 0) fail("connect");
+}
+
 /** Fills `address`. @throws NetlinkError */
 export function getsockname(fd: number, address: Uint8Array): void {
   const length = Int32Array.of(address.length);
@@ -64,6 +72,11 @@ export function recv(fd: number, buffer: Uint8Array): number {
 /** Moves the calling thread, and it alone, into the network namespace behind the descriptor. @throws NetlinkError */
 export function setns(fd: number): void {
   if (libc.setns(fd, CLONE_NEWNET) < 0) fail("setns");
+}
+
+/** Moves the calling thread, and it alone, into a network namespace that is made for it. @throws NetlinkError */
+export function unshareNetns(): void {
+  if (libc.unshare(CLONE_NEWNET) < 0) fail("unshare");
 }
 
 /** CLONE_NEW* of a namespace file's kind. @throws NetlinkError ENOTTY when the descriptor is no namespace file */

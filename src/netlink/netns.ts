@@ -5,7 +5,7 @@ import type { NetnsIdentity } from "../cni/ports.ts";
 import { InvariantError } from "../lib/errors.ts";
 import { Conn } from "./conn.ts";
 import { errnoName, errnoOf, NetlinkError, WiringError } from "./errors.ts";
-import { CLONE_NEWNET, namespaceType, setns } from "./libc.ts";
+import { CLONE_NEWNET, namespaceType, setns, unshareNetns } from "./libc.ts";
 import type { SocketOptions } from "./socket.ts";
 
 /** linux/magic.h. */
@@ -61,6 +61,21 @@ export function openNetns(path: string): OpenNetns {
   } catch (error) {
     closeSync(fd);
     throw error;
+  }
+}
+
+/** Makes a network namespace without a name: it is gone once its descriptor is closed and nothing else uses it. @throws NetlinkError */
+export function createNetns(): OpenNetns {
+  const home = openSync(OWN_NETNS, O_RDONLY);
+  try {
+    unshareNetns();
+    try {
+      return openNetns(OWN_NETNS);
+    } finally {
+      switchBack(home);
+    }
+  } finally {
+    closeSync(home);
   }
 }
 

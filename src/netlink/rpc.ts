@@ -3,6 +3,7 @@ import type { Conntrack } from "../cni/conntrack/ports.ts";
 import type { PodWiring } from "../cni/ports.ts";
 import type { TableChange } from "../felix/nft/ports.ts";
 import type { KernelRoute, RouteDataplane, TunnelDataplane, TunnelEntry } from "../felix/ports.ts";
+import type { SelfTestPort } from "../felix/self-test/ports.ts";
 import { GinghamError, InvariantError } from "../lib/errors.ts";
 import { KernelWorkerError, NetlinkError, SysctlError, WiringError } from "./errors.ts";
 import type { RouteChange } from "./ops/route-dataplane.ts";
@@ -19,6 +20,7 @@ export interface KernelCalls {
   unwireFromNetns: PodWiring["unwireFromNetns"];
   inspect: PodWiring["inspect"];
   flushConntrack: Conntrack["flush"];
+  selfTest: SelfTestPort["exchange"];
   listRoutes: RouteDataplane["listRoutes"];
   listLinks: RouteDataplane["listLinks"];
   listAddrs: RouteDataplane["listAddrs"];

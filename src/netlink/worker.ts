@@ -4,6 +4,7 @@ import type { Conntrack } from "../cni/conntrack/ports.ts";
 import type { PodWiring } from "../cni/ports.ts";
 import type { TableChanges } from "../felix/nft/ports.ts";
 import type { KernelRoute, RouteDataplane, RouteResult, TunnelDataplane } from "../felix/ports.ts";
+import type { SelfTestPort } from "../felix/self-test/ports.ts";
 import { KernelWorkerError } from "./errors.ts";
 import type { Kernel } from "./kernel.ts";
 import { identifyNetns } from "./netns.ts";
@@ -48,7 +49,9 @@ export async function createKernel(options: KernelOptions): Promise<Kernel> {
   const conntrack: Conntrack = { flush: (ips) => deletions.call("flushConntrack", ips) };
   const [routes, tunnels] = [routesOver(main), tunnelsOver(main)];
   const tables: TableChanges = { watch: (onChange) => main.watch("tables", onChange) };
-  return { wiring: wiringOver(main, deletions), routes, tunnels, conntrack, tables, close };
+  // It deletes links, too.
+  const selfTest: SelfTestPort = { exchange: (pair) => deletions.call("selfTest", pair) };
+  return { wiring: wiringOver(main, deletions), routes, tunnels, conntrack, tables, selfTest, close };
 }
 
 function defaultWorkerURL(): URL {

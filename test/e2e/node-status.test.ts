@@ -70,6 +70,38 @@ describe("gingham node status", () => {
   });
 });
 
+describe("the start-up taint", () => {
+  const TAINT = "gingham.dev/agent-not-ready";
+
+  async function nodeSays(): Promise<string> {
+    const condition = '{.status.conditions[?(@.type=="NetworkUnavailable")]';
+    const path = `jsonpath={.spec.taints[*].key} ${condition}.status} ${condition}.reason}`;
+    return (await lab.kubectl(["get", "node", "node-2", "-o", path])).stdout.trim();
+  }
+
+  async function onNode(command: string): Promise<string> {
+    return (await lab.exec("node-2", ["sh", "-c", command])).stdout;
+  }
+
+  test("stays until a packet has gone from pod to pod and come back; an agent that stops keeps pods away", async () => {
+    await lab.killAgent("node-2", "SIGTERM");
+    expect(await nodeSays()).toBe("True GinghamIsDown");
+    await lab.kubectl(["taint", "node", "node-2", `${TAINT}=:NoSchedule`]);
+    await onNode(
+      `nft 'table inet strange { chain f { type filter hook forward priority 0; iifname "cali*" drop; }; }'`,
+    );
+    const started = lab.startAgent("node-2");
+    await expect
+      .poll(() => onNode("curl -s localhost:9099/readiness"), { timeout: 15_000 })
+      .toContain("did not arrive");
+    expect(await nodeSays()).toBe(`${TAINT} True GinghamIsDown`);
+    expect((await reportOf("node-2")).findings.map(({ code }) => code)).toContain("SelfTestFailed");
+    await onNode("nft delete table inet strange");
+    await started;
+    await expect.poll(nodeSays, { timeout: 10_000 }).toBe("False GinghamIsUp");
+  });
+});
+
 describe("gingham-agent --plan", () => {
   /** As an administrator starts it, beside the agent that runs or in its place. */
   function plan(node: string): Promise<RunResult> {

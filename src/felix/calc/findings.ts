@@ -21,6 +21,7 @@ export type FindingCode =
   | "RouteRefused"
   | "ForwardingOff"
   | "PacketFilterOff"
+  | "SelfTestFailed"
   | "ConfigIgnored"
   | "ConfigUnsupported"
   | "ConfigNeedsRestart"

@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import type { Node } from "../../crds/core.ts";
 import { fakeNode } from "../fake-resources.ts";
-import { planNodeStatus, replacedAddresses } from "./node-status.ts";
+import { planCondition, planNodeStatus, replacedAddresses } from "./node-status.ts";
 import { projectNode, sameNode } from "./projections.ts";
 
 const NOW = "2026-07-28T12:00:00Z";
@@ -14,21 +14,26 @@ function nodeWith(conditions: readonly object[], annotations?: Record<string, st
   return { ...node, metadata: { ...node.metadata, resourceVersion: "7", labels: { zone: "a" } }, status };
 }
 
-describe("planNodeStatus()", () => {
-  test("adds annotation and condition, and keeps everything else", () => {
-    const ready = { type: "Ready", status: "True" };
+describe("planCondition()", () => {
+  const ready = { type: "Ready", status: "True" };
+
+  test("makes the network available, and keeps everything else", () => {
     const unavailable = { type: "NetworkUnavailable", status: "True", reason: "NoRouteCreated" };
-    expect(planNodeStatus(nodeWith([unavailable, ready], { other: "x" }), CLAIMS, NOW)).toMatchObject({
-      metadata: {
-        resourceVersion: "7",
-        labels: { zone: "a" },
-        annotations: { other: "x", "projectcalico.org/IPv4Address": "192.0.2.1/24" },
-      },
+    const node = nodeWith([unavailable, ready], { other: "x" });
+    expect(planCondition(node, true, NOW)).toEqual({
+      ...node,
       status: {
-        nodeInfo: { kernelVersion: "6.18" },
+        ...node.status,
         conditions: [
           ready,
-          { type: "NetworkUnavailable", status: "False", reason: "GinghamIsUp", lastTransitionTime: NOW },
+          {
+            type: "NetworkUnavailable",
+            status: "False",
+            reason: "GinghamIsUp",
+            message: "Gingham is running on this node",
+            lastHeartbeatTime: NOW,
+            lastTransitionTime: NOW,
+          },
         ],
       },
     });
@@ -36,16 +41,33 @@ describe("planNodeStatus()", () => {
 
   test("is undefined when the node says it already, whoever said it", () => {
     const calico = { type: "NetworkUnavailable", status: "False", reason: "CalicoIsUp" };
-    const annotations = { "projectcalico.org/IPv4Address": "192.0.2.1/24" };
-    expect(planNodeStatus(nodeWith([calico], annotations), CLAIMS, NOW)).toBeUndefined();
-    const next = planNodeStatus(nodeWith([calico]), CLAIMS, NOW);
-    expect(next).toMatchObject({ status: { conditions: [calico] } });
-    expect(next && planNodeStatus(next, CLAIMS, NOW)).toBeUndefined();
+    expect(planCondition(nodeWith([calico]), true, NOW)).toBeUndefined();
+    const down = planCondition(nodeWith([ready, calico]), false, NOW);
+    expect(down?.status).toMatchObject({
+      conditions: [ready, { type: "NetworkUnavailable", status: "True", reason: "GinghamIsDown" }],
+    });
+    expect(down && planCondition(down, false, NOW)).toBeUndefined();
+    expect(planCondition(nodeWith([]), true, NOW)).toBeDefined();
+  });
+});
+
+describe("planNodeStatus()", () => {
+  test("adds the annotation, and keeps everything else", () => {
+    const node = nodeWith([{ type: "NetworkUnavailable", status: "True" }], { other: "x" });
+    const next = planNodeStatus(node, CLAIMS);
+    expect(next).toEqual({
+      ...node,
+      metadata: {
+        ...node.metadata,
+        annotations: { other: "x", "projectcalico.org/IPv4Address": "192.0.2.1/24" },
+      },
+    });
+    expect(next && planNodeStatus(next, CLAIMS)).toBeUndefined();
   });
 
   test("leaves the annotation of a family without an address alone", () => {
     const annotations = { "projectcalico.org/IPv6Address": "2001:db8::1/64" };
-    const next = planNodeStatus(nodeWith([], annotations), CLAIMS, NOW);
+    const next = planNodeStatus(nodeWith([], annotations), CLAIMS);
     expect(next?.metadata.annotations).toMatchObject(annotations);
   });
 });
@@ -53,9 +75,9 @@ describe("planNodeStatus()", () => {
 describe("planNodeStatus() and replacedAddresses()", () => {
   test("an empty claim takes the annotation away", () => {
     const node = nodeWith([], { "projectcalico.org/IPv4Address": "192.0.2.1/24", other: "x" });
-    const next = planNodeStatus(node, { addresses: { 4: "", 6: "" } }, NOW);
+    const next = planNodeStatus(node, { addresses: { 4: "", 6: "" } });
     expect(next?.metadata.annotations).toEqual({ other: "x" });
-    expect(next && planNodeStatus(next, { addresses: { 4: "", 6: "" } }, NOW)).toBeUndefined();
+    expect(next && planNodeStatus(next, { addresses: { 4: "", 6: "" } })).toBeUndefined();
   });
 
   test("tell of another address, and not of another length or a first one", () => {
@@ -78,7 +100,8 @@ describe("projectNode()", () => {
       ],
       { other: "x", "projectcalico.org/IPv4Address": "192.0.2.1/24" },
     );
-    expect(projectNode(node)).toEqual({
+    const taints = [{ key: "a", effect: "NoSchedule" }];
+    expect(projectNode({ ...node, spec: { taints } })).toEqual({
       apiVersion: "v1",
       kind: "Node",
       metadata: {
@@ -86,6 +109,7 @@ describe("projectNode()", () => {
         resourceVersion: "7",
         annotations: { "projectcalico.org/IPv4Address": "192.0.2.1/24" },
       },
+      spec: { taints: [{ key: "a", effect: "NoSchedule" }] },
       status: {
         addresses: [{ type: "InternalIP", address: "192.0.2.1" }],
         conditions: [{ type: "NetworkUnavailable", status: "True" }],
@@ -98,6 +122,8 @@ describe("projectNode()", () => {
       projectNode(nodeWith([{ type: "NetworkUnavailable", status: "False", lastHeartbeatTime: time }]));
     expect(sameNode(beat("1"), beat("2"))).toBe(true);
     expect(sameNode(beat("1"), projectNode(nodeWith([])))).toBe(false);
+    const tainted = { ...nodeWith([]), spec: { taints: [{ key: "a", effect: "NoExecute" }] } };
+    expect(sameNode(projectNode(tainted), projectNode(nodeWith([])))).toBe(false);
     expect(sameNode(projectNode(fakeNode("n", ["192.0.2.1"])), projectNode(fakeNode("n", ["192.0.2.2"])))).toBe(false);
   });
 });

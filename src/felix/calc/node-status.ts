@@ -15,19 +15,16 @@ interface Condition {
   readonly [field: string]: unknown;
 }
 
-const READY_REASON = "GinghamIsUp";
+export const NETWORK_UNAVAILABLE = "NetworkUnavailable";
 
 /**
  * Returns the Node with the claims in it, or undefined when it says them already.
  *
- * The condition NetworkUnavailable=False lets the scheduler use the node (a cloud's controller may have set it to True);
- * any False is good enough, so that two writers never fight over the reason. The annotation tells Calico's nodes of a
- * mixed cluster where this node is and how long its subnet's prefix is.
+ * The annotation tells Calico's nodes of a mixed cluster where this node is and how long its subnet's prefix is.
  *
- * Source: calico-interop 4.6 (annotations, written through nodes/status) and 4.7 (condition).
- * @param nowText RFC 3339, whole seconds
+ * Source: calico-interop 4.6 (annotations, written through nodes/status).
  */
-export function planNodeStatus(node: Node, claims: NodeClaims, nowText: string): Node | undefined {
+export function planNodeStatus(node: Node, claims: NodeClaims): Node | undefined {
   const annotations = { ...node.metadata.annotations };
   let isChanged = false;
   for (const family of [4, 6] as const) {
@@ -37,23 +34,34 @@ export function planNodeStatus(node: Node, claims: NodeClaims, nowText: string):
     else annotations[ADDRESS_ANNOTATIONS[family]] = text;
     isChanged = true;
   }
+  return isChanged ? { ...node, metadata: { ...node.metadata, annotations } } : undefined;
+}
+
+/**
+ * Returns the Node with the condition NetworkUnavailable as it should be, or undefined when it is.
+ *
+ * False lets the scheduler use the node (a cloud's controller may have set it to True); True, when the agent stops, keeps
+ * new pods away until the next one is ready. Whoever has said the same for a reason of his own is left alone, so that two
+ * writers never fight over it.
+ *
+ * Source: calico-interop 4.7.
+ * @param nowText RFC 3339, whole seconds
+ */
+export function planCondition(node: Node, isUp: boolean, nowText: string): Node | undefined {
   const conditions = conditionsOf(node);
-  const condition = conditions.find(({ type }) => type === "NetworkUnavailable");
-  if (condition?.status === "False" && !isChanged) return undefined;
-  const ready: Condition = {
-    type: "NetworkUnavailable",
-    status: "False",
-    reason: READY_REASON,
-    message: "Gingham is running on this node",
+  const status = isUp ? "False" : "True";
+  if (conditions.find(({ type }) => type === NETWORK_UNAVAILABLE)?.status === status) return undefined;
+  const condition: Condition = {
+    type: NETWORK_UNAVAILABLE,
+    status,
+    reason: isUp ? "GinghamIsUp" : "GinghamIsDown",
+    message: isUp ? "Gingham is running on this node" : "Gingham has stopped on this node",
     lastHeartbeatTime: nowText,
     lastTransitionTime: nowText,
   };
-  const status = {
-    ...node.status,
-    conditions:
-      condition?.status === "False" ? conditions : [...conditions.filter((c) => c.type !== ready.type), ready],
-  };
-  return { ...node, metadata: { ...node.metadata, annotations }, status };
+  const others = conditions.filter(({ type }) => type !== NETWORK_UNAVAILABLE);
+  const next = { ...node.status, conditions: [...others, condition] };
+  return { ...node, status: next };
 }
 
 /** An address that the node's object names, and that the claims name otherwise: other nodes will go to another place. */

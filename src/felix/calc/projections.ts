@@ -3,6 +3,7 @@ import type { BlockAffinity } from "../../crds/block-affinity.ts";
 import type { Node } from "../../crds/core.ts";
 import { BORROWS_ANNOTATION } from "./borrowed.ts";
 import { ADDRESS_ANNOTATIONS } from "./node-addresses.ts";
+import { NETWORK_UNAVAILABLE } from "./node-status.ts";
 import { TUNNEL_ADDRESS_ANNOTATIONS, TUNNEL_MAC_ANNOTATIONS } from "./vtep.ts";
 
 const KEPT_ANNOTATIONS: readonly string[] = [ADDRESS_ANNOTATIONS, TUNNEL_ADDRESS_ANNOTATIONS, TUNNEL_MAC_ANNOTATIONS]
@@ -14,7 +15,7 @@ const KEPT_ANNOTATIONS: readonly string[] = [ADDRESS_ANNOTATIONS, TUNNEL_ADDRESS
  * conditions) and its kubelet rewrites it all day; of this Felix needs a few hundred bytes that hardly ever change.
  */
 
-/** Keeps what `resolveNodeAddresses`, `planNodeStatus` and `borrowsOf` read. */
+/** Keeps what `resolveNodeAddresses`, `planNodeStatus`, `planCondition`, the node gate and `borrowsOf` read. */
 export function projectNode(node: Node): Node {
   const { name, resourceVersion, annotations } = node.metadata;
   const kept = KEPT_ANNOTATIONS.flatMap((key) => {
@@ -22,6 +23,7 @@ export function projectNode(node: Node): Node {
     return text === undefined ? [] : [[key, text] as const];
   });
   const { conditions, addresses } = { conditions: undefined as unknown, ...node.status };
+  const { podCIDRs, taints } = node.spec ?? {};
   const condition = Array.isArray(conditions) ? conditions.filter(isNetworkUnavailable) : [];
   const status = { ...(addresses === undefined ? {} : { addresses }), conditions: condition };
   return {
@@ -32,7 +34,9 @@ export function projectNode(node: Node): Node {
       ...(resourceVersion === undefined ? {} : { resourceVersion }),
       annotations: Object.fromEntries(kept),
     },
-    ...(node.spec?.podCIDRs !== undefined && { spec: { podCIDRs: node.spec.podCIDRs } }),
+    ...(podCIDRs === undefined && taints === undefined
+      ? {}
+      : { spec: { ...(podCIDRs && { podCIDRs }), ...(taints && { taints }) } }),
     status,
   };
 }
@@ -61,9 +65,9 @@ export function projectAffinity(affinity: BlockAffinity): BlockAffinity {
 function essence(node: Node): string {
   const { conditions } = { conditions: undefined as unknown, ...node.status };
   const status = Array.isArray(conditions) ? conditions.filter(isNetworkUnavailable).map((c) => c.status) : [];
-  return JSON.stringify([node.metadata.annotations, node.spec?.podCIDRs, node.status?.addresses, status]);
+  return JSON.stringify([node.metadata.annotations, node.spec, node.status?.addresses, status]);
 }
 
 function isNetworkUnavailable(value: unknown): value is { readonly status?: unknown } {
-  return typeof value === "object" && value !== null && "type" in value && value.type === "NetworkUnavailable";
+  return typeof value === "object" && value !== null && "type" in value && value.type === NETWORK_UNAVAILABLE;
 }

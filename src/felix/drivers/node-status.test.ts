@@ -12,7 +12,7 @@ const CLAIMS = { addresses: { 4: "192.0.2.1/24" } };
 function setUp(updateStatus: (node: Node) => Promise<unknown>) {
   const clock = new FakeClock();
   const log = new FakeLog();
-  const writer = new NodeWriter({ get: async () => NODE, updateStatus });
+  const writer = new NodeWriter({ get: async () => NODE, updateStatus, setTaints: async () => {} });
   return { clock, log, driver: new NodeStatusDriver({ writer, clock, random: () => 0, log }) };
 }
 

@@ -35,7 +35,7 @@ export class NodeStatusDriver {
   /** Writes when the node, as an informer knows it, does not say the claims yet. */
   check(node: Node, claims: NodeClaims): void {
     this.#claims = claims;
-    if (this.#writing !== undefined || planNodeStatus(node, claims, "") === undefined) return;
+    if (this.#writing !== undefined || planNodeStatus(node, claims) === undefined) return;
     const { claims: last, atMs } = this.#written;
     if (last === JSON.stringify(claims) && this.#clock.nowMs() - atMs < REPEAT_AFTER_MS) return;
     this.#writing = this.#write().finally(() => {
@@ -57,7 +57,7 @@ export class NodeStatusDriver {
         let replaced: readonly ReplacedAddress[] = [];
         const isWritten = await this.#writer.edit((node) => {
           replaced = replacedAddresses(node, claims);
-          return planNodeStatus(node, claims, `${new Date(this.#clock.nowMs()).toISOString().slice(0, 19)}Z`);
+          return planNodeStatus(node, claims);
         });
         if (!isWritten) return;
         this.#written = { claims: JSON.stringify(claims), atMs: this.#clock.nowMs() };
@@ -66,7 +66,7 @@ export class NodeStatusDriver {
             { annotation, before, after },
             `node address changed from ${before} to ${after}: other nodes follow; set ${variable}=${before} to keep it`,
           );
-        this.#log.info({ ...claims }, "node object updated: network available");
+        this.#log.info({ ...claims }, "node object updated");
         return;
       } catch (error) {
         const waitMs = backoffMs(BACKOFF, attempt, this.#random());

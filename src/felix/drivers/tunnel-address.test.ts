@@ -54,6 +54,7 @@ function setUp({ annotation, pools = POOLS }: { annotation?: string; pools?: typ
       },
       node: new NodeWriter({
         get: async () => world.node,
+        setTaints: async () => {},
         updateStatus: async (node) => {
           const fault = faults.shift();
           if (fault !== undefined) throw fault;

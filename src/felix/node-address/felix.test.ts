@@ -51,6 +51,7 @@ async function setUp(
     }),
     nodeStatus: new NodeWriter({
       get: async () => world.node,
+      setTaints: async () => {},
       updateStatus: async (next) => {
         world.node = next;
         sources.nodes.set(next);

@@ -22,7 +22,10 @@ export interface Plan {
  *
  * @param isForwarding what the kernel says at present
  */
-export function planOnly(real: Omit<DriverPorts, "enableForwarding">, isForwarding: (family: Family) => boolean): Plan {
+export function planOnly(
+  real: Omit<DriverPorts, "enableForwarding" | "selfTest">,
+  isForwarding: (family: Family) => boolean,
+): Plan {
   const changes: PlannedChange[] = [];
   const record: Recorder = (area, text) => {
     if (!changes.some((change) => change.area === area && change.text === text)) changes.push({ area, text });
@@ -35,6 +38,8 @@ export function planOnly(real: Omit<DriverPorts, "enableForwarding">, isForwardi
       tunnels: kernel,
       filter: plannedFilter(real.filter, record),
       node: plannedNode(real.node, record),
+      // It leaves nothing behind, so there is nothing to tell of.
+      selfTest: { exchange: async () => {} },
       enableForwarding: (families) => {
         for (const family of families) if (!isForwarding(family)) record("sysctl", `${FORWARDING[family]} = 1`);
       },
@@ -71,6 +76,11 @@ function plannedNode(real: NodeStatusPort, record: Recorder): NodeStatusPort {
       if (JSON.stringify(now.status) !== JSON.stringify(next.status))
         record("node", "condition NetworkUnavailable: False");
       planned = next;
+    },
+    setTaints: async (node, taints) => {
+      for (const taint of node.spec?.taints ?? [])
+        if (!taints.includes(taint)) record("node", `taint ${taint.key}:${taint.effect} removed`);
+      planned = { ...node, spec: { ...node.spec, taints } };
     },
   };
 }

@@ -6,7 +6,6 @@ import { createFelix, type Felix } from "../../felix/felix.ts";
 import { gatherForeign } from "../../felix/foreign/gather.ts";
 import { ownNeeds } from "../../felix/foreign/judge.ts";
 import { ForeignWatch } from "../../felix/foreign/watch.ts";
-import { withReadiness } from "../../felix/health.ts";
 import { nftPacketFilter } from "../../felix/nft/run-nft.ts";
 import { NodeAddressDetector } from "../../felix/node-address/detector.ts";
 import { udpReach } from "../../felix/node-address/reach.ts";
@@ -14,7 +13,8 @@ import { PacketFilter } from "../../felix/packet-filter.ts";
 import { type Plan, planOnly } from "../../felix/plan/plan.ts";
 import type { DriverPorts } from "../../felix/plan/ports.ts";
 import { withPodCIDRs } from "../../felix/pod-cidrs.ts";
-import type { Health } from "../../felix/ports.ts";
+import { SelfTest } from "../../felix/self-test/self-test.ts";
+import { testPairs } from "../../felix/self-test/test-pairs.ts";
 import type { ConflistKeeper } from "../../install/conflist-keeper.ts";
 import { systemClock as clock } from "../../lib/system-clock.ts";
 import { formatIP } from "../../net/ip.ts";
@@ -24,8 +24,8 @@ import type { Base } from "./base.ts";
 /** The node's routes, tunnels and packet filter, and what is told of other programs. */
 export interface Dataplane {
   readonly felix: Felix;
-  /** Felix's, and whether the runtime can use it. */
-  readonly health: Health;
+  /** Absent: nothing is proved at the start. */
+  readonly selfTest: SelfTest | undefined;
   readonly foreign: ForeignWatch;
   readonly nodeWriter: NodeWriter;
   /** Absent: the table in nftables is left alone. */
@@ -73,7 +73,12 @@ export function makeDataplane(base: Base, conflist: ConflistKeeper | undefined):
       pollMs: config.addressPollMs,
     }),
     ignoresDuplicates: config.ignoresDuplicates,
-    moreFindings: () => [...settings.findings(), ...foreign.findings(), ...(conflist?.findings() ?? [])],
+    moreFindings: () => [
+      ...settings.findings(),
+      ...foreign.findings(),
+      ...(conflist?.findings() ?? []),
+      ...(selfTest?.findings() ?? []),
+    ],
     onAddresses: (addrs) => {
       const own = new Set(addrs.map(({ ip }) => formatIP(ip)));
       client.dropConnectionsFrom((address) => !own.has(address.replace(/^::ffff:/, "")) && !address.startsWith("127."));
@@ -90,8 +95,25 @@ export function makeDataplane(base: Base, conflist: ConflistKeeper | undefined):
     affinities.route(now.routesPodCIDRs);
     felix.configure(now);
   });
-  const health = conflist ? withReadiness(felix.health, "networkConfig", () => conflist.check()) : felix.health;
-  return { felix, health, foreign, nodeWriter, packetFilter, plan };
+  const selfTest = makeSelfTest(base, ports, () => felix.health.readiness().ok);
+  return { felix, selfTest, foreign, nodeWriter, packetFilter, plan };
+}
+
+function makeSelfTest(
+  { config, cluster, logs }: Base,
+  ports: DriverPorts,
+  isTime: () => boolean,
+): SelfTest | undefined {
+  if (!config.hasSelfTest) return undefined;
+  const { pools, affinities } = cluster.cache;
+  return new SelfTest({
+    port: ports.selfTest,
+    isTime,
+    pairs: () => testPairs(pools.list(), affinities.list()),
+    clock,
+    random,
+    log: logs.of("felix"),
+  });
 }
 
 /** The real ports, or with `--plan` others in their place that only record. */
@@ -104,7 +126,10 @@ function driverPorts({ config, cluster, kernel, nodeName }: Base): { ports: Driv
     node: {
       get: () => client.get(NODES, nodeName),
       updateStatus: (node) => client.update(NODES, node, { subresource: "status" }),
+      setTaints: ({ metadata: { name, resourceVersion } }, taints) =>
+        client.patch(NODES, name, { type: "merge", body: { metadata: { resourceVersion }, spec: { taints } } }),
     },
+    selfTest: kernel.selfTest,
     enableForwarding,
   };
   const plan = config.isPlan ? planOnly(real, isForwarding) : undefined;

@@ -48,7 +48,8 @@ export async function serveCNI(base: Base, cni: AgentCNI, status: () => NodeRepo
 /** All that the agent tells of itself. @param startedMs Unix milliseconds */
 export function reportOf(
   { nodeName }: Base,
-  { felix, health }: Dataplane,
+  { felix }: Dataplane,
+  health: Health,
   { allocator }: NodeIPAM,
   startedMs: number,
 ): NodeReport {

@@ -31,6 +31,8 @@ const IPAM_WRITES = [
 export const AGENT_RULES: readonly Rule[] = [
   rule("", ["nodes", "namespaces", "pods"], READ),
   rule("", ["nodes/status"], ["update", "patch"]),
+  // Takes the start-up taint off.
+  rule("", ["nodes"], ["patch"]),
   rule("", ["pods/status"], ["patch"]),
   rule(CALICO, ["ippools", "ipreservations", "ipamconfigs", "clusterinformations", "felixconfigurations"], READ),
   ...IPAM_WRITES,

@@ -19,6 +19,7 @@ function withPoints(kernel: Kernel): Kernel {
     routes: kernel.routes,
     tunnels: kernel.tunnels,
     tables: kernel.tables,
+    selfTest: kernel.selfTest,
     close: () => kernel.close(),
     conntrack: { flush: (ips) => around("flush conntrack", () => conntrack.flush(ips)) },
     wiring: {

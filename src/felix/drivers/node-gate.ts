@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { Node } from "../../crds/core.ts";
+import type { Clock } from "../../lib/clock.ts";
+import { describeError } from "../../lib/errors.ts";
+import { ApplyLoop } from "../apply-loop.ts";
+import { planCondition } from "../calc/node-status.ts";
+import type { Logger, Source } from "../ports.ts";
+import type { NodeWriter } from "./node-writer.ts";
+
+export interface NodeGateOptions {
+  readonly nodeName: string;
+  readonly isReady: () => boolean;
+  readonly nodes: Pick<Source<Node>, "list" | "onChange">;
+  readonly writer: NodeWriter;
+  /** Key of the taint with which a node starts, so that no pod comes before its network; empty: there is none. */
+  readonly taint: string;
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly log: Logger;
+}
+
+/** Between two questions whether the agent is ready. Units: milliseconds. */
+const POLL_MS = 100;
+/** A server or admission hook that drops what is written must not be asked again and again. Units: milliseconds. */
+const REPEAT_AFTER_MS = 60_000;
+/** The process is about to end, and the API server may be away. Units: milliseconds. */
+const CLOSE_WAIT_MS = 1000;
+
+/**
+ * Lets pods onto the node once the agent is ready: condition NetworkUnavailable=False, and the start-up taint gone. When the
+ * agent stops, the condition keeps new pods away until the next one is ready. An agent that was ready once, and is not for
+ * a while, changes neither: pods that run would gain nothing.
+ */
+export class NodeGate {
+  readonly #options: NodeGateOptions;
+  readonly #loop: ApplyLoop;
+  #isOpen = false;
+  readonly #writtenMs = new Map<string, number>();
+  #stopFollowing: () => void = () => {};
+
+  constructor(options: NodeGateOptions) {
+    this.#options = options;
+    const { clock, random, log } = options;
+    let failures = 0;
+    this.#loop = new ApplyLoop({
+      clock,
+      random,
+      backoff: { baseMs: 500, maxMs: 60_000 },
+      turn: async () => {
+        const againInMs = await this.#turn();
+        failures = 0;
+        return againInMs;
+      },
+      onError: (error, retryInMs) => {
+        // The first failure is nearly always a conflict, and means nothing.
+        const level = failures++ === 0 ? "debug" : "warn";
+        log[level](
+          { err: describeError(error), retryInMs: Math.round(retryInMs) },
+          "node not opened for pods; will retry",
+        );
+      },
+    });
+  }
+
+  start(): void {
+    const { nodes, nodeName } = this.#options;
+    this.#stopFollowing = nodes.onChange(({ key }) => {
+      if (key === nodeName) this.#loop.wake();
+    });
+    this.#loop.start();
+  }
+
+  /** Closes the node, if the API server answers soon. */
+  async stop(): Promise<void> {
+    const { writer, clock, log } = this.#options;
+    this.#stopFollowing();
+    await this.#loop.stop();
+    if (!this.#isOpen) return;
+    const closed = writer.edit((node) => planCondition(node, false, this.#nowText()));
+    const late = clock.sleep(CLOSE_WAIT_MS).then(() => {
+      throw new Error(`no answer within ${CLOSE_WAIT_MS / 1000} s`);
+    });
+    await Promise.race([closed, late]).catch((error: unknown) => {
+      log.warn({ err: describeError(error) }, "the node's condition still says that its network is available");
+    });
+  }
+
+  async #turn(): Promise<number | undefined> {
+    const { isReady, nodes, nodeName, taint, writer } = this.#options;
+    if (!this.#isOpen && !isReady()) return POLL_MS;
+    this.#isOpen = true;
+    const node = [...nodes.list()].find(({ metadata }) => metadata.name === nodeName);
+    if (node === undefined) return undefined;
+    // The condition first: without the taint the scheduler goes by it.
+    const isClosed = planCondition(node, true, "") !== undefined;
+    const conditionInMs = await this.#change("condition", isClosed, () =>
+      writer.edit((now) => planCondition(now, true, this.#nowText())),
+    );
+    const hasTaint = taint !== "" && (node.spec?.taints ?? []).some(({ key }) => key === taint);
+    const taintInMs = await this.#change(`taint ${taint}`, hasTaint, () => writer.removeTaint(taint));
+    return conditionInMs ?? taintInMs;
+  }
+
+  /** Returns when to try again, if it is too soon. Units: milliseconds. */
+  async #change(what: string, isNeeded: boolean, write: () => Promise<boolean>): Promise<number | undefined> {
+    if (!isNeeded) return undefined;
+    const { clock, log } = this.#options;
+    const waitMs = (this.#writtenMs.get(what) ?? Number.NEGATIVE_INFINITY) + REPEAT_AFTER_MS - clock.nowMs();
+    if (waitMs > 0) return waitMs;
+    if (!(await write())) return undefined;
+    this.#writtenMs.set(what, clock.nowMs());
+    log.info({ changed: what }, "node opened for pods");
+    return undefined;
+  }
+
+  /** RFC 3339, whole seconds. */
+  #nowText(): string {
+    return `${new Date(this.#options.clock.nowMs()).toISOString().slice(0, 19)}Z`;
+  }
+}
