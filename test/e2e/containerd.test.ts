@@ -2,12 +2,12 @@
 import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { renderConflist } from "../../src/lab/cluster-objects.ts";
 import { LIMIT } from "../../src/lab/tour/bandwidth.ts";
 import { ctr, type Machine, NODE_IP, startMachine, waitUntil } from "./support/containerd-machine.ts";
 import { type CRIClient, connectCRI } from "./support/cri.ts";
 import { BUSYBOX_IMAGE } from "./support/image.ts";
 import { createPods } from "./support/pods.ts";
+import { readmeConflist } from "./support/readme.ts";
 import { kubectl, startStack } from "./support/stack.ts";
 import { listTraces } from "./support/traces.ts";
 import { measureTransfer, taskPid } from "./support/transfer.ts";
@@ -35,7 +35,7 @@ describe("CRI, as kubelet uses it", () => {
   const pods: { id: string; ip: string; container: string }[] = [];
 
   beforeAll(async () => {
-    writeFileSync(join(machine.root, CONF), renderConflist());
+    writeFileSync(join(machine.root, CONF), readmeConflist());
     cri = connectCRI(machine.socket);
     await waitUntil("containerd to read the network configuration", () => cri.isNetworkReady(), 20_000);
     const configs = await createPods(machine, {
@@ -114,7 +114,7 @@ describe("ctr run --cni, without Kubernetes", () => {
 
   /** ctr hands no runtime configuration over, so it stands in the file. */
   function renderStaticConflist(): string {
-    const conflist = JSON.parse(renderConflist()) as { plugins: { type: string }[] };
+    const conflist = JSON.parse(readmeConflist()) as { plugins: { type: string }[] };
     const runtimeConfig: Readonly<Record<string, object>> = {
       portmap: { runtimeConfig: { portMappings: [{ hostPort: HOST_PORT, containerPort: 80, protocol: "tcp" }] } },
       bandwidth: {

@@ -3,9 +3,10 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { NETWORK_NAME, renderConflist } from "../../src/lab/cluster-objects.ts";
+import { NETWORK_NAME } from "../../src/lab/cluster-objects.ts";
 import { type Machine, NODE_IP, startMachine } from "./support/containerd-machine.ts";
 import { BUSYBOX_IMAGE, buildBusyboxImage } from "./support/image.ts";
+import { readmeConflist, readmePodmanNetwork } from "./support/readme.ts";
 import { ROOT, startStack } from "./support/stack.ts";
 import { listTraces, takenOrdinals } from "./support/traces.ts";
 
@@ -29,7 +30,7 @@ beforeAll(async () => {
   await startStack(machine);
   baseline = await listTraces(machine);
   const files = {
-    "cni/net.d/10-gingham.conflist": renderConflist(),
+    "cni/net.d/10-gingham.conflist": readmeConflist(),
     "containers/policy.json": '{"default":[{"type":"insecureAcceptAnything"}]}',
     // Not overlay: the machine's /var/lib is one itself.
     "containers/storage.conf": `[storage]
@@ -37,11 +38,7 @@ driver = "vfs"
 runroot = "/run/containers/storage"
 graphroot = "/var/lib/containers/storage"
 `,
-    "containers/containers.conf": `[network]
-network_backend = "cni"
-cni_plugin_dirs = ["/opt/cni/bin"]
-network_config_dir = "/etc/cni/net.d"
-default_network = "${NETWORK_NAME}"
+    "containers/containers.conf": `${readmePodmanNetwork()}
 [engine]
 cgroup_manager = "cgroupfs"
 runtime = "runc"
@@ -69,7 +66,21 @@ async function podman(...args: readonly string[]): Promise<string> {
 
 async function start(name: string, ...flags: readonly string[]): Promise<string> {
   const place = ["--detach", "--name", name, "--network", NETWORK_NAME, "--cgroup-parent", machine.cgroup];
-  await podman("run", ...place, ...flags, BUSYBOX_IMAGE, "httpd", "-f", "-p", "80", "-h", "/www");
+  // Without it there is no ping where Debian's containers-common is installed.
+  await podman(
+    "run",
+    ...place,
+    "--cap-add",
+    "NET_RAW",
+    ...flags,
+    BUSYBOX_IMAGE,
+    "httpd",
+    "-f",
+    "-p",
+    "80",
+    "-h",
+    "/www",
+  );
   return addressOf(name);
 }
 
