@@ -163,20 +163,23 @@ describe("gingham node clean", () => {
     iptables("-A", "cali-FORWARD", "-j", "cali-to-wl");
     iptables("-A", "FORWARD", "-j", "others");
     iptables("-A", "others", "-s", "192.0.2.7", "-j", "ACCEPT");
+    namespace.ip("route", "add", "10.0.0.5", "dev", "cali1", "metric", "1024", "proto", "3");
     const before = everything();
     const { status, stdout, stderr } = clean("--calico-leftovers", "--yes");
     expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
     expect(stdout.split("\n").flatMap((line) => (line.startsWith("  ") ? [line.trim()] : []))).toEqual([
       "route 10.0.0.6/32 dev cali2 proto 3; the pod behind it loses its network until it is made anew",
+      "route 10.0.0.5/32 dev cali1 proto 3 metric 1024; ours to the same pod stays",
       "table ip calico of nftables",
       "2 chains cali-* in table ip filter, and the rules that lead there",
     ]);
     const after = everything();
     const gone = before.filter((line) => !after.includes(line));
     expect(after.filter((line) => !before.includes(line))).toEqual([]);
-    expect(gone.filter((line) => !/cali-|10\.0\.0\.6 |table ip calico/.test(line))).toEqual([]);
+    expect(gone.filter((line) => !/cali-|10\.0\.0\.6 |metric 1024|table ip calico/.test(line))).toEqual([]);
     expect(after.filter((line) => /cali-|10\.0\.0\.6 /.test(line))).toEqual([]);
     expect(after.some((line) => line.includes("jump others"))).toBe(true);
+    expect(after).toContain("10.0.0.5 dev cali1 proto 80");
     expect(clean("--calico-leftovers", "--yes").stdout).toBe("There is nothing of it on this node.\n");
   });
 

@@ -5,6 +5,7 @@ import { parseJumps } from "../../felix/foreign/nft-json.ts";
 import type { ChainName, ForeignPort } from "../../felix/foreign/ports.ts";
 import { formatKernelRoute } from "../../felix/kernel-route.ts";
 import type { PacketFilterPort } from "../../felix/nft/ports.ts";
+import type { KernelRoute } from "../../felix/ports.ts";
 import { formatIP } from "../../net/ip.ts";
 import type { Kernel } from "../../netlink/kernel.ts";
 import { RefusedError } from "../errors.ts";
@@ -33,16 +34,17 @@ export async function planLeftovers(
     throw new RefusedError(
       "Calico's agent runs on this node, so nothing of it is left over: take the node out of its DaemonSet first; --force removes all the same",
     );
-  const { podRoutes, tables, chains, devices } = calicoLeftovers(facts);
+  const { podRoutes, spareRoutes, tables, chains, devices } = calicoLeftovers(facts);
   const nameOf = (ifIndex: number): string | undefined => facts.links.find((link) => link.ifIndex === ifIndex)?.name;
   const byTable = Map.groupBy(chains, ({ family, table }) => `${family} ${table}`);
   return [
     ...podRoutes.map((route) => ({
       what: `route ${formatKernelRoute(route, nameOf)}; the pod behind it loses its network until it is made anew`,
-      remove: async () => {
-        const [result] = await kernel.routes.deleteRoutes([route]);
-        if (result?.error !== undefined) throw result.error;
-      },
+      remove: () => deleteRoute(kernel, route),
+    })),
+    ...spareRoutes.map((route) => ({
+      what: `route ${formatKernelRoute(route, nameOf)}; ours to the same pod stays`,
+      remove: () => deleteRoute(kernel, route),
     })),
     ...tables.map((table) => ({
       what: `table ${table} of nftables`,
@@ -65,6 +67,11 @@ export async function planLeftovers(
       };
     }),
   ];
+}
+
+async function deleteRoute({ routes }: Kernel, route: KernelRoute): Promise<void> {
+  const [result] = await routes.deleteRoutes([route]);
+  if (result?.error !== undefined) throw result.error;
 }
 
 /** Handles are read just before: iptables gives all rules new ones whenever it writes. */

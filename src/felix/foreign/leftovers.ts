@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-
+import { formatCIDR } from "../../net/cidr.ts";
 import { ROUTE_PROTOCOL, WORKLOAD_IFACE_PREFIX } from "../ownership.ts";
 import type { KernelLink, KernelRoute } from "../ports.ts";
 import type { ChainName, ForeignFacts } from "./ports.ts";
@@ -8,6 +8,8 @@ import type { ChainName, ForeignFacts } from "./ports.ts";
 export interface Leftovers {
   /** To pods that Calico's plugin made: they have their network as long as these are there. */
   readonly podRoutes: readonly KernelRoute[];
+  /** To pods that our own routes lead to, and win: it ran here after us, and took our pods over. */
+  readonly spareRoutes: readonly KernelRoute[];
   /** Its own tables, `FAMILY NAME`. */
   readonly tables: readonly string[];
   /** Its chains in the tables of iptables. */
@@ -18,7 +20,8 @@ export interface Leftovers {
 
 /** deviceRouteProtocol of Calico, unless somebody has set another one: RTPROT_BOOT. */
 const RTPROT_BOOT = 3;
-const TABLE = "calico";
+const POD_ROUTE_METRIC = 1024;
+const TABLES: readonly string[] = ["calico", "calico-arp"];
 const CHAIN_PREFIX = "cali-";
 const WIREGUARD: readonly string[] = ["wireguard.cali", "wg-v6.cali"];
 
@@ -33,14 +36,21 @@ export function calicoLeftovers({
   addrs,
 }: Pick<ForeignFacts, "routes" | "chains" | "links" | "addrs">): Leftovers {
   const names = new Map(links.map(({ ifIndex, name }) => [ifIndex, name]));
-  // A pod of ours has a route of ours; what else somebody routes to it is that somebody's.
-  const ours = new Set(routes.filter(({ protocol }) => protocol === ROUTE_PROTOCOL).map(({ ifIndex }) => ifIndex));
-  const isPod = ({ ifIndex }: KernelRoute): boolean =>
-    ifIndex !== undefined && !ours.has(ifIndex) && names.get(ifIndex)?.startsWith(WORKLOAD_IFACE_PREFIX) === true;
+  const ours = routes.filter(({ protocol }) => protocol === ROUTE_PROTOCOL);
+  const ourLinks = new Set(ours.map(({ ifIndex }) => ifIndex));
+  const ourPods = new Set(ours.map(({ dst, ifIndex }) => `${formatCIDR(dst)} ${ifIndex}`));
+  const toPods = routes.filter(
+    ({ protocol, ifIndex }) =>
+      protocol === RTPROT_BOOT && ifIndex !== undefined && names.get(ifIndex)?.startsWith(WORKLOAD_IFACE_PREFIX),
+  );
   return {
-    podRoutes: routes.filter((route) => route.protocol === RTPROT_BOOT && isPod(route)),
-    tables: [...new Set(chains.flatMap(({ family, table }) => (table === TABLE ? [`${family} ${table}`] : [])))],
-    chains: chains.filter(({ table, chain }) => table !== TABLE && chain.startsWith(CHAIN_PREFIX)),
+    // A pod of ours has a route of ours; what else somebody routes to it is that somebody's.
+    podRoutes: toPods.filter(({ ifIndex }) => !ourLinks.has(ifIndex)),
+    spareRoutes: toPods.filter(
+      ({ dst, ifIndex, metric }) => metric === POD_ROUTE_METRIC && ourPods.has(`${formatCIDR(dst)} ${ifIndex}`),
+    ),
+    tables: [...new Set(chains.flatMap(({ family, table }) => (TABLES.includes(table) ? [`${family} ${table}`] : [])))],
+    chains: chains.filter(({ table, chain }) => !TABLES.includes(table) && chain.startsWith(CHAIN_PREFIX)),
     devices: links.filter(
       ({ name, ifIndex }) =>
         WIREGUARD.includes(name) || (name === "tunl0" && addrs.some((addr) => addr.ifIndex === ifIndex)),
@@ -69,9 +79,10 @@ export function renderChainRemoval(
 }
 
 /** In words, without what there is none of. */
-export function describeLeftovers({ podRoutes, tables, chains, devices }: Leftovers): readonly string[] {
+export function describeLeftovers({ podRoutes, spareRoutes, tables, chains, devices }: Leftovers): readonly string[] {
   return [
     ...(podRoutes.length > 0 ? [`routes of protocol 3 to pods that its plugin made (${podRoutes.length})`] : []),
+    ...(spareRoutes.length > 0 ? [`routes of protocol 3 beside ours (${spareRoutes.length})`] : []),
     ...tables.map((table) => `table ${table} of nftables`),
     ...(chains.length > 0 ? [`chains ${CHAIN_PREFIX}* of iptables (${chains.length})`] : []),
     ...devices.map(({ name }) => `device ${name}`),
