@@ -2,7 +2,7 @@
 import type { CNI } from "./commands/cni.ts";
 import { fail, perform, prepare, type Reply, type Task } from "./executor.ts";
 import type { Env } from "./protocol.ts";
-import { finishReleases } from "./reconcile.ts";
+import { announce, finishReleases } from "./reconcile.ts";
 
 /** What the standalone program makes for one call, once the call is checked. */
 export interface Standalone extends AsyncDisposable {
@@ -25,6 +25,8 @@ export async function runOnce(
   if ("reply" in prepared) return prepared.reply;
   try {
     await using standalone = await make(prepared.task);
+    // An agent knows who is up, and gives nobody's address away; here the records tell.
+    if (prepared.task.work.verb === "ADD") await announce(standalone.cni);
     const reply = await perform(standalone.cni, prepared.task, signal);
     if (reply.exitCode === 0) await finishReleases(standalone.cni);
     return reply;
