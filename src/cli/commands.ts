@@ -44,6 +44,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import("./node/clean.ts")).command,
   },
   {
+    name: "operator plan",
+    summary: "what an Installation would change in the cluster",
+    load: async () => (await import("./operator/plan.ts")).command,
+  },
+  {
     name: "cni log",
     summary: "the last CNI calls of this node, with timings",
     load: async () => (await import("./cni/log.ts")).command,

@@ -45,7 +45,12 @@ export function conditionsSchema(description: string): Schema {
   return array(object(fields, { required: ["type", "status"] }), description);
 }
 
-const AUTODETECTION = object({
+/** Whatever else a file for Tigera's operator has is kept, and the operator tells that it has no effect. */
+function lenient(properties: Readonly<Record<string, Schema>>): Schema {
+  return object(properties, { "x-kubernetes-preserve-unknown-fields": true });
+}
+
+const AUTODETECTION = lenient({
   firstFound: boolean("The first link with an address."),
   kubernetes: string("NodeInternalIP: the Node's own."),
   interface: string("Regular expression of the links' names."),
@@ -54,7 +59,7 @@ const AUTODETECTION = object({
   cidrs: array(string(), "The first address in one of these networks."),
 });
 
-const POOL = object({
+const POOL = lenient({
   name: string("Of the IPPool; by default after its family or its network."),
   cidr: string("Its network. Cannot be changed."),
   encapsulation: string("VXLAN, VXLANCrossSubnet or None."),
@@ -67,42 +72,39 @@ const POOL = object({
   assignmentMode: string("Automatic, or Manual: only when a pod asks for this pool."),
 });
 
-/** Fields that Gingham heeds. All others are kept, since a file for Tigera's operator has more of them. */
-const SPEC = object(
-  {
-    variant: string("Calico."),
-    registry: string("Where the image comes from: by default the operator's own."),
-    imagePath: string("Replaces the path of the image between registry and name."),
-    imagePrefix: string("Stands before the image's name."),
-    imagePullSecrets: array(object({ name: string() }), "Secrets in the operator's namespace."),
-    kubernetesProvider: string("EKS, GKE, AKS, OpenShift, DockerEnterprise, RKE2, TKG or nothing."),
-    cni: object({
-      type: string("Calico."),
-      ipam: object({ type: string("Calico.") }),
-      binDir: string("Where the container runtime looks for plugins: /opt/cni/bin by default."),
-      confDir: string("Where it looks for network configurations: /etc/cni/net.d by default."),
-      installMode: string("All, or CalicoOnly: the host has the other plugins of the chain."),
-    }),
-    calicoNetwork: object({
-      linuxDataplane: string("Nftables."),
-      mtu: integer("Of pods; 0: what fits between nodes."),
-      nodeAddressAutodetectionV4: AUTODETECTION,
-      nodeAddressAutodetectionV6: AUTODETECTION,
-      hostPorts: string("Enabled or Disabled."),
-      containerIPForwarding: string("Enabled or Disabled."),
-      sysctl: array(object({ key: string(), value: string() }), "Of pods: keys that begin with net."),
-      ipPools: array(POOL, "The pools that the operator makes, changes and deletes. It leaves all others alone."),
-    }),
-    nodeMetricsPort: integer("Of the agents: 9091 by default."),
-    nodeUpdateStrategy: object({ rollingUpdate: object({ maxUnavailable: intOrString("Agents at once: 1.") }) }),
-    nodeSelector: map(string(), "Labels of the nodes that get an agent."),
-    controlPlaneReplicas: integer("Pods of the controller: 2 by default."),
-    controlPlaneNodeSelector: map(string(), "Labels of the nodes that the controller may run on."),
-    serviceCIDRs: array(string(), "The cluster's networks of services, which no pool may overlap."),
-    logging: object({ cni: object({ logSeverity: string("Debug, Info, Warning or Error.") }) }),
-  },
-  { "x-kubernetes-preserve-unknown-fields": true },
-);
+/** Fields that Gingham heeds. */
+const SPEC = lenient({
+  variant: string("Calico."),
+  registry: string("Where the image comes from: by default the operator's own."),
+  imagePath: string("Replaces the path of the image between registry and name."),
+  imagePrefix: string("Stands before the image's name."),
+  imagePullSecrets: array(lenient({ name: string() }), "Secrets in the operator's namespace."),
+  kubernetesProvider: string("EKS, GKE, AKS, OpenShift, DockerEnterprise, RKE2, TKG or nothing."),
+  cni: lenient({
+    type: string("Calico."),
+    ipam: lenient({ type: string("Calico.") }),
+    binDir: string("Where the container runtime looks for plugins: /opt/cni/bin by default."),
+    confDir: string("Where it looks for network configurations: /etc/cni/net.d by default."),
+    installMode: string("All, or CalicoOnly: the host has the other plugins of the chain."),
+  }),
+  calicoNetwork: lenient({
+    linuxDataplane: string("Nftables."),
+    mtu: integer("Of pods; 0: what fits between nodes."),
+    nodeAddressAutodetectionV4: AUTODETECTION,
+    nodeAddressAutodetectionV6: AUTODETECTION,
+    hostPorts: string("Enabled or Disabled."),
+    containerIPForwarding: string("Enabled or Disabled."),
+    sysctl: array(lenient({ key: string(), value: string() }), "Of pods: keys that begin with net."),
+    ipPools: array(POOL, "The pools that the operator makes, changes and deletes. It leaves all others alone."),
+  }),
+  nodeMetricsPort: integer("Of the agents: 9091 by default."),
+  nodeUpdateStrategy: lenient({ rollingUpdate: lenient({ maxUnavailable: intOrString("Agents at once: 1.") }) }),
+  nodeSelector: map(string(), "Labels of the nodes that get an agent."),
+  controlPlaneReplicas: integer("Pods of the controller: 2 by default."),
+  controlPlaneNodeSelector: map(string(), "Labels of the nodes that the controller may run on."),
+  serviceCIDRs: array(string(), "The cluster's networks of services, which no pool may overlap."),
+  logging: lenient({ cni: lenient({ logSeverity: string("Debug, Info, Warning or Error.") }) }),
+});
 
 export const INSTALLATION_KIND: KindDefinition = {
   resource: INSTALLATIONS as Resource<KubeObject>,

@@ -21,17 +21,19 @@ const REASONS: Readonly<Record<Refusal["kind"], ProblemReason>> = {
   away: "APIServerAway",
 };
 
-const REMEDIES: Readonly<Record<Refusal["kind"], string>> = {
-  forbidden: "give the operator the rights of its own manifest again (kubectl apply)",
+/** Added to the server's words, and to what the client says to do. */
+const REMEDIES: Readonly<Partial<Record<Refusal["kind"], string>>> = {
+  forbidden: "apply the operator's manifest again, which has its rights",
   invalid: "correct the field of the Installation that it comes from",
-  missing: "the kind is not served: install its CRD, or another release of Kubernetes",
-  conflict: "it is tried again",
-  away: "it is tried again",
 };
 
-export function problemOf(object: KubeObject, refusal: Refusal): Problem {
-  const { kind, message } = refusal;
-  return { reason: REASONS[kind], field: nameOf(object), message: `${message}; ${REMEDIES[kind]}` };
+export function problemOf(object: KubeObject, { kind, message }: Refusal): Problem {
+  const remedy = REMEDIES[kind];
+  return {
+    reason: REASONS[kind],
+    field: nameOf(object),
+    message: remedy === undefined ? message : `${message}; ${remedy}`,
+  };
 }
 
 /**
@@ -48,8 +50,9 @@ export async function preflight(plan: Plan, tools: ApplyTools): Promise<readonly
       continue;
     }
     const outcome = await cluster.apply(manifest, { dryRun: true, signal });
-    // Its kind comes with a CRD of an earlier step.
-    if (outcome.kind === "ok" || (outcome.kind === "missing" && comesWithCRD(manifest, plan))) continue;
+    // Its kind comes with a CRD of an earlier step, or the role that it binds, which the server looks up, does.
+    const isEarly = manifest.kind.endsWith("Binding") || comesWithCRD(manifest, plan);
+    if (outcome.kind === "ok" || (outcome.kind === "missing" && isEarly)) continue;
     problems.push(problemOf(manifest, outcome));
   }
   return problems;

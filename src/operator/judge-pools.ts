@@ -29,7 +29,7 @@ export interface PoolPlan {
   readonly notes: readonly string[];
 }
 
-const POOLS_FIELD = "spec.calicoNetwork.ipPools";
+export const POOLS_FIELD = "spec.calicoNetwork.ipPools";
 
 /** Compares the pools that are asked for with those that are there. */
 export function planPools(wanted: Wanted, facts: ClusterFacts): PoolPlan {

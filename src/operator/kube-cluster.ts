@@ -9,7 +9,7 @@ import { IPAM_BLOCKS, type IPAMBlock } from "../crds/ipam-block.ts";
 import { KINDS } from "../crds/kinds.ts";
 import type { KubeObject, Resource } from "../crds/object.ts";
 import { TIGERA_STATUSES } from "../crds/tigera-status.ts";
-import { CONFIG_MAPS, DAEMON_SETS, DEPLOYMENTS, SECRETS } from "../crds/workloads.ts";
+import { DAEMON_SETS, DEPLOYMENTS, SECRETS } from "../crds/workloads.ts";
 import type { KubeClient } from "../kube/api.ts";
 import { ConflictError, ForbiddenError, InvalidError, KubeError, NotFoundError, RequestError } from "../kube/errors.ts";
 import { parseCIDR } from "../net/cidr.ts";
@@ -19,8 +19,6 @@ import type { ApplyOptions, ClusterFacts, ClusterPort, NodeFacts, Outcome, Workl
 import { resourceOf } from "./render/manifest.ts";
 import { AGENT, CONTROLLER, NAME_LABEL, NAMESPACE } from "./render/names.ts";
 
-/** As Tigera's operator reads it. */
-const API_SERVER_CONFIG = "kubernetes-services-endpoint";
 /** Of a Node: written by its agent. */
 export const LINK_MTU_ANNOTATION = "gingham.dev/link-mtu";
 
@@ -42,27 +40,24 @@ export class KubeCluster implements ClusterPort {
     const list = async <T extends KubeObject>(resource: Resource<T>): Promise<readonly T[]> =>
       (await orAbsent(client.list(resource, { signal, limit: 500 })))?.items ?? [];
     const names = KINDS.map((kind) => renderCRD(kind).metadata.name);
-    const [installations, crds, pools, information, blocks, nodes, endpoint] = await Promise.all([
+    const [installations, crds, pools, information, blocks, nodes] = await Promise.all([
       list(INSTALLATIONS),
       Promise.all(names.map((name) => find(CUSTOM_RESOURCE_DEFINITIONS, name))),
       list(IP_POOLS),
       find(CLUSTER_INFORMATIONS, CLUSTER_INFORMATION_NAME),
-      list(IPAM_BLOCKS),
+      list<RawBlock>(RAW_BLOCKS),
       list(NODES),
-      find(CONFIG_MAPS, API_SERVER_CONFIG),
     ]);
     const wanted = [...new Set(secretsOf(installations))];
     const secrets = await Promise.all(wanted.map((name) => find(SECRETS, name)));
-    const { KUBERNETES_SERVICE_HOST: host, KUBERNETES_SERVICE_PORT: port } = endpoint?.data ?? {};
     return {
       installations,
       crds: new Map(crds.flatMap((crd) => (crd === undefined ? [] : [[crd.metadata.name, crd]]))),
       pools,
       hasClusterInformation: information !== undefined,
-      blocks: blocks.map(({ spec }) => ({ cidr: parseCIDR(spec.cidr), pods: podsIn(spec) })),
+      blocks: blocks.flatMap(blockFacts),
       nodes: nodes.map(nodeFacts),
       secrets: new Set(secrets.flatMap((secret) => secret?.metadata.name ?? [])),
-      apiServer: host ? { host, port: port || "443" } : undefined,
     };
   }
 
@@ -186,11 +181,25 @@ function nodeFacts(node: Node): NodeFacts {
   };
 }
 
+interface RawBlock extends KubeObject {
+  readonly spec?: {
+    readonly cidr?: string;
+    readonly allocations?: readonly (number | null)[];
+    readonly attributes?: readonly { readonly secondary?: Readonly<Record<string, string>> | null }[];
+  };
+}
+
+/** As they are: a block that is damaged may be in use as well. */
+const { parse: _, ...RAW_BLOCKS }: Resource<IPAMBlock> = IPAM_BLOCKS;
+
 /** Addresses of tunnels are the agents' own. */
-function podsIn({ allocations, attributes }: IPAMBlock["spec"]): number {
-  return allocations.filter((index) => {
-    if (index === null) return false;
-    const { secondary = {} } = attributes[index] ?? {};
-    return !/TunnelAddress$/.test(secondary["type"] ?? "");
-  }).length;
+function blockFacts({ spec = {} }: RawBlock): ClusterFacts["blocks"] {
+  const { cidr, allocations = [], attributes = [] } = spec;
+  const isPod = (index: number | null): boolean =>
+    index !== null && !/TunnelAddress$/.test(attributes[index]?.secondary?.["type"] ?? "");
+  try {
+    return [{ cidr: parseCIDR(cidr ?? ""), pods: allocations.filter(isPod).length }];
+  } catch {
+    return []; // No network: it can be in no pool.
+  }
 }

@@ -4,7 +4,7 @@ import { INSTALLATIONS, type Installation, MANAGED_ANNOTATION } from "../crds/in
 import type { IPPool } from "../crds/ip-pool.ts";
 import type { OwnerReference } from "../crds/object.ts";
 import { planCRDs } from "./crd-plan.ts";
-import { MANAGER, needs, planPools } from "./judge-pools.ts";
+import { MANAGER, needs, POOLS_FIELD, planPools } from "./judge-pools.ts";
 import type { PoolWish } from "./pool-wish.ts";
 import type { ClusterFacts } from "./ports.ts";
 import type { Problem } from "./problem.ts";
@@ -47,10 +47,11 @@ export function planInstallation({ installation, facts, image }: PlanInput): Pla
   const settings: InstallSettings = {
     ...own,
     cni: { ...own.cni, families: pools.families },
-    ...(facts.apiServer && { apiServer: facts.apiServer }),
     // The port is the host's, so that a second pod on the only node could never start.
     controlPlaneReplicas: Math.min(own.controlPlaneReplicas, Math.max(1, facts.nodes.length)),
   };
+  // A pool that could not be read is missing among the wishes: what follows from that would be said for nothing.
+  const arePoolsRead = !wanted.problems.some(({ field }) => field.startsWith(POOLS_FIELD));
   const owner = ownerOf(installation);
   const objects = renderInstall(settings, MANAGER).map((manifest) => withOwner(manifest, owner));
   const isWorkload = ({ kind }: Manifest): boolean => kind === "DaemonSet" || kind === "Deployment";
@@ -68,13 +69,13 @@ export function planInstallation({ installation, facts, image }: PlanInput): Pla
       ...wanted.problems,
       ...secretProblems(wanted, facts),
       ...crds.problems,
-      ...pools.problems,
+      ...(arePoolsRead ? pools.problems : []),
       ...mtuProblems(wanted, pools.wishes, facts),
     ],
     ignored: wanted.ignored,
     notes: [
       ...crds.notes,
-      ...pools.notes,
+      ...(arePoolsRead ? pools.notes : []),
       ...pools.drain.map(({ pool, pods }) => `IPPool ${pool.metadata.name} goes when its last ${pods} pods are gone`),
     ],
     maxUnavailable: wanted.maxUnavailable,

@@ -20,8 +20,6 @@ export interface ClusterFacts {
   readonly nodes: readonly NodeFacts[];
   /** Names of the Secrets that were asked for and are there. */
   readonly secrets: ReadonlySet<string>;
-  /** From the ConfigMap kubernetes-services-endpoint. */
-  readonly apiServer: { readonly host: string; readonly port: string } | undefined;
 }
 
 export interface NodeFacts {

@@ -9,8 +9,8 @@ import { type CNISettings, DEFAULT_SETTINGS, type InstallSettings, PROVIDERS } f
 
 /** What an Installation asks for, before anybody has looked at the cluster. */
 export interface Wanted {
-  /** All but what the cluster decides: families and API server. */
-  readonly settings: Omit<InstallSettings, "apiServer">;
+  /** Families and replicas are those that the cluster then has room for. */
+  readonly settings: InstallSettings;
   /** Undefined: the Installation does not say. */
   readonly pools: readonly PoolWish[] | undefined;
   readonly serviceCIDRs: readonly string[];

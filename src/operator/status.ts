@@ -19,6 +19,7 @@ export interface Findings {
   readonly waiting?: string;
 }
 
+const MAX_PROBLEMS = 3;
 /** Longest text that is still read by anybody; etcd and kubectl would take more. */
 const MAX_MESSAGE = 1500;
 
@@ -29,7 +30,8 @@ export function conditionsOf(findings: Findings): Condition[] {
   const [first] = problems;
   const progress = progressOf(findings);
   const available = availabilityOf(workloads);
-  const problemsText = problems.map(problemText).join(". ");
+  const more = problems.length > MAX_PROBLEMS ? [`${problems.length - MAX_PROBLEMS} more like these`] : [];
+  const problemsText = [...problems.slice(0, MAX_PROBLEMS).map(problemText), ...more].join(". ");
   const condition = (type: string, status: boolean, reason: string, message: string): Condition => ({
     type,
     status: status ? "True" : "False",

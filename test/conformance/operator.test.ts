@@ -33,7 +33,8 @@ describe("the operator", () => {
     });
     expect(await bench.conditions()).toMatchObject({ Degraded: expect.stringMatching(/^False/) as string });
     const own = await bench.conditions(INSTALLATIONS as Resource<KubeObject>, "default");
-    expect(own["FieldsIgnored"]).toContain("spec.typhaMetricsPort");
+    for (const field of ["spec.typhaMetricsPort", "spec.calicoNetwork.bgp (Gingham does not speak BGP"])
+      expect(own["FieldsIgnored"]).toContain(field);
     expect(own["Available"]).toMatch(/^True/);
     const pool = await bench.find(IP_POOLS, "default-ipv4-ippool");
     expect(pool?.spec).toMatchObject({
@@ -197,7 +198,7 @@ describe("the operator in a cluster that has CRDs already", () => {
     await bench.install({ calicoNetwork: NETWORK });
     bench.startOperator();
     await bench.untilCondition("Degraded", `True CRDVersion: CustomResourceDefinition`);
-    expect((await bench.conditions())["Degraded"]).toContain("ippools are served as v3, and Gingham needs v1");
+    expect((await bench.conditions())["Degraded"]).toContain("blockaffinities are served as v3, and Gingham needs v1");
     expect(await bench.find(DAEMON_SETS, AGENT)).toBeUndefined();
   });
 });

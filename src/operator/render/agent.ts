@@ -1,14 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 import { createHash } from "node:crypto";
-import { renderConflist } from "./conflist.ts";
 import type { Manifest } from "./manifest.ts";
 import { AGENT, CNI_CONFIG, labelsOf, NAME_LABEL, NAMESPACE } from "./names.ts";
 import type { InstallSettings } from "./settings.ts";
 
 /** Of the pod template: a hash of all in it, so that a pod shows which one it was made of. */
 export const REVISION_ANNOTATION = "gingham.dev/revision";
-/** Of the pod template: changes with the ConfigMap, which is read when a pod starts. */
-const CONFIG_ANNOTATION = "gingham.dev/cni-config";
 
 const HEALTH_PORT = 9099;
 /** The image's own user is none. */
@@ -24,13 +21,7 @@ export const API_SERVER_ENDPOINT: readonly object[] = [
 /** One agent on each node. It starts before there is a network: its own is the host's, and it tolerates every taint. */
 export function renderAgent(settings: InstallSettings, managedBy?: string): Manifest {
   const labels = labelsOf(AGENT, managedBy);
-  const template = withRevision({
-    metadata: {
-      labels: labelsOf(AGENT),
-      annotations: { [CONFIG_ANNOTATION]: hashOf(renderConflist(settings.cni)) },
-    },
-    spec: podSpec(settings),
-  });
+  const template = withRevision({ metadata: { labels: labelsOf(AGENT) }, spec: podSpec(settings) });
   return {
     apiVersion: "apps/v1",
     kind: "DaemonSet",
@@ -49,15 +40,14 @@ export function renderAgent(settings: InstallSettings, managedBy?: string): Mani
 interface PodTemplate {
   readonly metadata: {
     readonly labels: Readonly<Record<string, string>>;
-    readonly annotations: Readonly<Record<string, string>>;
+    readonly annotations?: Readonly<Record<string, string>>;
   };
   readonly spec: object;
 }
 
 function withRevision(template: PodTemplate): PodTemplate {
-  const { labels, annotations } = template.metadata;
-  const revision = { [REVISION_ANNOTATION]: hashOf(template) };
-  return { ...template, metadata: { labels, annotations: { ...annotations, ...revision } } };
+  const annotations = { [REVISION_ANNOTATION]: hashOf(template) };
+  return { ...template, metadata: { ...template.metadata, annotations } };
 }
 
 /** Ten hexadecimal digits. */
@@ -128,12 +118,11 @@ function podSpec(settings: InstallSettings): object {
   };
 }
 
-function agentEnv({ apiServer, mtuBytes, autodetection, nodeMetricsPort, logLevel, cni }: InstallSettings): object[] {
+function agentEnv({ mtuBytes, autodetection, nodeMetricsPort, logLevel, cni }: InstallSettings): object[] {
   const { v4, v6 } = autodetection;
   return [
     { name: "NODENAME", valueFrom: { fieldRef: { fieldPath: "spec.nodeName" } } },
     ...variables({
-      ...(apiServer && { KUBERNETES_SERVICE_HOST: apiServer.host, KUBERNETES_SERVICE_PORT: apiServer.port }),
       FELIX_HEALTHPORT: String(HEALTH_PORT),
       FELIX_PROMETHEUSMETRICSPORT: String(nodeMetricsPort),
       FELIX_LOGSEVERITYSCREEN: logLevel,

@@ -17,11 +17,11 @@ export interface DeploymentOptions {
   readonly managedBy?: string;
 }
 
-type PodSettings = Pick<InstallSettings, "image" | "imagePullSecrets" | "controlPlaneNodeSelector" | "apiServer">;
+type PodSettings = Pick<InstallSettings, "image" | "imagePullSecrets" | "controlPlaneNodeSelector">;
 
 /** A program for the whole cluster, of which one leads. Like the agent, it starts before there is a network. */
 export function renderDeployment(settings: PodSettings, options: DeploymentOptions): Manifest {
-  const { image, imagePullSecrets, apiServer, controlPlaneNodeSelector } = settings;
+  const { image, imagePullSecrets, controlPlaneNodeSelector } = settings;
   const { name, namespace, replicas, metricsPort, env = [], managedBy } = options;
   const selector = { matchLabels: { [NAME_LABEL]: name } };
   const probe = { httpGet: { port: metricsPort, path: "/metrics" }, timeoutSeconds: 5 };
@@ -63,10 +63,6 @@ export function renderDeployment(settings: PodSettings, options: DeploymentOptio
                 { name: "GINGHAM_LEASE_NAMESPACE", valueFrom: { fieldRef: { fieldPath: "metadata.namespace" } } },
                 ...variables({
                   GINGHAM_METRICS_PORT: String(metricsPort),
-                  ...(apiServer && {
-                    KUBERNETES_SERVICE_HOST: apiServer.host,
-                    KUBERNETES_SERVICE_PORT: apiServer.port,
-                  }),
                 }),
                 ...env,
               ],

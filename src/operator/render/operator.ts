@@ -56,7 +56,7 @@ export const OPERATOR_ACCOUNT: Account = { name: OPERATOR, namespace: NAMESPACE 
 
 /** The operator itself, without the CRDs of Installation and TigeraStatus: what a user applies. */
 export function renderOperator(
-  settings: Pick<InstallSettings, "image" | "imagePullSecrets" | "apiServer" | "controlPlaneNodeSelector">,
+  settings: Pick<InstallSettings, "image" | "imagePullSecrets" | "controlPlaneNodeSelector">,
 ): readonly Manifest[] {
   const account = OPERATOR_ACCOUNT;
   const labels = labelsOf(OPERATOR);

@@ -75,12 +75,14 @@ describe("renderInstall()", () => {
       expect(spec.template.spec["hostNetwork"]).toBe(true);
   });
 
-  it("gives the agents another revision with another image or configuration, and only then", () => {
+  it("gives the agents another revision with whatever is in their pods, and with nothing else", () => {
     const revision = revisionOf(SETTINGS);
     expect(revisionOf({ ...SETTINGS })).toBe(revision);
     expect(revisionOf({ ...SETTINGS, rollout: "Operator", controlPlaneReplicas: 1 })).toBe(revision);
     expect(revisionOf({ ...SETTINGS, image: "example.org/gingham:2" })).not.toBe(revision);
-    expect(revisionOf({ ...SETTINGS, cni: { ...cni, hostPorts: false } })).not.toBe(revision);
+    expect(revisionOf({ ...SETTINGS, mtuBytes: 1300 })).not.toBe(revision);
+    // They read the network configuration again when it changes.
+    expect(revisionOf({ ...SETTINGS, cni: { ...cni, hostPorts: false } })).toBe(revision);
   });
 
   it("labels each object with its manager, and none without one", () => {

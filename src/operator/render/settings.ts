@@ -12,8 +12,6 @@ export interface InstallSettings {
   readonly mtuBytes: number;
   /** How each node finds its own address of a family; absent: its InternalIP. As the agent's --ip-autodetection-method. */
   readonly autodetection: { readonly v4?: string; readonly v6?: string };
-  /** Where the API server is, for pods that start before kube-proxy; absent: as Kubernetes tells every pod. */
-  readonly apiServer?: { readonly host: string; readonly port: string };
   /** Port of the agents' metrics. */
   readonly nodeMetricsPort: number;
   /** Nodes without these labels get no agent. */
