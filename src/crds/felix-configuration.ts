@@ -2,7 +2,7 @@
 import { AGE, type KindDefinition } from "./definition.ts";
 import { openObject } from "./field-reader.ts";
 import type { KubeObject, Resource } from "./object.ts";
-import { integer, intOrString, object, string } from "./schema.ts";
+import { boolean, integer, intOrString, object, string } from "./schema.ts";
 
 /** The object that is about all nodes. */
 export const FELIX_CONFIGURATION_NAME = "default";
@@ -52,6 +52,9 @@ export const FELIX_CONFIGURATION_KIND: KindDefinition = {
       mtuIfacePattern: string("Regular expression: names of the links between nodes, whose smallest MTU counts."),
       vxlanVNI: integer("VXLAN network identifier.", { minimum: 1, maximum: 0xffffff }),
       vxlanPort: integer("UDP port of VXLAN.", { minimum: 1, maximum: 65_535 }),
+      ipipEnabled: boolean("IP-in-IP whatever the pools say; absent: as they say."),
+      ipipMTU: mtu("MTU of tunl0; 0: what fits between nodes."),
+      vxlanEnabled: boolean("VXLAN of IPv4 whatever the pools say; absent: as they say."),
       vxlanMTU: mtu("MTU of vxlan.calico; 0: what fits between nodes."),
       vxlanMTUV6: mtu("MTU of vxlan-v6.calico; 0: what fits between nodes."),
       routeSource: string("CalicoIPAM, or WorkloadIPs: the nodes' spec.podCIDRs are routed, too."),

@@ -11,15 +11,11 @@ interface Unsupported {
 }
 
 const isTrue = (value: unknown): boolean => value === true;
-const isFalse = (value: unknown): boolean => value === false;
 const isText = (value: unknown): boolean => typeof value === "string" && value !== "";
 const isWord =
   (word: string) =>
   (value: unknown): boolean =>
     typeof value === "string" && value.toLowerCase() === word.toLowerCase();
-
-/** Encapsulations are made of what pools ask for. */
-const POOLS_DECIDE = "vxlanMode and ipipMode of the IPPools decide; set those";
 
 /**
  * Fields of Calico's whose silent neglect would surprise: a person who sets them expects other routes, other packets or another
@@ -29,8 +25,6 @@ const UNSUPPORTED: Readonly<Record<string, Unsupported>> = {
   bpfEnabled: { isAsked: isTrue, instead: "routes and nftables are used" },
   wireguardEnabled: { isAsked: isTrue, instead: "nothing is encrypted" },
   wireguardEnabledV6: { isAsked: isTrue, instead: "nothing is encrypted" },
-  ipipEnabled: { isAsked: isTrue, instead: POOLS_DECIDE },
-  vxlanEnabled: { isAsked: isFalse, instead: POOLS_DECIDE },
   ipForwarding: { isAsked: isWord("Disabled"), instead: "forwarding is switched on; pods need it" },
   interfacePrefix: {
     isAsked: (value) => isText(value) && !String(value).split(",").includes(WORKLOAD_IFACE_PREFIX),

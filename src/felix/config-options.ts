@@ -79,6 +79,22 @@ const OPTIONS = {
     help: "MTU of vxlan-v6.calico; 0: 70 less than between nodes",
     fallback: "0",
   },
+  "ipip-mtu": {
+    env: "FELIX_IPINIPMTU",
+    field: "ipipMTU",
+    help: "MTU of tunl0; 0: 20 less than between nodes",
+    fallback: "0",
+  },
+  "ipip-enabled": {
+    env: "FELIX_IPINIPENABLED",
+    field: "ipipEnabled",
+    help: "IP-in-IP whatever the pools say: true or false (default: as the pools say)",
+  },
+  "vxlan-enabled": {
+    env: "FELIX_VXLANENABLED",
+    field: "vxlanEnabled",
+    help: "the same for VXLAN of IPv4",
+  },
   "vxlan-port": {
     env: "FELIX_VXLANPORT",
     field: "vxlanPort",

@@ -81,15 +81,11 @@ export function felixConfigurationSource(
       const value = field === undefined ? undefined : (object.spec[field] ?? undefined);
       if (value === undefined || value === "") return undefined;
       const option = `FelixConfiguration ${object.metadata.name}: ${field}`;
-      if (typeof value === "string" || typeof value === "number" || typeof value === "bigint")
+      if (typeof value === "string") return { text: value, option };
+      if (typeof value === "number" || typeof value === "bigint" || typeof value === "boolean")
         return { text: String(value), option };
-      throw new ConfigError(option, `got ${kindOf(value)}, want a text or a number`);
+      throw new ConfigError(option, `got ${Array.isArray(value) ? "a list" : "an object"}, want a text or a number`);
     },
     isStrict: () => false,
   };
-}
-
-function kindOf(value: unknown): string {
-  if (typeof value === "boolean") return value ? "true" : "false";
-  return Array.isArray(value) ? "a list" : "an object";
 }

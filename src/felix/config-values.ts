@@ -100,6 +100,11 @@ export function isOn(given: Given): boolean {
 }
 
 /** Undefined: not given. */
+export function isTrueOf(given: Given): boolean | undefined {
+  return given.text === "" ? undefined : oneOf(["true", "false"], given) === "true";
+}
+
+/** Undefined: not given. */
 export function portRangeOf({ text, option }: Given): { readonly min: number; readonly max: number } | undefined {
   if (text === "") return undefined;
   const [min = 0, max = min, ...rest] = text.split(":").map((port) => (/^\d{1,5}$/.test(port) ? Number(port) : 0));

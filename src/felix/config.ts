@@ -5,6 +5,7 @@ import {
   nodeFelixConfigurationName,
 } from "../crds/felix-configuration.ts";
 import type { Others } from "../install/conf-dir-plan.ts";
+import type { EncapsulationOverrides } from "./calc/encapsulations.ts";
 import type { Finding } from "./calc/findings.ts";
 import type { MTUSettings } from "./calc/mtu.ts";
 import { unsupportedFields } from "./config-fields.ts";
@@ -18,6 +19,7 @@ import {
   integerOf,
   intervalOf,
   isOn,
+  isTrueOf,
   type LogLevel,
   logLevelOf,
   methodOf,
@@ -53,6 +55,8 @@ export interface AgentConfig {
   readonly podInterfaceMTUBytes: number;
   readonly vxlan: VXLANSettings;
   readonly mtu: MTUSettings;
+  /** Encapsulations that are on or off whatever the pools ask for. */
+  readonly encapsulation: EncapsulationOverrides;
   readonly routeRefreshMs: number;
   /** Whether the nodes' `spec.podCIDRs` are routed beside the blocks. */
   readonly routesPodCIDRs: boolean;
@@ -154,6 +158,7 @@ function readConfig(reader: ConfigReader<OptionName>, nodeName: string): AgentCo
       port: read("vxlan-port", (given) => integerOf(given, 1, 65_535)),
     },
     mtu: readMTUSettings(read),
+    encapsulation: readOverrides(read),
     routeRefreshMs: read("route-refresh-interval", intervalOf),
     routesPodCIDRs: read("route-source", (given) => oneOf(ROUTE_SOURCES, given)) === "WorkloadIPs",
     isPlan: read("plan", isOn),
@@ -201,12 +206,19 @@ function readNetworkConfig(read: Read): NetworkConfigSettings {
   };
 }
 
+function readOverrides(read: Read): EncapsulationOverrides {
+  const [vxlan, ipip] = [read("vxlan-enabled", isTrueOf), read("ipip-enabled", isTrueOf)];
+  return { ...(vxlan !== undefined && { vxlan }), ...(ipip !== undefined && { ipip }) };
+}
+
 function readMTUSettings(read: Read): MTUSettings {
   const [vxlanMTU, vxlanMTUV6] = [read("vxlan-mtu", mtuOf), read("vxlan-mtu-v6", mtuOf)];
+  const ipipMTU = read("ipip-mtu", mtuOf);
   return {
     mtuIfacePattern: read("mtu-iface-pattern", patternOf),
     ...(vxlanMTU > 0 && { vxlanMTU }),
     ...(vxlanMTUV6 > 0 && { vxlanMTUV6 }),
+    ...(ipipMTU > 0 && { ipipMTU }),
   };
 }
 

@@ -12,6 +12,18 @@ export class ConfigError extends GinghamError {
   }
 }
 
+/** The kernel has no devices of a kind: neither built in nor as a module that can be loaded. */
+export class KindUnsupportedError extends GinghamError {
+  constructor(kind: string, cause: unknown) {
+    super("KindUnsupported", `This kernel has no ${kind} devices`, { cause });
+  }
+}
+
+/** By its code: errors lose their class on their way out of a worker thread. */
+export function isKindUnsupported(error: unknown): boolean {
+  return error instanceof GinghamError && error.code === "KindUnsupported";
+}
+
 /** A port of the agent's own that cannot be opened. */
 export class ListenError extends GinghamError {
   constructor(host: string, port: number, cause: unknown) {

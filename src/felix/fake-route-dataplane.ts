@@ -190,7 +190,7 @@ export class FakeRouteDataplane implements RouteDataplane {
   }
 
   #tellOfLink(kind: "link" | "addr", link: KernelLink | undefined): void {
-    this.#tell(link?.vxlan === undefined ? kind : "tunnel");
+    this.#tell(link?.vxlan === undefined && link?.ipip === undefined ? kind : "tunnel");
   }
 
   #tell(kind: KernelChange["kind"]): void {

@@ -2,12 +2,17 @@
 import { parseIPWithPrefix } from "../net/cidr.ts";
 import { FakeRouteDataplane } from "./fake-route-dataplane.ts";
 import { FakeTunnelDataplane } from "./fake-tunnel-dataplane.ts";
-import { tunnelDataplaneContract } from "./tunnel-dataplane.contract.ts";
+import { type TunnelDataplaneHarness, tunnelDataplaneContract } from "./tunnel-dataplane.contract.ts";
 
-tunnelDataplaneContract("fake", async () => {
+for (const hasIPIP of [true, false])
+  tunnelDataplaneContract(hasIPIP ? "fake" : "fake, no IP-in-IP", () => open(hasIPIP));
+
+async function open(hasIPIP: boolean): Promise<TunnelDataplaneHarness> {
   const routes = new FakeRouteDataplane();
   const tunnels = new FakeTunnelDataplane(routes);
+  tunnels.hasIPIP = hasIPIP;
   return {
+    hasIPIP,
     routes,
     tunnels,
     others: {
@@ -31,4 +36,4 @@ tunnelDataplaneContract("fake", async () => {
     },
     close: async () => {},
   };
-});
+}

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { KindUnsupportedError } from "./errors.ts";
 import type { FakeRouteDataplane } from "./fake-route-dataplane.ts";
 import { entryKey } from "./managers/vxlan-manager.ts";
 import type { DeviceChange, TunnelDataplane, TunnelEntry, VXLANDevice } from "./ports.ts";
@@ -16,6 +17,8 @@ export class FakeTunnelDataplane implements TunnelDataplane {
   refuse: ((what: DeviceChange | TunnelEntry) => Error | undefined) | undefined;
   /** Makes a listing fail. */
   refuseListing: ((ifIndex: number) => Error | undefined) | undefined;
+  /** Whether the kernel has IP-in-IP. */
+  hasIPIP = true;
   readonly #kernel: FakeRouteDataplane;
   readonly #entries = new Map<string, TunnelEntry>();
 
@@ -45,13 +48,22 @@ export class FakeTunnelDataplane implements TunnelDataplane {
       case "create":
         this.#create(change.device);
         return;
+      case "createIPIP":
+        if (!this.hasIPIP) throw new KindUnsupportedError("ipip", undefined);
+        this.#createIPIP(change.name);
+        return;
+      case "down": {
+        if (this.#kernel.linkOf(change.ifIndex) !== undefined) this.#kernel.setUp(change.ifIndex, false);
+        return;
+      }
       case "delete":
         if (this.#kernel.linkOf(change.ifIndex) !== undefined) this.#kernel.deleteLink(change.ifIndex);
         return;
       case "set": {
         const link = this.#kernel.linkOf(change.ifIndex);
         if (link === undefined) throw new Error("RTM_SETLINK failed with ENODEV");
-        this.#kernel.putLink({ ...link, up: true, mtuBytes: change.mtuBytes, mac: change.mac });
+        const { mtuBytes, mac } = change;
+        this.#kernel.putLink({ ...link, up: true, mtuBytes, ...(mac !== undefined && { mac }) });
         return;
       }
       case "addAddr":
@@ -96,6 +108,13 @@ export class FakeTunnelDataplane implements TunnelDataplane {
     if (this.#kernel.linkNamed(name) !== undefined) throw new Error("RTM_NEWLINK failed with EEXIST");
     const ifIndex = this.#kernel.nextIfIndex;
     this.#kernel.putLink({ ifIndex, name, up: true, mtuBytes, mac, vxlan });
+  }
+
+  /** That it is there already is no error. */
+  #createIPIP(name: string): void {
+    if (this.#kernel.linkNamed(name) !== undefined) return;
+    const ifIndex = this.#kernel.nextIfIndex;
+    this.#kernel.putLink({ ifIndex, name, up: false, mtuBytes: 1480, ipip: {} });
   }
 
   /** Replacing moves the one remote of a MAC. */

@@ -5,6 +5,7 @@ import type { IPPool } from "../crds/ip-pool.ts";
 import type { Clock } from "../lib/clock.ts";
 import type { Family } from "../net/ip.ts";
 import type { BorrowedBlock } from "./calc/borrowed.ts";
+import type { EncapsulationOverrides } from "./calc/encapsulations.ts";
 import type { Finding } from "./calc/findings.ts";
 import type { MTUSettings } from "./calc/mtu.ts";
 import type { NodeWriter } from "./drivers/node-writer.ts";
@@ -38,6 +39,7 @@ export interface FelixOptions {
   readonly tunnels?: TunnelDataplane;
   readonly vxlan?: VXLANSettings;
   readonly mtu?: MTUSettings;
+  readonly encapsulation?: EncapsulationOverrides;
   /** Absent: the table in nftables is left alone. Felix starts, feeds and stops it. */
   readonly packetFilter?: PacketFilter;
   /** Between two full resyncs. Units: milliseconds. @default 90_000 */
@@ -55,4 +57,4 @@ export interface FelixSources {
 }
 
 /** What may change while Felix runs. */
-export type FelixSettings = Required<Pick<FelixOptions, "vxlan" | "mtu" | "routeRefreshMs">>;
+export type FelixSettings = Required<Pick<FelixOptions, "vxlan" | "mtu" | "encapsulation" | "routeRefreshMs">>;

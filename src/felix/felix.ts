@@ -81,6 +81,7 @@ class FelixAgent implements Felix {
     const state = new CalcState(nodeName);
     const manager = this.#manager;
     this.#state = state;
+    state.setOverrides(options.encapsulation ?? {});
     this.#inputs = new Inputs(options, state, () => this.#loop.wake());
     this.#schedule = new ListingSchedule(options.routeRefreshMs ?? REFRESH_MS);
     this.#network = new LocalNetwork(state, manager, options.mtu);
@@ -146,9 +147,10 @@ class FelixAgent implements Felix {
     this.#loop.start();
   }
 
-  configure({ vxlan, mtu, routeRefreshMs }: FelixSettings): void {
+  configure({ vxlan, mtu, encapsulation, routeRefreshMs }: FelixSettings): void {
     this.#tunnels?.configure(vxlan);
     this.#network.configure(mtu);
+    this.#state.setOverrides(encapsulation);
     this.#schedule.configure(routeRefreshMs, this.#options.clock.nowMs());
     this.#loop.wake();
   }
@@ -291,7 +293,7 @@ class FelixAgent implements Felix {
     const appliedAtMs = clock.nowMs();
     const report = await this.#table.apply();
     const endMs = clock.nowMs();
-    await this.#tunnels?.sweep();
+    await this.#tunnels?.sweep(() => this.#schedule.markLinks(true));
     const tunnels = this.#tunnels?.takeReport();
     if (report.isResync) this.#schedule.resynced(appliedAtMs, endMs);
     const { updated, deleted, failed } = report;

@@ -15,7 +15,7 @@ import { addressOf } from "./calc/node-addresses.ts";
 import type { NodeClaims } from "./calc/node-status.ts";
 import type { CalcState } from "./calc/state.ts";
 import type { RouteManager } from "./managers/route-manager.ts";
-import type { TunnelNeed } from "./tunnels.ts";
+import type { TunnelNeeds, VXLANNeed } from "./tunnels.ts";
 
 /** What follows from this node's addresses and the links that carry them: its subnets, the MTU, the ends of its tunnels. */
 export class LocalNetwork {
@@ -71,14 +71,16 @@ export class LocalNetwork {
     }
   }
 
-  tunnelNeeds(): Readonly<Record<Family, TunnelNeed>> {
+  tunnelNeeds(): TunnelNeeds {
     const hostBytes = this.#hostMTUBytes ?? FALLBACK_MTU_BYTES;
-    const need = (family: Family): TunnelNeed => ({
+    const vxlan = (family: Family): VXLANNeed => ({
       network: this.#state.vxlan(family),
       parent: this.#manager.parent(family),
       mtuBytes: tunnelMTU(hostBytes, "vxlan", family, this.#mtu),
     });
-    return { 4: need(4), 6: need(6) };
+    const { ipip: end, poolCIDRs } = this.#state;
+    const ipip = { end, poolCIDRs, mtuBytes: tunnelMTU(hostBytes, "ipip", 4, this.#mtu) };
+    return { vxlan: { 4: vxlan(4), 6: vxlan(6) }, ipip };
   }
 
   /** What this node's object should say of it. @param duplicates addresses that another node has, too */

@@ -22,6 +22,13 @@ export const WORKLOAD_IFACE_PREFIX = "cali";
 export const VXLAN_DEVICES: Readonly<Record<Family, string>> = { 4: "vxlan.calico", 6: "vxlan-v6.calico" };
 
 /**
+ * The IP-in-IP device, of IPv4. It comes with the kernel's module and cannot be deleted, and other programs use it, too (IPVS
+ * by tunnelling): ours are the addresses on it that are in an IPPool or that this process has put there, nothing else.
+ * Calico's name, too. Source: calico-interop 4.4.
+ */
+export const IPIP_DEVICE = "tunl0";
+
+/**
  * Whose a route of the main table is. `workload`: ours, to a pod; `cluster`: ours, to a block; `foreign`: not ours.
  *
  * The protocol alone decides what is ours, so a route that the kernel, Calico (protocol 3) or an administrator put on a

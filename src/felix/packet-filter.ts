@@ -171,14 +171,13 @@ export class PacketFilter {
     const layout = this.#layout(this.#settings);
     if (!isInSync) return { layout, elements: undefined };
     const hasNodes =
-      this.state.tunnels(this.#settings.vxlanPort).length > 0 ||
-      this.#settings.natOutgoingExclusions === "IPPoolsAndHostIPs";
+      this.state.tunnels(this.#settings).length > 0 || this.#settings.natOutgoingExclusions === "IPPoolsAndHostIPs";
     return { layout, elements: elementsOf(this.state.contents(hasNodes)) };
   }
 
   #layout(settings: FilterSettings): Layout {
     const natOutgoing = settings.natOutgoing && this.state.hasNAT;
-    return layoutOf({ ...settings, natOutgoing }, this.state.tunnels(this.#settings.vxlanPort));
+    return layoutOf({ ...settings, natOutgoing }, this.state.tunnels(this.#settings));
   }
 
   /** Whether what the kernel has just refused would be taken without that option. */

@@ -28,6 +28,14 @@ export interface KernelLink {
   /** Of VXLAN devices only. */
   readonly mac?: MAC;
   readonly vxlan?: VXLANProperties;
+  /** Of IP-in-IP devices only. */
+  readonly ipip?: IPIPProperties;
+}
+
+/** What makes an IP-in-IP device what it is. */
+export interface IPIPProperties {
+  /** The one other end of a point-to-point tunnel; absent: each route says where to. */
+  readonly remoteIP?: IP;
 }
 
 /** What makes a VXLAN device what it is; none of it can be changed while it is there. */
@@ -60,7 +68,7 @@ export interface RouteResult {
   readonly error?: Error;
 }
 
-/** What a kernel notification is about; `tunnel`: a VXLAN device as such, `neigh`: its entries; `overrun`: events were lost, and only a full resync helps. */
+/** What a kernel notification is about; `tunnel`: a VXLAN or IP-in-IP device as such, `neigh`: its entries; `overrun`: events were lost, and only a full resync helps. */
 export interface KernelChange {
   readonly kind: "route" | "link" | "addr" | "tunnel" | "neigh" | "overrun";
 }
@@ -96,7 +104,11 @@ export type TunnelEntry =
 /** One step towards a device as it should be. */
 export type DeviceChange =
   | { readonly kind: "create"; readonly device: VXLANDevice }
-  | { readonly kind: "set"; readonly ifIndex: number; readonly mtuBytes: number; readonly mac: MAC }
+  /** Makes the IP-in-IP device that takes all packets, down and without an address; to be read back. */
+  | { readonly kind: "createIPIP"; readonly name: string }
+  /** And puts it up. */
+  | { readonly kind: "set"; readonly ifIndex: number; readonly mtuBytes: number; readonly mac?: MAC }
+  | { readonly kind: "down"; readonly ifIndex: number }
   | { readonly kind: "delete"; readonly ifIndex: number }
   | {
       readonly kind: "addAddr" | "deleteAddr";
@@ -114,7 +126,10 @@ export interface VXLANDevice extends Required<VXLANProperties> {
 
 /** What Felix asks of the kernel for tunnels. Implemented by `netlink/ops/tunnel-dataplane`; links are listed with routes. */
 export interface TunnelDataplane {
-  /** Errors: rejects with what the kernel said. A link or address that is gone already is no error when it should go. */
+  /**
+   * Errors: rejects with what the kernel said; with `KindUnsupportedError` where it has no such devices. A link or address
+   * that is gone already is no error when it should go, nor is an IP-in-IP device that comes with the module when it is made.
+   */
   changeDevice(change: DeviceChange): Promise<void>;
   /**
    * The permanent entries of one device; from then on `watch` of the routes tells when others change them. The kernel does

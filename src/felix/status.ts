@@ -5,7 +5,7 @@ import type { Finding } from "./calc/findings.ts";
 import { type AddressMethod, addressOf } from "./calc/node-addresses.ts";
 import type { CalcState } from "./calc/state.ts";
 import type { RouteManager } from "./managers/route-manager.ts";
-import { VXLAN_DEVICES } from "./ownership.ts";
+import { IPIP_DEVICE, VXLAN_DEVICES } from "./ownership.ts";
 import type { HealthReport } from "./ports.ts";
 import type { EventReport } from "./recent.ts";
 
@@ -77,26 +77,32 @@ export function addressReports(state: CalcState, manager: RouteManager): readonl
 }
 
 export function countRoutes(routes: Iterable<Route>): Readonly<Record<RouteKind, number>> {
-  const counts: Record<RouteKind, number> = { workload: 0, blackhole: 0, remote: 0, vxlan: 0 };
+  const counts: Record<RouteKind, number> = { workload: 0, blackhole: 0, remote: 0, ipip: 0, vxlan: 0 };
   for (const { target } of routes) counts[target.kind]++;
   return counts;
 }
 
 /** Devices that are there, or that a pool needs. */
 export function tunnelStatuses(state: CalcState, manager: RouteManager): readonly TunnelStatus[] {
-  return ([4, 6] as const).flatMap((family: Family) => {
-    const device = VXLAN_DEVICES[family];
+  const vxlan = ([4, 6] as const).flatMap((family: Family) => {
     const network = state.vxlan(family);
-    const link = [...manager.links].find(({ name }) => name === device);
-    if (network === undefined && link === undefined) return [];
-    const addrs = manager.addrs.filter(({ ifIndex }) => ifIndex === link?.ifIndex);
-    const addresses = addrs.map(({ ip, prefixLength }) => `${formatIP(ip)}/${prefixLength}`);
-    return [
-      {
-        device,
-        ...(link !== undefined && { link: { isUp: link.up, mtuBytes: link.mtuBytes, addresses } }),
-        peers: network?.peers.length ?? 0,
-      },
-    ];
+    return statusOf(VXLAN_DEVICES[family], manager, network?.peers.length);
   });
+  const ipipRoutes = [...state.routes.values()].flatMap(({ target }) => (target.kind === "ipip" ? [target.node] : []));
+  return [...statusOf(IPIP_DEVICE, manager, state.ipip && new Set(ipipRoutes).size), ...vxlan];
+}
+
+/** @param peers undefined: no pool needs the device */
+function statusOf(device: string, manager: RouteManager, peers: number | undefined): readonly TunnelStatus[] {
+  const link = [...manager.links].find(({ name }) => name === device);
+  if (peers === undefined && (link === undefined || (device === IPIP_DEVICE && !link.up))) return [];
+  const addrs = manager.addrs.filter(({ ifIndex }) => ifIndex === link?.ifIndex);
+  const addresses = addrs.map(({ ip, prefixLength }) => `${formatIP(ip)}/${prefixLength}`);
+  return [
+    {
+      device,
+      ...(link !== undefined && { link: { isUp: link.up, mtuBytes: link.mtuBytes, addresses } }),
+      peers: peers ?? 0,
+    },
+  ];
 }

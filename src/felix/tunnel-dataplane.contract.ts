@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { parseCIDR } from "../net/cidr.ts";
 import { bitsOf, familyOf, parseIP } from "../net/ip.ts";
 import { parseMAC } from "../net/mac.ts";
+import { isKindUnsupported } from "./errors.ts";
+import { readIPIPDevice } from "./managers/ipip-manager.ts";
 import { formatEntry, readDevices } from "./managers/vxlan-manager.ts";
+import { IPIP_DEVICE } from "./ownership.ts";
 import type { RouteDataplane, TunnelDataplane, TunnelEntry, VXLANDevice } from "./ports.ts";
 
 /** A kernel to try a TunnelDataplane on: a network namespace of the test's own, or the fake. */
@@ -11,6 +15,8 @@ export interface TunnelDataplaneHarness {
   readonly routes: Pick<RouteDataplane, "listLinks" | "listAddrs" | "watch">;
   /** The same kernel through another socket: what other programs do. */
   readonly others: Pick<TunnelDataplane, "changeDevice" | "replaceEntries" | "deleteEntries">;
+  /** Whether the kernel has IP-in-IP. */
+  readonly hasIPIP: boolean;
   /** Makes a link that is up, with addresses (`192.0.2.1/24`) of either family. Resolves to its index. */
   addLink(name: string, addresses: readonly string[]): Promise<number>;
   close(): Promise<void>;
@@ -110,6 +116,40 @@ export function tunnelDataplaneContract(name: string, open: () => Promise<Tunnel
         expect(await entries(ifIndex)).toEqual([]);
       });
     }
+
+    test("makes the IP-in-IP device, gives it an address and an MTU, and puts it down; or says that there is none", async () => {
+      const { tunnels, routes } = harness;
+      const making = tunnels.changeDevice({ kind: "createIPIP", name: IPIP_DEVICE });
+      if (!harness.hasIPIP) {
+        await expect(making).rejects.toSatisfy(isKindUnsupported);
+        return;
+      }
+      await making;
+      // It comes with the module in any new namespace, so making it again is nothing.
+      await tunnels.changeDevice({ kind: "createIPIP", name: IPIP_DEVICE });
+      const device = async (): Promise<ReturnType<typeof readIPIPDevice>> =>
+        readIPIPDevice(await routes.listLinks(), await routes.listAddrs(), {
+          poolCIDRs: [parseCIDR("10.99.0.0/16")],
+          known: new Set(),
+        });
+      const made = await device();
+      if (made === undefined || made === "taken") throw new Error(`no device, but ${made}`);
+      const { ifIndex } = made;
+      expect(made).toMatchObject({ up: false, ownIPs: [], hasOthers: false });
+      const addr = { ip: parseIP("10.99.0.1"), prefixLength: 32 };
+      const other = { ip: parseIP("198.51.100.1"), prefixLength: 32 };
+      for (const each of [addr, other]) await tunnels.changeDevice({ kind: "addAddr", ifIndex, ...each });
+      await tunnels.changeDevice({ kind: "set", ifIndex, mtuBytes: 1400 });
+      expect(await device()).toEqual({ ifIndex, up: true, mtuBytes: 1400, ownIPs: [addr.ip], hasOthers: true });
+      const seen = new Set<string>();
+      const stop = routes.watch(({ kind }) => seen.add(kind));
+      await harness.others.changeDevice({ kind: "deleteAddr", ifIndex, ...addr });
+      await expect.poll(() => [...seen]).toContain("tunnel");
+      stop();
+      await tunnels.changeDevice({ kind: "down", ifIndex });
+      await tunnels.changeDevice({ kind: "deleteAddr", ifIndex, ...addr });
+      expect(await device()).toMatchObject({ up: false, ownIPs: [] });
+    });
 
     test("lists nothing of a device that is gone", async () => {
       const ifIndex = await make(4);

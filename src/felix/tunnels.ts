@@ -3,8 +3,10 @@ import type { Clock } from "../lib/clock.ts";
 import type { Family } from "../net/ip.ts";
 import type { Finding } from "./calc/findings.ts";
 import type { VXLANNetwork } from "./calc/vxlan.ts";
+import { IPIPDevice } from "./drivers/ipip-device.ts";
 import { type EntryReport, TunnelEntries } from "./drivers/tunnel-entries.ts";
 import { VXLANDevices } from "./drivers/vxlan-devices.ts";
+import type { IPIPNeed } from "./managers/ipip-manager.ts";
 import { type VXLANSettings, wishForDevice } from "./managers/vxlan-manager.ts";
 import { VXLAN_DEVICES } from "./ownership.ts";
 import type { KernelAddr, KernelLink, TunnelDataplane, TunnelReport } from "./ports.ts";
@@ -16,8 +18,14 @@ export interface TunnelsOptions {
   readonly random: () => number;
 }
 
-/** What a turn knows of one family. */
-export interface TunnelNeed {
+/** What a turn knows of what tunnels are for. */
+export interface TunnelNeeds {
+  readonly vxlan: Readonly<Record<Family, VXLANNeed>>;
+  readonly ipip: IPIPNeed;
+}
+
+/** Of one family. */
+export interface VXLANNeed {
   /** Undefined: no pool of the family is in VXLAN. */
   readonly network: VXLANNetwork | undefined;
   readonly parent: { readonly ifIndex: number } | undefined;
@@ -30,13 +38,14 @@ const DEVICE_PASSES = 3;
 const RESYNC_SPACING_MS = 200;
 
 /**
- * The VXLAN devices of both families and the other ends on them, within Felix's turn: `applyDevices`, `update`, then routes,
- * then `sweep`.
+ * The VXLAN devices of both families, the other ends on them, and the IP-in-IP device, within Felix's turn: `applyDevices`,
+ * `update`, then routes, then `sweep`. So what routes need is there before them, and goes after them.
  */
 export class Tunnels {
   readonly #clock: Clock;
   #settings: VXLANSettings;
   readonly #devices: VXLANDevices;
+  readonly #ipip: IPIPDevice;
   readonly #entries: Readonly<Record<Family, TunnelEntries>>;
   #links: ReadonlyMap<string, number> = new Map();
   #isDirty = false;
@@ -48,6 +57,7 @@ export class Tunnels {
     this.#clock = options.clock;
     this.#settings = options.settings;
     this.#devices = new VXLANDevices(options);
+    this.#ipip = new IPIPDevice(options);
     this.#entries = { 4: new TunnelEntries(options), 6: new TunnelEntries(options) };
   }
 
@@ -65,6 +75,7 @@ export class Tunnels {
     const all = [...links];
     this.#links = new Map(all.flatMap(({ name, ifIndex, vxlan }) => (vxlan === undefined ? [] : [[name, ifIndex]])));
     this.#devices.onLinks(all, addrs);
+    this.#ipip.onLinks(all, addrs);
   }
 
   /** Somebody else changed entries, or may have. */
@@ -78,15 +89,18 @@ export class Tunnels {
 
   /** Routes and entries need the devices, and these the links as they are now. Errors: those of `readLinks`. */
   async applyDevices(turn: {
-    readonly needs: () => Readonly<Record<Family, TunnelNeed>>;
+    readonly needs: () => TunnelNeeds;
     /** Lists links and addresses again, and passes them to `onLinks`. */
     readonly readLinks: () => Promise<void>;
   }): Promise<void> {
     this.#want(turn.needs());
     for (let pass = 0; pass < DEVICE_PASSES; pass++) {
-      const { isChanged, failed, restored } = await this.#devices.apply();
-      if (!isChanged) return;
-      this.#add({ updated: 1, deleted: 0, failed, restored: restored.map((name) => `device ${name}`) });
+      const reports = [await this.#devices.apply(), await this.#ipip.apply()];
+      for (const { isChanged, failed, restored } of reports) {
+        const names = restored.map((name) => `device ${name}`);
+        this.#add({ updated: isChanged ? 1 : 0, deleted: 0, failed, restored: names });
+      }
+      if (!reports.some(({ isChanged }) => isChanged)) return;
       await turn.readLinks();
       this.#want(turn.needs());
     }
@@ -103,9 +117,19 @@ export class Tunnels {
     await this.#each((entries) => entries.update());
   }
 
-  /** Errors: rejects when a listing or the kernel's side as such failed, here or in `update`. */
-  async sweep(): Promise<void> {
+  /**
+   * Removes what no route needs any more.
+   *
+   * @param onDevices called when devices or their addresses went, so that the links have to be listed
+   * Errors: rejects when a listing or the kernel's side as such failed, here or in `update`.
+   */
+  async sweep(onDevices: () => void): Promise<void> {
     await this.#each((entries) => entries.sweep());
+    for (const devices of [this.#devices, this.#ipip]) {
+      const { isChanged, failed } = await devices.sweep();
+      this.#add({ updated: 0, deleted: isChanged ? 1 : 0, failed, restored: [] });
+      if (isChanged) onDevices();
+    }
     const error = this.#error;
     this.#error = undefined;
     if (error !== undefined) throw error;
@@ -119,19 +143,21 @@ export class Tunnels {
   }
 
   findings(): readonly Finding[] {
-    return [...this.#devices.findings(), ...this.#entries[4].findings(), ...this.#entries[6].findings()];
+    return [this.#devices, this.#ipip, this.#entries[4], this.#entries[6]].flatMap((part) => part.findings());
   }
 
   /** When to have another turn although nothing changes. Units: milliseconds from now. */
   get againInMs(): number | undefined {
-    const due = [this.#devices, this.#entries[4], this.#entries[6]].flatMap(({ nextRetryMs }) => nextRetryMs ?? []);
+    const parts = [this.#devices, this.#ipip, this.#entries[4], this.#entries[6]];
+    const due = parts.flatMap(({ nextRetryMs }) => nextRetryMs ?? []);
     if (this.#isDirty) due.push(this.#resyncAllowedMs);
     return due.length === 0 ? undefined : Math.max(1, Math.min(...due) - this.#clock.nowMs());
   }
 
-  #want(needs: Readonly<Record<Family, TunnelNeed>>): void {
+  #want({ vxlan, ipip }: TunnelNeeds): void {
+    this.#ipip.want(ipip);
     for (const family of [4, 6] as const) {
-      const { network, parent, mtuBytes } = needs[family];
+      const { network, parent, mtuBytes } = vxlan[family];
       const name = VXLAN_DEVICES[family];
       this.#devices.wish(name, wishForDevice(family, network, { settings: this.#settings, parent, mtuBytes }));
       this.#entries[family].want(network?.peers ?? NO_PEERS, network && this.#links.get(name));

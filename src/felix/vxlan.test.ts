@@ -186,7 +186,8 @@ describe("Felix with VXLAN", () => {
     const felix = start();
     await clock.advance(100);
     const [before, ways] = [entries(), routes()];
-    const settings = { vxlan: { vni: 5000, port: 4790 }, mtu: { mtuIfacePattern: /^eth/, vxlanMTU: 1300 } };
+    const mtu = { mtuIfacePattern: /^eth/, vxlanMTU: 1300 };
+    const settings = { vxlan: { vni: 5000, port: 4790 }, mtu, encapsulation: {} };
     felix.configure({ ...settings, routeRefreshMs: 10_000 });
     await clock.advance(100);
     expect(kernel.linkNamed("vxlan.calico")?.vxlan).toMatchObject({ vni: 5000, port: 4790 });

@@ -20,7 +20,7 @@ import { IPAM_BLOCKS } from "../../src/crds/ipam-block.ts";
 import { IPAM_HANDLES } from "../../src/crds/ipam-handle.ts";
 import { KINDS } from "../../src/crds/kinds.ts";
 import { KUBE_CONTROLLERS_CONFIGURATIONS } from "../../src/crds/kube-controllers-configuration.ts";
-import { tunnelClaim } from "../../src/felix/calc/tunnel-address.ts";
+import { TUNNEL_KINDS, tunnelClaim } from "../../src/felix/calc/tunnel-address.ts";
 import { type Allocator, createAllocator } from "../../src/ipam/allocator/allocator.ts";
 import { heldAddresses } from "../../src/ipam/gc/addresses.ts";
 import { podAttributes } from "../../src/ipam/gc/fake-cluster.ts";
@@ -246,12 +246,9 @@ describe("Collector against the embedded API server", () => {
     await client.create(IP_POOLS, { ...head("IPPool", "six"), spec: { cidr: "fd00::/120", blockSize: 124 } });
     const tunnels = async (node: string): Promise<string[]> => {
       const allocator = cluster.allocator(node);
-      const ipip = { handleID: `ipip-tunnel-addr-${node}`, attributes: { node, type: "ipipTunnelAddress" } };
-      const taken = [
-        await allocator.assign({ ...tunnelClaim(node, 4), families: [4], use: "Tunnel" }),
-        await allocator.assign({ ...tunnelClaim(node, 6), families: [6], use: "Tunnel" }),
-        await allocator.assign({ ...ipip, families: [4], use: "Tunnel" }),
-      ];
+      const taken = [];
+      for (const kind of TUNNEL_KINDS)
+        taken.push(await allocator.assign({ ...tunnelClaim(node, kind), families: [kind.family], use: "Tunnel" }));
       allocator.close();
       return taken.flat().map(({ ip }) => formatIP(ip));
     };

@@ -5,8 +5,11 @@ import { parseJumps } from "../../felix/foreign/nft-json.ts";
 import type { ChainName, ForeignPort } from "../../felix/foreign/ports.ts";
 import { formatKernelRoute } from "../../felix/kernel-route.ts";
 import type { PacketFilterPort } from "../../felix/nft/ports.ts";
+<<<<<<< HEAD
 import type { KernelRoute } from "../../felix/ports.ts";
 import { formatIP } from "../../net/ip.ts";
+=======
+>>>>>>> work
 import type { Kernel } from "../../netlink/kernel.ts";
 import { RefusedError } from "../errors.ts";
 
@@ -54,18 +57,10 @@ export async function planLeftovers(
       what: `${found.length} chains cali-* in table ${name}, and the rules that lead there`,
       remove: async () => await filter.apply(await chainRemoval(found, foreign)),
     })),
-    ...devices.map(({ name, ifIndex }) => {
-      if (name !== "tunl0")
-        return { what: `device ${name}`, remove: () => kernel.tunnels.changeDevice({ kind: "delete", ifIndex }) };
-      // It belongs to the kernel's module, and cannot be deleted.
-      const addrs = facts.addrs.filter((addr) => addr.ifIndex === ifIndex);
-      return {
-        what: `address of tunl0: ${addrs.map(({ ip }) => formatIP(ip)).join(", ")}`,
-        remove: async () => {
-          for (const addr of addrs) await kernel.tunnels.changeDevice({ kind: "deleteAddr", ...addr });
-        },
-      };
-    }),
+    ...devices.map(({ name, ifIndex }) => ({
+      what: `device ${name}`,
+      remove: () => kernel.tunnels.changeDevice({ kind: "delete", ifIndex }),
+    })),
   ];
 }
 

@@ -29,8 +29,9 @@ export async function gatherCleanFacts(
   const attachments = await Promise.all(
     (await records.list()).map(async (id) => ({ contIface: id.ifName, stored: await records.read(id) })),
   );
-  const [links, v4, v6, table] = await Promise.all([
+  const [links, addrs, v4, v6, table] = await Promise.all([
     kernel.routes.listLinks(),
+    kernel.routes.listAddrs(),
     kernel.routes.listRoutes(4),
     kernel.routes.listRoutes(6),
     filter.list().catch((error: unknown) => asError(error)),
@@ -38,6 +39,7 @@ export async function gatherCleanFacts(
   const ours = [...STATE_FOLDERS.map((name) => join(paths.stateDir, name)), paths.socketPath];
   return {
     links,
+    addrs,
     routes: [...v4, ...v6],
     attachments: attachments.flatMap(({ contIface, stored }) =>
       stored.kind === "record" ? [{ contIface, record: stored.record }] : [],
@@ -89,6 +91,9 @@ async function carryOut(step: CleanStep, kernel: Kernel, filter: PacketFilterPor
     }
     case "device":
       await kernel.tunnels.changeDevice({ kind: "delete", ifIndex: step.ifIndex });
+      return;
+    case "ipip":
+      for (const change of step.changes) await kernel.tunnels.changeDevice(change);
       return;
     case "table":
       await filter.apply(`delete table inet ${TABLE_NAME}\n`);

@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import type { AttachmentRecord } from "../../cni/types.ts";
 import type { KernelLink, KernelRoute } from "../../felix/ports.ts";
 import { parseCIDR } from "../../net/cidr.ts";
+import { parseIP } from "../../net/ip.ts";
 import { parseMAC } from "../../net/mac.ts";
 import { type CleanFacts, describeStep, planClean } from "./clean-plan.ts";
 
@@ -27,9 +28,18 @@ function whole(hostIface: string, hostIfIndex: number, bootID = "boot"): Attachm
   return { ...base, state: "whole", result } as unknown as AttachmentRecord;
 }
 
+const NOTHING: CleanFacts = {
+  links: [],
+  addrs: [],
+  routes: [],
+  attachments: [],
+  bootID: "boot",
+  hasTable: false,
+  paths: [],
+};
+
 function plan(facts: Partial<CleanFacts>): readonly string[] {
-  const nothing: CleanFacts = { links: [], routes: [], attachments: [], bootID: "boot", hasTable: false, paths: [] };
-  return planClean({ ...nothing, ...facts }).map(describeStep);
+  return planClean({ ...NOTHING, ...facts }).map(describeStep);
 }
 
 describe("planClean()", () => {
@@ -76,6 +86,17 @@ describe("planClean()", () => {
       "route fd00::40/122 dev eth0 proto 80",
       "route blackhole 10.0.0.0/26 proto 80 metric 5",
     ]);
+  });
+
+  test("takes the tunnel address off the IP-in-IP device, which it knows by its own blocks, and nobody else's", () => {
+    const links = [link(7, "tunl0", { ipip: {} })];
+    const addr = (ip: string) => ({ ifIndex: 7, ip: parseIP(ip), prefixLength: 32 });
+    const addrs = [addr("10.0.0.1"), addr("10.0.0.65")];
+    const routes = [route("10.0.0.0/26", 80, { type: "blackhole" })];
+    const [step] = planClean({ ...NOTHING, links, addrs, routes }).filter(({ kind }) => kind === "ipip");
+    expect(step).toEqual({ kind: "ipip", changes: [{ kind: "deleteAddr", ...addr("10.0.0.1") }] });
+    expect(plan({ links, addrs })).toEqual([]);
+    expect(plan({ links, addrs: [addr("10.0.0.1")], routes })).toContain("tunnel address of link tunl0");
   });
 
   test("takes the VXLAN devices by name and kind", () => {

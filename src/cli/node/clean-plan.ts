@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { AttachmentRecord, FileIdentity, PodRef } from "../../cni/types.ts";
 import { formatKernelRoute } from "../../felix/kernel-route.ts";
-import { ownerOfRoute, VXLAN_DEVICES } from "../../felix/ownership.ts";
-import type { KernelLink, KernelRoute } from "../../felix/ports.ts";
+import { readIPIPDevice, stepsFromIPIP } from "../../felix/managers/ipip-manager.ts";
+import { IPIP_DEVICE, ownerOfRoute, ROUTE_PROTOCOL, VXLAN_DEVICES } from "../../felix/ownership.ts";
+import type { DeviceChange, KernelAddr, KernelLink, KernelRoute } from "../../felix/ports.ts";
 
 /** What there is on the node, ours and others'. */
 export interface CleanFacts {
   readonly links: readonly KernelLink[];
+  readonly addrs: readonly KernelAddr[];
   /** Of the main table, both families. */
   readonly routes: readonly KernelRoute[];
   /** Attachment records with the name of the pod's interface. */
@@ -32,6 +34,7 @@ export type CleanStep =
     }
   | { readonly kind: "route"; readonly route: KernelRoute; readonly text: string }
   | { readonly kind: "device"; readonly name: string; readonly ifIndex: number }
+  | { readonly kind: "ipip"; readonly changes: readonly DeviceChange[] }
   | { readonly kind: "table" }
   | { readonly kind: "path"; readonly path: string };
 
@@ -56,9 +59,19 @@ export function planClean(facts: CleanFacts): readonly CleanStep[] {
     ...links,
     ...routes,
     ...devices,
+    ...ipipStep(facts),
     ...(facts.hasTable ? [{ kind: "table" } as const] : []),
     ...facts.paths.map((path) => ({ kind: "path", path }) as const),
   ];
+}
+
+/** The module's own device stays. The tunnel address on it is one of this node's blocks, which their blackholes tell. */
+function ipipStep({ links, addrs, routes }: CleanFacts): readonly CleanStep[] {
+  const blackholes = routes.filter(({ type, protocol }) => type === "blackhole" && protocol === ROUTE_PROTOCOL);
+  const poolCIDRs = blackholes.map(({ dst }) => dst);
+  const device = readIPIPDevice(links, addrs, { poolCIDRs, known: new Set() });
+  const changes = device === undefined || device === "taken" ? [] : stepsFromIPIP(device);
+  return changes.length === 0 ? [] : [{ kind: "ipip", changes }];
 }
 
 function linkStep(
@@ -101,6 +114,8 @@ export function describeStep(step: CleanStep): string {
       return `route ${step.text}`;
     case "device":
       return `link ${step.name}, with its neighbours and forwarding entries`;
+    case "ipip":
+      return `tunnel address of link ${IPIP_DEVICE}`;
     case "table":
       return "table inet gingham of nftables";
     case "path":

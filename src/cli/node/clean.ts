@@ -23,7 +23,7 @@ export const command: Command = defineCommand({
   --state-dir DIR     where the agent keeps its state (default: GINGHAM_STATE_DIR, or ${DEFAULT_STATE_DIR})
   --socket PATH       where it listens (default: GINGHAM_SOCKET, or ${DEFAULT_SOCKET})
 
-Pods' links by their records, routes of protocol 80 in the main table, the VXLAN devices, the table inet gingham of nftables, records
+Pods' links by their records, routes of protocol 80 in the main table, the VXLAN devices, the address of tunl0, the table inet gingham of nftables, records
 and journal, the socket. It prints the plan first, and asks. Pods that run here lose their network; what they have in the
 datastore comes free when the Node object is deleted. Forwarding stays switched on, CNI configuration and programs stay. To be run
 on the node, as root, in its network namespace.

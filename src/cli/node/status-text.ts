@@ -8,6 +8,7 @@ const KINDS: Readonly<Record<RouteKind, string>> = {
   workload: "to pods of this node",
   blackhole: "blackhole, for its own blocks",
   remote: "to blocks of other nodes",
+  ipip: "to blocks of other nodes, in IP-in-IP",
   vxlan: "to blocks of other nodes, in VXLAN",
 };
 

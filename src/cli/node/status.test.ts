@@ -23,7 +23,7 @@ const QUIET: NodeReport = {
   addresses: [{ address: "192.0.2.1/24", method: "kubernetes-internal-ip", link: "eth0" }],
   mtu: { hostBytes: 1500, podBytes: 1450 },
   blocks: [{ cidr: "10.0.0.0/26", used: 3, free: 61, borrowed: 0 }],
-  routes: { wanted: { workload: 3, blackhole: 1, remote: 2, vxlan: 0 }, inKernel: 7, pending: 0 },
+  routes: { wanted: { workload: 3, blackhole: 1, remote: 2, ipip: 0, vxlan: 0 }, inKernel: 7, pending: 0 },
   tunnels: [],
   repairs: { total: 0, recent: [] },
   errors: { total: 0, recent: [] },
@@ -53,13 +53,14 @@ describe("renderStatus()", () => {
       BLOCK         USED   FREE   BORROWED
       10.0.0.0/26      3     61          0
 
-      ROUTES                               COUNT
-      to pods of this node                     3
-      blackhole, for its own blocks            1
-      to blocks of other nodes                 2
-      to blocks of other nodes, in VXLAN       0
-      in the kernel                            7
-      not in the kernel yet                    0
+      ROUTES                                  COUNT
+      to pods of this node                        3
+      blackhole, for its own blocks               1
+      to blocks of other nodes                    2
+      to blocks of other nodes, in IP-in-IP       0
+      to blocks of other nodes, in VXLAN          0
+      in the kernel                               7
+      not in the kernel yet                       0
 
       No findings.
       "
@@ -77,13 +78,14 @@ describe("renderStatus()", () => {
       BLOCK         USED   FREE   BORROWED
       10.0.0.0/26      3     61          0
 
-      ROUTES                               COUNT
-      to pods of this node                     3
-      blackhole, for its own blocks            1
-      to blocks of other nodes                 2
-      to blocks of other nodes, in VXLAN       0
-      in the kernel                            7
-      not in the kernel yet                    0
+      ROUTES                                  COUNT
+      to pods of this node                        3
+      blackhole, for its own blocks               1
+      to blocks of other nodes                    2
+      to blocks of other nodes, in IP-in-IP       0
+      to blocks of other nodes, in VXLAN          0
+      in the kernel                               7
+      not in the kernel yet                       0
 
       TUNNEL            STATE      MTU   ADDRESSES     PEERS
       vxlan.calico      up        1450   10.0.0.1/32       2

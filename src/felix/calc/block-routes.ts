@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { BlockAffinity } from "../../crds/block-affinity.ts";
 import { type CIDR, cidrFamily, cidrSize, formatCIDR, parseCIDR } from "../../net/cidr.ts";
-import { formatIP, type IP } from "../../net/ip.ts";
+import { type Family, formatIP, type IP } from "../../net/ip.ts";
 import type { WorkloadEndpoint } from "../ports.ts";
+import type { EncapsulationOf } from "./encapsulations.ts";
 import type { Note } from "./findings.ts";
 import { addressOf, type NodeAddresses } from "./node-addresses.ts";
 import type { Pool } from "./pools.ts";
@@ -16,6 +17,8 @@ export interface Route {
     | { readonly kind: "blackhole" }
     /** As it is, over the link that carries this node's address. */
     | { readonly kind: "remote"; readonly node: string; readonly gateway: IP }
+    /** In IP-in-IP, to the node's own address. */
+    | { readonly kind: "ipip"; readonly node: string; readonly gateway: IP }
     /** In VXLAN, to the node's end of the tunnel. */
     | { readonly kind: "vxlan"; readonly node: string; readonly tunnelIP: IP };
 }
@@ -52,6 +55,7 @@ export interface Surroundings {
   isSameSubnet(ip: IP): boolean;
   /** A claimed block of another size that holds this one. */
   coveringBlock(block: CIDR): CIDR | undefined;
+  isEnabled(encapsulation: EncapsulationOf): boolean;
 }
 
 export interface Resolution {
@@ -203,11 +207,11 @@ function routeToNode(
   const isPlain = pool === undefined || (pool.isCrossSubnet && around.isSameSubnet(address.ip));
   if (isPlain || pool.encapsulation === "none")
     return { dst, target: { kind: "remote", node: name, gateway: address.ip } };
-  if (pool.encapsulation === "ipip") {
-    const detail = "IPPool asks for ipip, which is not supported yet; its remote blocks get no route";
-    notes.push({ code: "EncapsulationUnsupported", subject: pool.name, detail });
+  if (!around.isEnabled(`${pool.encapsulation} ${family}`)) {
+    notes.push({ code: "EncapsulationDisabled", subject: pool.name, detail: whyDisabled(pool.encapsulation, family) });
     return undefined;
   }
+  if (pool.encapsulation === "ipip") return { dst, target: { kind: "ipip", node: name, gateway: address.ip } };
   const end = node.tunnelEnds[family];
   if (end === undefined) {
     const detail = `Node has no annotation ${TUNNEL_ADDRESS_ANNOTATIONS[family]}; its IPv${family} addresses in VXLAN pools get no route until its agent has written it`;
@@ -215,6 +219,13 @@ function routeToNode(
     return undefined;
   }
   return { dst, target: { kind: "vxlan", node: name, tunnelIP: end.ip } };
+}
+
+function whyDisabled(encapsulation: "ipip" | "vxlan", family: Family): string {
+  const consequence = "its remote blocks get no route";
+  if (encapsulation === "ipip" && family === 6)
+    return `IPPool asks for IP-in-IP, which carries IPv4 only; ${consequence}: set its ipipMode to Never`;
+  return `IPPool asks for ${encapsulation}, and ${encapsulation}Enabled is false for this node; ${consequence}`;
 }
 
 /** Whether interface a is the newer one: the other one, with the same address, is being torn down. */
@@ -241,6 +252,8 @@ export function sameRoute(a: Route | undefined, b: Route | undefined): boolean {
       return t.kind === "workload" && s.hostIface === t.hostIface && s.hostIfIndex === t.hostIfIndex;
     case "remote":
       return t.kind === "remote" && s.node === t.node && s.gateway === t.gateway;
+    case "ipip":
+      return t.kind === "ipip" && s.node === t.node && s.gateway === t.gateway;
     case "vxlan":
       return t.kind === "vxlan" && s.node === t.node && s.tunnelIP === t.tunnelIP;
     case "blackhole":

@@ -40,6 +40,13 @@ describe("FilterState", () => {
     expect(state.tunnels().map(({ device }) => device)).toEqual(["vxlan-v6.calico", "tunl0"]);
   });
 
+  test("tunnels are those that settings switch on, and none that they switch off", () => {
+    const state = new FilterState();
+    state.setPool(fakePool("a", "10.0.0.0/16", { vxlanMode: "CrossSubnet" }));
+    const encapsulation = { vxlan: false, ipip: true };
+    expect(state.tunnels({ encapsulation }).map(({ device }) => device)).toEqual(["tunl0"]);
+  });
+
   test("nodes are there only where a rule asks for them", () => {
     const state = new FilterState();
     state.setNode(fakeNode("a", ["192.0.2.1", "2001:db8::1"]));

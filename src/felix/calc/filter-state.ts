@@ -4,8 +4,9 @@ import { type EffectiveIPPool, effectiveIPPool, type IPPool } from "../../crds/i
 import { parseCIDR } from "../../net/cidr.ts";
 import type { IP } from "../../net/ip.ts";
 import type { AllowedSource, FilterContents } from "../nft/elements.ts";
-import { IPIP, type Tunnel, vxlanTunnel } from "../nft/settings.ts";
+import { IPIP, type Tunnel, type TunnelSettings, vxlanTunnel } from "../nft/settings.ts";
 import type { WorkloadEndpoint } from "../ports.ts";
+import { overridden } from "./encapsulations.ts";
 import { REMOTE_METHODS, resolveNodeAddresses } from "./node-addresses.ts";
 
 /**
@@ -76,13 +77,17 @@ export class FilterState {
   }
 
   /** Encapsulations that any pool uses, be it disabled: its addresses keep their way. Source: calico-interop 4.4. */
-  tunnels(vxlanPort?: number): readonly Tunnel[] {
-    const pools = [...this.#pools.values()];
-    const has = (mode: "vxlanMode" | "ipipMode", family: 4 | 6): boolean =>
-      pools.some((pool) => pool.family === family && pool[mode] !== "Never");
+  tunnels({ vxlanPort, encapsulation = {} }: TunnelSettings = {}): readonly Tunnel[] {
+    const asked = [...this.#pools.values()].flatMap(({ family, vxlanMode, ipipMode }) => [
+      ...(vxlanMode === "Never" ? [] : [`vxlan ${family}` as const]),
+      ...(ipipMode === "Never" ? [] : [`ipip ${family}` as const]),
+    ]);
+    const used = overridden(asked, encapsulation);
     return [
-      ...([4, 6] as const).filter((family) => has("vxlanMode", family)).map((family) => vxlanTunnel(family, vxlanPort)),
-      ...(has("ipipMode", 4) ? [IPIP] : []),
+      ...([4, 6] as const)
+        .filter((family) => used.has(`vxlan ${family}`))
+        .map((family) => vxlanTunnel(family, vxlanPort)),
+      ...(used.has("ipip 4") ? [IPIP] : []),
     ];
   }
 

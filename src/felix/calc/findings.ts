@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
+import { describeError } from "../../lib/errors.ts";
 
 /** Why something that others may expect is not there, or is there in a doubtful way. Stable; label of a metric. */
 export type FindingCode =
   | "DuplicateBlockClaim"
   | "OverlappingBlocks"
   | "EncapsulationUnsupported"
+  | "EncapsulationDisabled"
   | "BlockOutsidePools"
   | "UnknownNode"
   | "NodeWithoutAddress"
@@ -55,6 +57,47 @@ export interface Note {
   readonly subject: string;
   /** Shape: the same text for every note of the code and subject. */
   readonly detail: string;
+}
+
+/** What is to be told of the inputs: notes by what they are about, and what is malformed, by object. */
+export class FindingBook {
+  readonly #notes = new Map<string, readonly Note[]>();
+  readonly #malformed = new Map<string, string>();
+  #findings: readonly Finding[] | undefined;
+
+  /** Shape: sorted by code and subject. */
+  all(): readonly Finding[] {
+    this.#findings ??= collectFindings(this.#notes, this.#malformed);
+    return this.#findings;
+  }
+
+  /** Replaces the notes about something. */
+  setNotes(key: string, notes: readonly Note[]): void {
+    if (notes.length === 0 && !this.#notes.has(key)) return;
+    if (notes.length === 0) this.#notes.delete(key);
+    else this.#notes.set(key, notes);
+    this.#findings = undefined;
+  }
+
+  /** Reads an object; undefined, and malformed from now on, when that throws. */
+  read<T>(subject: string, parse: () => T): T | undefined {
+    try {
+      const value = parse();
+      this.setMalformed(subject, undefined);
+      return value;
+    } catch (error) {
+      this.setMalformed(subject, `ignored: ${describeError(error)}`);
+      return undefined;
+    }
+  }
+
+  /** @param message undefined: it is well-formed, or gone */
+  setMalformed(subject: string, message: string | undefined): void {
+    if (message === undefined && !this.#malformed.has(subject)) return;
+    if (message === undefined) this.#malformed.delete(subject);
+    else this.#malformed.set(subject, message);
+    this.#findings = undefined;
+  }
 }
 
 /**

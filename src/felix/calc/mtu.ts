@@ -2,6 +2,7 @@
 import type { Family } from "../../net/ip.ts";
 import { WORKLOAD_IFACE_PREFIX } from "../ownership.ts";
 import type { KernelLink } from "../ports.ts";
+import type { EncapsulationOf } from "./encapsulations.ts";
 import type { Finding } from "./findings.ts";
 import type { Encapsulation } from "./pools.ts";
 
@@ -12,6 +13,8 @@ export interface MTUSettings {
   /** MTU of the VXLAN device, whatever the host has; absent: computed. Units: bytes. */
   readonly vxlanMTU?: number;
   readonly vxlanMTUV6?: number;
+  /** Of the IP-in-IP device. */
+  readonly ipipMTU?: number;
 }
 
 /** Calico's default. Source: calico-interop 4.4. */
@@ -51,17 +54,13 @@ export function tunnelMTU(
   family: Family,
   settings: MTUSettings,
 ): number {
-  const configured = family === 4 ? settings.vxlanMTU : settings.vxlanMTUV6;
-  if (encapsulation === "vxlan" && configured !== undefined) return configured;
-  return hostBytes - OVERHEAD_BYTES[encapsulation][family];
+  const { ipipMTU, vxlanMTU, vxlanMTUV6 } = settings;
+  const configured = { none: undefined, ipip: ipipMTU, vxlan: family === 4 ? vxlanMTU : vxlanMTUV6 }[encapsulation];
+  return configured ?? hostBytes - OVERHEAD_BYTES[encapsulation][family];
 }
 
 /** MTU of pods: it fits every encapsulation that any pool uses, since a pod speaks to pods of all pools. */
-export function podMTU(
-  hostBytes: number,
-  encapsulations: Iterable<`${Encapsulation} ${Family}`>,
-  settings: MTUSettings,
-): number {
+export function podMTU(hostBytes: number, encapsulations: Iterable<EncapsulationOf>, settings: MTUSettings): number {
   const mtus = [...encapsulations].map((text) => {
     const [encapsulation, family] = text.split(" ") as [Encapsulation, string]; // As the type says.
     return tunnelMTU(hostBytes, encapsulation, family === "6" ? 6 : 4, settings);

@@ -2,7 +2,7 @@
 import type { Node } from "../../crds/core.ts";
 import { parseIPWithPrefix } from "../../net/cidr.ts";
 import { type Family, familyOf, type IP, parseIP } from "../../net/ip.ts";
-import { sameTunnelEnd, type TunnelEnd, tunnelEndOf } from "./vtep.ts";
+import { ipipAddressOf, sameTunnelEnd, type TunnelEnd, tunnelEndOf } from "./vtep.ts";
 
 /**
  * The address by which other nodes reach a node.
@@ -22,6 +22,8 @@ export interface NodeAddresses {
   readonly ipv6?: NodeAddress;
   /** Of its VXLAN tunnels, by family of the pods. */
   readonly tunnelEnds: Partial<Readonly<Record<Family, TunnelEnd>>>;
+  /** Of its IP-in-IP device. */
+  readonly ipipTunnelIP?: IP;
   /** Texts that should have been addresses, `TYPE VALUE`. */
   readonly malformed: readonly string[];
 }
@@ -104,8 +106,10 @@ export function resolveNodeAddresses(
   const ipv4 = find(4);
   const ipv6 = find(6);
   const [end4, end6] = [tunnelEndOf(node, 4, malformed), tunnelEndOf(node, 6, malformed)];
+  const ipipTunnelIP = ipipAddressOf(node, malformed);
   return {
     name: node.metadata.name,
+    ...(ipipTunnelIP !== undefined && { ipipTunnelIP }),
     tunnelEnds: { ...(end4 && { 4: end4 }), ...(end6 && { 6: end6 }) },
     ...(ipv4 === undefined ? {} : { ipv4 }),
     ...(ipv6 === undefined ? {} : { ipv6 }),
@@ -127,6 +131,7 @@ export function sameAddresses(a: NodeAddresses | undefined, b: NodeAddresses | u
     a?.ipv6?.prefixLength === b?.ipv6?.prefixLength &&
     sameTunnelEnd(a?.tunnelEnds[4], b?.tunnelEnds[4]) &&
     sameTunnelEnd(a?.tunnelEnds[6], b?.tunnelEnds[6]) &&
+    a?.ipipTunnelIP === b?.ipipTunnelIP &&
     a?.malformed.join() === b?.malformed.join()
   );
 }

@@ -22,10 +22,12 @@ const node = fc
     ips: fc.uniqueArray(fc.constantFrom(...IPS, "192.0.2.1", "bad"), { maxLength: 2 }),
     annotation: fc.option(fc.constantFrom("10.0.0.2/24", "198.51.100.1/24", "")),
     tunnelIP: fc.option(fc.constantFrom("10.0.0.1", "10.0.0.2", "fd00::1")),
+    ipipIP: fc.option(fc.constantFrom("10.0.0.1", "10.0.0.2", "bad")),
   })
-  .map(({ name, ips, annotation, tunnelIP }) =>
+  .map(({ name, ips, annotation, tunnelIP, ipipIP }) =>
     fakeNode(name, ips, {
       ...(annotation !== null && { "projectcalico.org/IPv4Address": annotation }),
+      ...(ipipIP !== null && { "projectcalico.org/IPv4IPIPTunnelAddr": ipipIP }),
       ...(tunnelIP !== null && { "projectcalico.org/IPv4VXLANTunnelAddr": tunnelIP }),
     }),
   );
@@ -62,7 +64,17 @@ const borrowed = fc
 
 const subnet = fc.record({ name: fc.constant("subnet"), cidr: fc.constantFrom("192.0.2.0/24", "10.0.0.0/24") });
 
+const isEnabled = fc.option(fc.boolean(), { nil: undefined });
+const overrides = fc.record({ vxlan: isEnabled, ipip: isEnabled }).map(({ vxlan, ipip }) => ({
+  name: "overrides",
+  value: { ...(vxlan !== undefined && { vxlan }), ...(ipip !== undefined && { ipip }) },
+}));
+
 type Op =
+  | {
+      readonly kind: "overrides";
+      readonly object: { readonly name: string; readonly value: { readonly vxlan?: boolean; readonly ipip?: boolean } };
+    }
   | { readonly kind: "subnet"; readonly object: { readonly name: string; readonly cidr: string } }
   | { readonly kind: "node"; readonly object: Node }
   | { readonly kind: "affinity"; readonly object: BlockAffinity }
@@ -72,6 +84,7 @@ type Op =
 
 const op: fc.Arbitrary<Op> = fc.oneof(
   node.map((object) => ({ kind: "node" as const, object })),
+  overrides.map((object) => ({ kind: "overrides" as const, object })),
   subnet.map((object) => ({ kind: "subnet" as const, object })),
   affinity.map((object) => ({ kind: "affinity" as const, object })),
   pool.map((object) => ({ kind: "pool" as const, object })),
@@ -81,7 +94,7 @@ const op: fc.Arbitrary<Op> = fc.oneof(
 const step = fc.record({ op, isDelete: fc.boolean(), flush: fc.boolean() });
 
 function idOf({ kind, object }: Op): string {
-  if (kind === "borrowed" || kind === "subnet") return `${kind} ${object.name}`;
+  if (kind === "borrowed" || kind === "subnet" || kind === "overrides") return `${kind} ${object.name}`;
   return `${kind} ${kind === "endpoint" ? object.key : object.metadata.name}`;
 }
 
@@ -89,6 +102,7 @@ function set(state: CalcState, { kind, object }: Op): void {
   if (kind === "node") state.setNode(object);
   else if (kind === "affinity") state.setAffinity(object);
   else if (kind === "pool") state.setPool(object);
+  else if (kind === "overrides") state.setOverrides(object.value);
   else if (kind === "subnet") state.setLocalSubnet(4, parseCIDR(object.cidr));
   else if (kind === "borrowed") state.setBorrowed(object.name, object.addresses);
   else state.setEndpoint(object);
@@ -98,6 +112,7 @@ function remove(state: CalcState, { kind, object }: Op): void {
   if (kind === "node") state.deleteNode(object.metadata.name);
   else if (kind === "affinity") state.deleteAffinity(object.metadata.name);
   else if (kind === "pool") state.deletePool(object.metadata.name);
+  else if (kind === "overrides") state.setOverrides({});
   else if (kind === "subnet") state.setLocalSubnet(4, undefined);
   else if (kind === "borrowed") state.deleteBorrowed(object.name);
   else state.deleteEndpoint(object.key);
@@ -140,6 +155,7 @@ describe("CalcState", () => {
         expect(state.findings()).toEqual(fresh.findings());
         expect(state.counts).toEqual(fresh.counts);
         expect([state.vxlan(4), state.vxlan(6)]).toEqual([fresh.vxlan(4), fresh.vxlan(6)]);
+        expect(state.ipip).toEqual(fresh.ipip);
       }),
     );
   });

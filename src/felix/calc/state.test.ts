@@ -9,6 +9,7 @@ import { fakeAffinity, fakeBorrowed, fakeEndpoint, fakeNode, fakePool } from "..
 import type { WorkloadEndpoint } from "../ports.ts";
 import type { Route } from "./block-routes.ts";
 import type { BorrowedBlock } from "./borrowed.ts";
+import type { EncapsulationOverrides } from "./encapsulations.ts";
 import { CalcState } from "./state.ts";
 
 interface Content {
@@ -19,6 +20,7 @@ interface Content {
   readonly borrowed?: readonly BorrowedBlock[];
   /** Of this node's address. */
   readonly subnet?: string;
+  readonly overrides?: EncapsulationOverrides;
 }
 
 interface BaseState extends Content {
@@ -27,6 +29,8 @@ interface BaseState extends Content {
   readonly routes: Readonly<Record<string, string>>;
   /** Ends of tunnels of other nodes, `node tunnelIP nodeIP`; absent: no VXLAN. */
   readonly peers?: Partial<Readonly<Record<Family, readonly string[]>>>;
+  /** This node's tunnel address, or `no address`; absent: no IP-in-IP. */
+  readonly ipip?: string;
   /** `code subject` of each. */
   readonly findings?: readonly string[];
 }
@@ -42,6 +46,25 @@ const [VA, VB, VD] = [
   tunnelNode("node-b", ["192.0.2.2", "2001:db8::2"], { 4: "10.0.0.65", 6: "fd00::41" }),
   tunnelNode("node-d", ["198.51.100.4"], { 4: "10.0.0.129", 6: "fd00::81" }),
 ];
+/** Three pools' worth of blocks, and a node with both kinds of tunnel address. */
+const MIXED = {
+  nodes: [
+    fakeNode("node-a", ["192.0.2.1"], {
+      "projectcalico.org/IPv4VXLANTunnelAddr": "10.0.0.1",
+      "projectcalico.org/IPv4IPIPTunnelAddr": "10.1.0.1",
+    }),
+    VB,
+    VD,
+  ],
+  affinities: [
+    fakeAffinity("node-b", "10.0.0.64/26"),
+    fakeAffinity("node-d", "10.0.0.128/26"),
+    fakeAffinity("node-b", "10.1.0.64/26"),
+    fakeAffinity("node-b", "10.2.0.64/26"),
+  ],
+  subnet: "192.0.2.0/24",
+};
+const MIXED_PEERS = { 4: ["node-b 10.0.0.65 192.0.2.2", "node-d 10.0.0.129 198.51.100.4"] };
 const CLUSTER = { nodes: [A, B, C], pools: [POOL4, POOL6] };
 
 function tunnelNode(name: string, ips: readonly string[], tunnels: Partial<Record<Family, string>>): Node {
@@ -123,7 +146,7 @@ const BASE_STATES: readonly BaseState[] = [
     routes: { "10.0.0.0/26": "node-b 192.0.2.2" },
   },
   {
-    name: "IP-in-IP: said, not skipped in silence; own blocks keep their blackhole",
+    name: "IP-in-IP always: to the node's own address, tunnel address or not",
     nodes: [A, B],
     pools: [fakePool("ipip", "10.0.0.0/24", { ipipMode: "Always" })],
     affinities: [
@@ -131,17 +154,99 @@ const BASE_STATES: readonly BaseState[] = [
       fakeAffinity("node-b", "10.0.0.64/26"),
       fakeAffinity("node-b", "10.0.0.128/26"),
     ],
-    routes: { "10.0.0.0/26": "blackhole" },
-    findings: ["EncapsulationUnsupported ipip"],
+    routes: {
+      "10.0.0.0/26": "blackhole",
+      "10.0.0.64/26": "node-b ipip 192.0.2.2",
+      "10.0.0.128/26": "node-b ipip 192.0.2.2",
+    },
+    ipip: "no address",
   },
   {
-    name: "IP-in-IP across subnets only: plain inside this node's subnet, said beyond it",
+    name: "IP-in-IP across subnets only: plain inside this node's subnet; a borrowed address and one of a block of its own",
     nodes: [VA, VB, VD],
     pools: [fakePool("ipip", "10.0.0.0/24", { ipipMode: "CrossSubnet" })],
     subnet: "192.0.2.0/24",
-    affinities: [fakeAffinity("node-b", "10.0.0.64/26"), fakeAffinity("node-d", "10.0.0.128/26")],
-    routes: { "10.0.0.64/26": "node-b 192.0.2.2" },
-    findings: ["EncapsulationUnsupported ipip"],
+    affinities: [
+      fakeAffinity("node-b", "10.0.0.64/26"),
+      fakeAffinity("node-d", "10.0.0.128/26"),
+      fakeAffinity("node-d", "10.0.0.192/32"),
+    ],
+    borrowed: [fakeBorrowed("10-0-0-64-26", { "10.0.0.70": "node-d" })],
+    routes: {
+      "10.0.0.64/26": "node-b 192.0.2.2",
+      "10.0.0.70/32": "node-d ipip 198.51.100.4",
+      "10.0.0.128/26": "node-d ipip 198.51.100.4",
+      "10.0.0.192/32": "node-d ipip 198.51.100.4",
+    },
+    ipip: "no address",
+  },
+  {
+    name: "none, VXLAN and IP-in-IP at once",
+    ...MIXED,
+    pools: [
+      fakePool("one", "10.0.0.0/24", { vxlanMode: "CrossSubnet" }),
+      fakePool("two", "10.1.0.0/24", { ipipMode: "Always" }),
+      fakePool("three", "10.2.0.0/24"),
+    ],
+    routes: {
+      "10.0.0.64/26": "node-b 192.0.2.2",
+      "10.0.0.128/26": "node-d vxlan 10.0.0.129",
+      "10.1.0.64/26": "node-b ipip 192.0.2.2",
+      "10.2.0.64/26": "node-b 192.0.2.2",
+    },
+    ipip: "10.1.0.1",
+    peers: MIXED_PEERS,
+  },
+  {
+    name: "the same pools, each in the next mode",
+    ...MIXED,
+    pools: [
+      fakePool("one", "10.0.0.0/24", { ipipMode: "CrossSubnet" }),
+      fakePool("two", "10.1.0.0/24"),
+      fakePool("three", "10.2.0.0/24", { vxlanMode: "Always" }),
+    ],
+    routes: {
+      "10.0.0.64/26": "node-b 192.0.2.2",
+      "10.0.0.128/26": "node-d ipip 198.51.100.4",
+      "10.1.0.64/26": "node-b 192.0.2.2",
+      "10.2.0.64/26": "node-b vxlan 10.0.0.65",
+    },
+    ipip: "10.1.0.1",
+    peers: MIXED_PEERS,
+  },
+  {
+    name: "the same pools, with both encapsulations switched off: told, pool by pool",
+    ...MIXED,
+    pools: [
+      fakePool("one", "10.0.0.0/24", { ipipMode: "CrossSubnet" }),
+      fakePool("two", "10.1.0.0/24"),
+      fakePool("three", "10.2.0.0/24", { vxlanMode: "Always" }),
+    ],
+    overrides: { vxlan: false, ipip: false },
+    routes: { "10.0.0.64/26": "node-b 192.0.2.2", "10.1.0.64/26": "node-b 192.0.2.2" },
+    findings: ["EncapsulationDisabled one", "EncapsulationDisabled three"],
+  },
+  {
+    name: "both switched on, though no pool asks for them",
+    ...MIXED,
+    pools: [fakePool("one", "10.0.0.0/23"), fakePool("two", "10.1.0.0/24"), fakePool("three", "10.2.0.0/24")],
+    overrides: { vxlan: true, ipip: true },
+    routes: {
+      "10.0.0.64/26": "node-b 192.0.2.2",
+      "10.0.0.128/26": "node-d 198.51.100.4",
+      "10.1.0.64/26": "node-b 192.0.2.2",
+      "10.2.0.64/26": "node-b 192.0.2.2",
+    },
+    ipip: "10.1.0.1",
+    peers: MIXED_PEERS,
+  },
+  {
+    name: "IP-in-IP of IPv6, which there is not",
+    ...CLUSTER,
+    pools: [fakePool("six", "fd00::/64", { ipipMode: "Always" })],
+    affinities: [fakeAffinity("node-b", "fd00::40/122")],
+    routes: {},
+    findings: ["EncapsulationDisabled six"],
   },
   {
     name: "VXLAN always, beside a plain pool; a disabled pool still counts",
@@ -351,8 +456,8 @@ const BASE_STATES: readonly BaseState[] = [
       fakeBorrowed("10-0-2-0-26", { "10.0.2.1": "node-c" }),
       fakeBorrowed("10-0-2-0-27", { "10.0.2.1": "node-b" }),
     ],
-    routes: { "10.0.2.1/32": "node-b 192.0.2.2" },
-    findings: ["EncapsulationUnsupported ipip"],
+    routes: { "10.0.0.1/32": "node-b ipip 192.0.2.2", "10.0.2.1/32": "node-b 192.0.2.2" },
+    ipip: "no address",
   },
   {
     name: "malformed objects: ignored and named, the others go on",
@@ -402,7 +507,12 @@ function updatesOf(content: Content): Update[] {
           state.setBorrowed(name, addresses),
     ),
     ...(content.subnet === undefined ? [] : [subnetUpdate(content.subnet)]),
+    ...(content.overrides === undefined ? [] : [overridesUpdate(content.overrides)]),
   ];
+}
+
+function overridesUpdate(overrides: EncapsulationOverrides): Update {
+  return (state) => state.setOverrides(overrides);
 }
 
 /** What removes everything of one state that the next one lacks. */
@@ -440,6 +550,7 @@ function removalsOf(from: Content, to: Content): Update[] {
             state.deleteBorrowed(name),
       ),
     ...(from.subnet === undefined || to.subnet !== undefined ? [] : [subnetUpdate(undefined)]),
+    ...(from.overrides === undefined || to.overrides !== undefined ? [] : [overridesUpdate({})]),
   ];
 }
 
@@ -471,6 +582,8 @@ class Follower {
         ?.peers.map(({ node, tunnelIP, nodeIP }) => `${node} ${formatIP(tunnelIP)} ${formatIP(nodeIP)}`);
       expect(peers).toEqual(base.peers?.[family]);
     }
+    const { ipip } = this.state;
+    expect(ipip && (ipip.tunnelIP === undefined ? "no address" : formatIP(ipip.tunnelIP))).toBe(base.ipip);
     expect(this.state.findings().map(({ code, subject }) => `${code} ${subject}`)).toEqual(base.findings ?? []);
   }
 }
@@ -479,6 +592,7 @@ function describeTarget(key: string, { dst, target }: Route): string {
   expect(formatCIDR(dst)).toBe(key);
   if (target.kind === "blackhole") return "blackhole";
   if (target.kind === "remote") return `${target.node} ${formatIP(target.gateway)}`;
+  if (target.kind === "ipip") return `${target.node} ipip ${formatIP(target.gateway)}`;
   if (target.kind === "vxlan") return `${target.node} vxlan ${formatIP(target.tunnelIP)}`;
   return `${target.hostIface} ${target.hostIfIndex}`;
 }

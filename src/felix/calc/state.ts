@@ -2,26 +2,26 @@
 import type { BlockAffinity } from "../../crds/block-affinity.ts";
 import type { Node } from "../../crds/core.ts";
 import type { IPPool } from "../../crds/ip-pool.ts";
-import { describeError } from "../../lib/errors.ts";
 import { type CIDR, cidrContains, cidrCovers, cidrFamily, cidrOf, formatCIDR, hostCIDR } from "../../net/cidr.ts";
 import { type Family, familyOf, type IP } from "../../net/ip.ts";
 import type { WorkloadEndpoint } from "../ports.ts";
 import { type BlockClaim, claimOf, type Route, resolveDestination, sameRoute } from "./block-routes.ts";
 import type { BorrowedAddress } from "./borrowed.ts";
-import { collectFindings, type Finding, type Note } from "./findings.ts";
-import {
-  type DetectedAddresses,
-  LOCAL_METHODS,
-  type NodeAddresses,
-  REMOTE_METHODS,
-  resolveNodeAddresses,
-  sameAddresses,
-} from "./node-addresses.ts";
-import { type Encapsulation, type Pool, poolOf, poolOfBlock, samePool } from "./pools.ts";
+import { type EncapsulationOf, type EncapsulationOverrides, overridden } from "./encapsulations.ts";
+import { type Finding, FindingBook } from "./findings.ts";
+import type { DetectedAddresses, NodeAddresses } from "./node-addresses.ts";
+import { hostAddressesOf, NodeBook, type NodeChange } from "./node-book.ts";
+import { type Pool, poolOf, poolOfBlock, samePool } from "./pools.ts";
 import { type VXLANNetwork, vxlanNetwork } from "./vxlan.ts";
 
 /** What must be known before the first write to the kernel. */
 export type Input = "nodes" | "affinities" | "pools" | "endpoints";
+
+/** This node's end in IP-in-IP. Others are reached by their own addresses, so theirs do not matter. */
+export interface IPIPEnd {
+  /** Absent: none yet. */
+  readonly tunnelIP?: IP;
+}
 
 /** Routes that changed since the last flush, by destination (canonical CIDR). */
 export interface RouteDelta {
@@ -51,14 +51,11 @@ interface DestinationState {
 export class CalcState {
   readonly #localNode: string;
   readonly #waitingFor = new Set<Input>(["nodes", "affinities", "pools", "endpoints"]);
-  readonly #nodes = new Map<string, NodeAddresses>();
-  #localObject: Node | undefined;
-  #detected: DetectedAddresses = {};
-  /** Own addresses of nodes, with the number of nodes that have each. */
-  readonly #hostAddresses = new Map<IP, number>();
+  readonly #nodes: NodeBook;
   /** This node's own, by family. */
   readonly #subnets = new Map<Family, CIDR>();
   readonly #pools = new Map<string, Pool>();
+  #overrides: EncapsulationOverrides = {};
   /** Made when asked for; forgotten when a node or pool changes. */
   readonly #networks = new Map<Family, VXLANNetwork | undefined>();
   readonly #destinations = new Map<string, DestinationState>();
@@ -71,15 +68,14 @@ export class CalcState {
   /** How many claimed blocks there are of each prefix length, by family: nearly always a single length. */
   readonly #lengths: Readonly<Record<Family, Map<number, number>>> = { 4: new Map(), 6: new Map() };
   readonly #endpoints = new Map<string, WorkloadEndpoint>();
-  readonly #malformed = new Map<string, string>();
 
   readonly #dirty = new Set<string>();
   readonly #routes = new Map<string, Route>();
-  readonly #notes = new Map<string, readonly Note[]>();
-  #findings: readonly Finding[] | undefined;
+  readonly #findings = new FindingBook();
 
   constructor(localNode: string) {
     this.#localNode = localNode;
+    this.#nodes = new NodeBook(localNode);
   }
 
   /** Inputs that are not complete yet. The kernel is left alone while there are any. */
@@ -97,7 +93,7 @@ export class CalcState {
 
   /** This node's addresses, once its Node is known. */
   get localAddresses(): NodeAddresses | undefined {
-    return this.#nodes.get(this.#localNode);
+    return this.#nodes.local;
   }
 
   get counts(): Readonly<Record<"nodes" | "blocks" | "borrowed" | "endpoints", number>> {
@@ -112,21 +108,45 @@ export class CalcState {
     return [...this.#pools.values()].some((pool) => cidrFamily(pool.cidr) === family);
   }
 
-  /** The VXLAN network of a family; undefined while no pool needs it. */
+  /** The VXLAN network of a family; undefined while it is not needed. */
   vxlan(family: Family): VXLANNetwork | undefined {
     if (!this.#networks.has(family)) {
       const isUsed = this.encapsulations.has(`vxlan ${family}`);
-      const network = isUsed ? vxlanNetwork(family, this.#localNode, this.#nodes.values()) : undefined;
+      const network = isUsed ? vxlanNetwork(family, this.#localNode, this.#nodes.all()) : undefined;
       this.#networks.set(family, network);
-      this.#setNotes(`vxlan ${family}`, network?.notes ?? []);
+      this.#findings.setNotes(`vxlan ${family}`, network?.notes ?? []);
     }
     return this.#networks.get(family);
   }
 
-  /** What pools ask for, be they disabled, by kind and family. Source: calico-interop 4.4, auto-enable. */
-  get encapsulations(): ReadonlySet<`${Encapsulation} ${Family}`> {
+  /** This node's end in IP-in-IP; undefined while it is not needed. */
+  get ipip(): IPIPEnd | undefined {
+    if (!this.encapsulations.has("ipip 4")) return undefined;
+    const tunnelIP = this.#nodes.local?.ipipTunnelIP;
+    return tunnelIP === undefined ? {} : { tunnelIP };
+  }
+
+  /** Of IPv4: an address of a tunnel's device in one of these is a tunnel address. */
+  get poolCIDRs(): readonly CIDR[] {
+    return [...this.#pools.values()].map(({ cidr }) => cidr).filter((cidr) => cidrFamily(cidr) === 4);
+  }
+
+  /**
+   * Encapsulations in use, by kind and family: what pools ask for, be they disabled, unless settings say otherwise.
+   * Source: calico-interop 4.4, auto-enable.
+   */
+  get encapsulations(): ReadonlySet<EncapsulationOf> {
     const pools = [...this.#pools.values()].filter((pool) => !pool.loadBalancerOnly);
-    return new Set(pools.map(({ encapsulation, cidr }) => `${encapsulation} ${cidrFamily(cidr)}` as const));
+    const asked = pools.map(({ encapsulation, cidr }) => `${encapsulation} ${cidrFamily(cidr)}` as const);
+    return overridden(asked, this.#overrides);
+  }
+
+  /** Takes what FelixConfiguration says of encapsulations. */
+  setOverrides(overrides: EncapsulationOverrides): void {
+    if (overrides.vxlan === this.#overrides.vxlan && overrides.ipip === this.#overrides.ipip) return;
+    this.#overrides = overrides;
+    this.#networks.clear();
+    for (const { cidr, encapsulation } of this.#pools.values()) if (encapsulation !== "none") this.#markInside(cidr);
   }
 
   /** The subnet of this node's own address: what CrossSubnet pools do not encapsulate to. Undefined: not known. */
@@ -143,47 +163,31 @@ export class CalcState {
   }
 
   setNode(object: Node): void {
-    const { name } = object.metadata;
-    if (name === this.#localNode) {
-      this.#localObject = object;
-      this.#replaceNode(name, resolveNodeAddresses(object, LOCAL_METHODS, this.#detected));
-    } else this.#replaceNode(name, resolveNodeAddresses(object, REMOTE_METHODS));
+    this.#nodeChanged(this.#nodes.set(object));
+  }
+
+  deleteNode(name: string): void {
+    this.#nodeChanged(this.#nodes.delete(name));
   }
 
   /** What this machine has found out about its own addresses. The same object again costs nothing. */
   setDetected(detected: DetectedAddresses): void {
-    if (detected === this.#detected) return;
-    this.#detected = detected;
-    if (this.#localObject !== undefined) this.setNode(this.#localObject);
+    this.#nodeChanged(this.#nodes.setDetected(detected));
   }
 
   /** Whether this node shall have no address of the family. */
   hasNone(family: Family): boolean {
-    return this.#detected[family] === "none";
+    return this.#nodes.hasNone(family);
   }
 
   /** Names of the other nodes that have one of this node's addresses, by that address. */
   duplicates(): ReadonlyMap<IP, readonly string[]> {
-    const found = new Map<IP, readonly string[]>();
-    const local = this.localAddresses;
-    for (const address of [local?.ipv4, local?.ipv6]) {
-      if (address === undefined || (this.#hostAddresses.get(address.ip) ?? 0) < 2) continue;
-      const others = [...this.#nodes.values()].filter(({ name, ipv4, ipv6 }) => {
-        return name !== this.#localNode && (ipv4?.ip === address.ip || ipv6?.ip === address.ip);
-      });
-      if (others.length > 0) found.set(address.ip, others.map(({ name }) => name).toSorted());
-    }
-    return found;
-  }
-
-  deleteNode(name: string): void {
-    if (name === this.#localNode) this.#localObject = undefined;
-    this.#replaceNode(name, undefined);
+    return this.#nodes.duplicates();
   }
 
   setAffinity(object: BlockAffinity): void {
     const { name } = object.metadata;
-    const claim = this.#read(`BlockAffinity ${name}`, () => claimOf(object));
+    const claim = this.#findings.read(`BlockAffinity ${name}`, () => claimOf(object));
     const previous = this.#claimsByAffinity.get(name);
     if (claim !== undefined && previous !== undefined && sameClaim(claim, previous)) return;
     this.#deleteClaim(name);
@@ -191,7 +195,7 @@ export class CalcState {
   }
 
   deleteAffinity(name: string): void {
-    this.#forgetMalformed(`BlockAffinity ${name}`);
+    this.#findings.setMalformed(`BlockAffinity ${name}`, undefined);
     this.#deleteClaim(name);
   }
 
@@ -199,12 +203,12 @@ export class CalcState {
     const { name } = object.metadata;
     this.#replacePool(
       name,
-      this.#read(`IPPool ${name}`, () => poolOf(object)),
+      this.#findings.read(`IPPool ${name}`, () => poolOf(object)),
     );
   }
 
   deletePool(name: string): void {
-    this.#forgetMalformed(`IPPool ${name}`);
+    this.#findings.setMalformed(`IPPool ${name}`, undefined);
     this.#replacePool(name, undefined);
   }
 
@@ -246,16 +250,18 @@ export class CalcState {
   flush(): RouteDelta {
     const updated = new Map<string, Route>();
     const removed = new Set<string>();
+    const { encapsulations } = this;
     const around = {
       localNode: this.#localNode,
       node: (name: string) => this.#nodes.get(name),
       poolOf: (block: CIDR) => poolOfBlock(this.#pools.values(), block),
-      isHostAddress: (ip: IP) => this.#hostAddresses.has(ip),
+      isHostAddress: (ip: IP) => this.#nodes.isHostAddress(ip),
       isSameSubnet: (ip: IP) => {
         const subnet = this.#subnets.get(familyOf(ip));
         return subnet !== undefined && cidrContains(subnet, ip);
       },
       coveringBlock: (block: CIDR) => this.#coveringBlock(block),
+      isEnabled: (encapsulation: EncapsulationOf) => encapsulations.has(encapsulation),
     };
     for (const key of this.#dirty) {
       const destination = this.#destinations.get(key);
@@ -266,7 +272,7 @@ export class CalcState {
         around,
       );
       if (claims.size + endpoints.size + borrowers.size === 0) this.#destinations.delete(key);
-      this.#setNotes(key, notes);
+      this.#findings.setNotes(key, notes);
       if (sameRoute(route, this.#routes.get(key))) continue;
       if (route === undefined) {
         this.#routes.delete(key);
@@ -283,28 +289,20 @@ export class CalcState {
   /** What a person should know about the present state. Shape: sorted by code and subject. */
   findings(): readonly Finding[] {
     for (const family of [4, 6] as const) this.vxlan(family);
-    this.#findings ??= collectFindings(this.#notes, this.#malformed);
-    return this.#findings;
+    return this.#findings.all();
   }
 
-  #replaceNode(name: string, next: NodeAddresses | undefined): void {
-    const previous = this.#nodes.get(name);
-    if (next === undefined) this.#nodes.delete(name);
-    else this.#nodes.set(name, next);
-    if (sameAddresses(previous, next)) return;
+  #nodeChanged(change: NodeChange | undefined): void {
+    if (change === undefined) return;
+    const { name, previous, next } = change;
     this.#networks.clear();
-    for (const [addresses, step] of [
-      [previous, -1],
-      [next, 1],
-    ] as const) {
-      for (const address of [addresses?.ipv4, addresses?.ipv6]) {
-        if (address !== undefined) this.#countHostAddress(address.ip, step);
-      }
-    }
+    for (const ip of [...hostAddressesOf(previous), ...hostAddressesOf(next)])
+      this.#dirty.add(formatCIDR(hostCIDR(ip)));
     for (const key of this.#blocksByNode.get(name) ?? []) this.#dirty.add(key);
     for (const key of this.#borrowedByNode.get(name)?.keys() ?? []) this.#dirty.add(key);
-    if (next === undefined || next.malformed.length === 0) this.#forgetMalformed(`Node ${name}`);
-    else this.#setMalformed(`Node ${name}`, `ignored addresses: ${next.malformed.join(", ")}`);
+    const malformed = next?.malformed ?? [];
+    const message = malformed.length === 0 ? undefined : `ignored addresses: ${malformed.join(", ")}`;
+    this.#findings.setMalformed(`Node ${name}`, message);
   }
 
   #countBorrowed(node: string, key: string, step: 1 | -1): void {
@@ -314,13 +312,6 @@ export class CalcState {
     else keys.set(key, count);
     if (keys.size === 0) this.#borrowedByNode.delete(node);
     else this.#borrowedByNode.set(node, keys);
-  }
-
-  #countHostAddress(ip: IP, step: 1 | -1): void {
-    const count = (this.#hostAddresses.get(ip) ?? 0) + step;
-    if (count === 0) this.#hostAddresses.delete(ip);
-    else this.#hostAddresses.set(ip, count);
-    this.#dirty.add(formatCIDR(hostCIDR(ip)));
   }
 
   #addClaim(claim: BlockClaim): void {
@@ -393,33 +384,6 @@ export class CalcState {
       this.#destinations.set(key, destination);
     }
     return destination;
-  }
-
-  #setNotes(key: string, notes: readonly Note[]): void {
-    if (notes.length === 0 && !this.#notes.has(key)) return;
-    if (notes.length === 0) this.#notes.delete(key);
-    else this.#notes.set(key, notes);
-    this.#findings = undefined;
-  }
-
-  #read<T>(subject: string, parse: () => T): T | undefined {
-    try {
-      const value = parse();
-      this.#forgetMalformed(subject);
-      return value;
-    } catch (error) {
-      this.#setMalformed(subject, `ignored: ${describeError(error)}`);
-      return undefined;
-    }
-  }
-
-  #setMalformed(subject: string, message: string): void {
-    this.#malformed.set(subject, message);
-    this.#findings = undefined;
-  }
-
-  #forgetMalformed(subject: string): void {
-    if (this.#malformed.delete(subject)) this.#findings = undefined;
   }
 }
 

@@ -3,10 +3,10 @@ import type { Node } from "../../crds/core.ts";
 import type { EffectiveIPPool } from "../../crds/ip-pool.ts";
 import type { IPAMBlock } from "../../crds/ipam-block.ts";
 import { selectsNode } from "../../ipam/pools.ts";
-import { blockOf, type CIDR, cidrContains, ordinalOf, parseCIDR } from "../../net/cidr.ts";
+import { blockOf, type CIDR, cidrContains, ipAt, ordinalOf, parseCIDR } from "../../net/cidr.ts";
 import { type Family, familyOf, type IP, parseIP } from "../../net/ip.ts";
 import type { Labels } from "../../selector/selector.ts";
-import { TUNNEL_ADDRESS_ANNOTATIONS } from "./vtep.ts";
+import { IPIP_ADDRESS_ANNOTATION, TUNNEL_ADDRESS_ANNOTATIONS } from "./vtep.ts";
 
 /** Under what a node's tunnel address is allocated. */
 export interface TunnelClaim {
@@ -14,36 +14,87 @@ export interface TunnelClaim {
   readonly attributes: { readonly node: string; readonly type: string };
 }
 
-const CLAIMS: Readonly<Record<Family, { readonly handle: string; readonly type: string }>> = {
-  4: { handle: "vxlan-tunnel-addr", type: "vxlanTunnelAddress" },
-  6: { handle: "vxlan-v6-tunnel-addr", type: "vxlanV6TunnelAddress" },
-};
+/** A kind of tunnel, for which each node needs an address of its own. */
+export interface TunnelKind {
+  /** In words. */
+  readonly name: string;
+  readonly family: Family;
+  /** What a pool has to ask for. */
+  readonly mode: "ipipMode" | "vxlanMode";
+  /** Where the Node says it. */
+  readonly annotation: string;
+  readonly handle: string;
+  readonly type: string;
+}
 
-/** Calico's handle and attributes, to the letter: its collector frees by them. Source: calico-interop 1.8. */
-export function tunnelClaim(node: string, family: Family): TunnelClaim {
-  const { handle, type } = CLAIMS[family];
+/** Calico's handles and attributes, to the letter: its collector frees by them. Source: calico-interop 1.8, 4.5 (order), 4.6. */
+export const TUNNEL_KINDS: readonly TunnelKind[] = [
+  {
+    name: "IP-in-IP",
+    family: 4,
+    mode: "ipipMode",
+    annotation: IPIP_ADDRESS_ANNOTATION,
+    handle: "ipip-tunnel-addr",
+    type: "ipipTunnelAddress",
+  },
+  {
+    name: "IPv4 VXLAN",
+    family: 4,
+    mode: "vxlanMode",
+    annotation: TUNNEL_ADDRESS_ANNOTATIONS[4],
+    handle: "vxlan-tunnel-addr",
+    type: "vxlanTunnelAddress",
+  },
+  {
+    name: "IPv6 VXLAN",
+    family: 6,
+    mode: "vxlanMode",
+    annotation: TUNNEL_ADDRESS_ANNOTATIONS[6],
+    handle: "vxlan-v6-tunnel-addr",
+    type: "vxlanV6TunnelAddress",
+  },
+];
+
+export function tunnelClaim(node: string, { handle, type }: TunnelKind): TunnelClaim {
   return { handleID: `${handle}-${node}`, attributes: { node, type } };
 }
 
-/** The pools out of which a node's VXLAN tunnel address may come. Source: calico-interop 4.5. */
+/** The pools out of which a node's tunnel address may come. Source: calico-interop 4.5. */
 export function tunnelPools(
   pools: readonly EffectiveIPPool[],
-  family: Family,
+  { family, mode }: TunnelKind,
   labels: Labels | undefined,
 ): readonly EffectiveIPPool[] {
   return pools.filter(
     (pool) =>
       pool.enabled &&
       pool.family === family &&
-      pool.vxlanMode !== "Never" &&
+      pool[mode] !== "Never" &&
       pool.allowedUses.includes("Tunnel") &&
       selectsNode(pool, labels) === true,
   );
 }
 
+/**
+ * The tunnel address of a node whose pods have their addresses out of its podCIDR: the first after the network's own, which
+ * host-local keeps for gateways. Undefined where there is no podCIDR of the family, or no pool asks for the tunnel.
+ *
+ * Source: calico-interop 4.5 (usePodCIDR).
+ */
+export function staticTunnelAddress(
+  node: Node,
+  { family, mode }: TunnelKind,
+  pools: readonly EffectiveIPPool[],
+): IP | undefined {
+  if (!pools.some((pool) => pool.family === family && pool[mode] !== "Never")) return undefined;
+  const cidrs = (node.spec?.podCIDRs ?? []).map(parseCIDR);
+  const cidr = cidrs.find(({ network }) => familyOf(network) === family);
+  return cidr && ipAt(cidr, 1);
+}
+
 /** The address that the Node's annotation has; what is none of the family counts as absent. */
-export function annotatedAddress(node: Node, family: Family): IP | undefined {
-  const text = node.metadata.annotations?.[TUNNEL_ADDRESS_ANNOTATIONS[family]];
+export function annotatedAddress(node: Node, { annotation, family }: TunnelKind): IP | undefined {
+  const text = node.metadata.annotations?.[annotation];
   if (text === undefined || text === "") return undefined;
   try {
     const ip = parseIP(text);
@@ -54,8 +105,7 @@ export function annotatedAddress(node: Node, family: Family): IP | undefined {
 }
 
 /** The Node with another tunnel address in its annotation, or without one. */
-export function withTunnelAddress(node: Node, family: Family, text: string | undefined): Node {
-  const key = TUNNEL_ADDRESS_ANNOTATIONS[family];
+export function withTunnelAddress(node: Node, { annotation: key }: TunnelKind, text: string | undefined): Node {
   const { [key]: _old, ...annotations } = node.metadata.annotations ?? {};
   const next = text === undefined ? annotations : { ...annotations, [key]: text };
   return { ...node, metadata: { ...node.metadata, annotations: next } };
@@ -96,6 +146,8 @@ export type TunnelPlan =
   | { readonly kind: "assign"; readonly pools: readonly string[] }
   /** Put our name to the address that we have. */
   | { readonly kind: "adopt"; readonly ip: IP; readonly holding: Extract<Holding, { kind: "nameless" }> }
+  /** Write down what follows from the node's podCIDR, which needs no IPAM, and release by handle. */
+  | { readonly kind: "static"; readonly ip: IP }
   /** Nobody needs one: clear the annotation, and release by handle. */
   | { readonly kind: "clear" }
   | { readonly kind: "fail"; readonly reason: string };

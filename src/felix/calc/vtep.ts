@@ -17,6 +17,9 @@ export const TUNNEL_ADDRESS_ANNOTATIONS: Readonly<Record<Family, string>> = {
   6: "projectcalico.org/IPv6VXLANTunnelAddr",
 };
 
+/** Of the IP-in-IP device; nobody but the node itself and IPAM needs it. Source: calico-interop 4.6. */
+export const IPIP_ADDRESS_ANNOTATION = "projectcalico.org/IPv4IPIPTunnelAddr";
+
 /** Absent on Linux, unless somebody wants another MAC than the derived one. Source: calico-interop 4.6. */
 export const TUNNEL_MAC_ANNOTATIONS: Readonly<Record<Family, string>> = {
   4: "projectcalico.org/VXLANTunnelMACAddr",
@@ -32,6 +35,11 @@ export function tunnelEndOf(node: Node, family: Family, malformed: string[]): Tu
   if (ip === undefined) return undefined;
   const mac = read(node, TUNNEL_MAC_ANNOTATIONS[family], malformed, parseMAC);
   return { ip, mac: mac ?? derivedMAC(node.metadata.name, family) };
+}
+
+/** Reads a node's address in IP-in-IP, as above. */
+export function ipipAddressOf(node: Node, malformed: string[]): IP | undefined {
+  return read(node, IPIP_ADDRESS_ANNOTATION, malformed, (text) => addressOf(text, 4));
 }
 
 export function sameTunnelEnd(a: TunnelEnd | undefined, b: TunnelEnd | undefined): boolean {

@@ -32,7 +32,11 @@ function setUp({ annotation, pools = POOLS }: { annotation?: string; pools?: typ
   const ipam = setUpIPAM({ pools });
   const clock = new FakeClock();
   const log = new FakeLog();
-  const world = { node: fakeNode("node-a", [], annotation === undefined ? {} : { [KEY]: annotation }), version: 1 };
+  const world = {
+    node: fakeNode("node-a", [], annotation === undefined ? {} : { [KEY]: annotation }),
+    version: 1,
+    usesPodCIDRs: false,
+  };
   const nodes = new FakeSource<Node>(world.node);
   const poolSource = new FakeSource<IPPool>(...pools.map((spec, i) => fakePool(`pool-${i}`, spec.cidr, spec)));
   const faults: Error[] = [];
@@ -44,6 +48,7 @@ function setUp({ annotation, pools = POOLS }: { annotation?: string; pools?: typ
   const start = (): TunnelAddresses => {
     const tunnels = new TunnelAddresses({
       nodeName: "node-a",
+      usesPodCIDRs: () => world.usesPodCIDRs,
       sources: { nodes, pools: poolSource },
       ipam: {
         assign: (request) => ipam.allocator.assign(request),
@@ -123,6 +128,36 @@ describe("TunnelAddresses", () => {
     expect(writes).toEqual(["10.0.0.0"]);
     expectSound(store);
     await tunnels.stop();
+  });
+
+  test("takes one for IP-in-IP under its own handle and attributes, and gives it back when the pool goes over to VXLAN", async () => {
+    const [pool = { cidr: "" }] = POOLS;
+    const world = setUp({ pools: [{ ...pool, vxlanMode: "Never", ipipMode: "CrossSubnet" }] });
+    const tunnels = world.start();
+    await world.settle();
+    const IPIP_KEY = "projectcalico.org/IPv4IPIPTunnelAddr";
+    expect(world.world.node.metadata.annotations).toEqual({ [IPIP_KEY]: "10.0.0.0" });
+    const attributes = JSON.stringify({ node: "node-a", type: "ipipTunnelAddress" });
+    expect(world.held()).toEqual([`10.0.0.0 ipip-tunnel-addr-node-a ${attributes}`]);
+    world.poolSource.set(fakePool("pool-0", pool.cidr, pool));
+    await world.settle();
+    expect(world.world.node.metadata.annotations).toEqual({ [KEY]: "10.0.0.1" });
+    expect(world.held()).toEqual([world.ours("10.0.0.1")]);
+    expectSound(world.store);
+    await tunnels.stop();
+  });
+
+  test("where pods have podCIDRs it is the first address of the node's, and nothing is asked of IPAM", async () => {
+    const world = await setUpRunning();
+    world.world.usesPodCIDRs = true;
+    world.setNode({ ...world.world.node, spec: { podCIDRs: ["fd00::/64", "10.244.7.0/24"] } });
+    await world.settle();
+    expect(world.annotated()).toBe("10.244.7.1");
+    expect(world.held()).toEqual([]);
+    for (const pool of POOLS.keys()) world.poolSource.delete(`pool-${pool}`);
+    await world.settle();
+    expect(world.annotated()).toBeUndefined();
+    await world.tunnels.stop();
   });
 
   test("keeps what is ours over a restart", async () => {

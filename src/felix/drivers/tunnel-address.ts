@@ -7,14 +7,17 @@ import type { UnhandledAddress } from "../../ipam/release-unhandled.ts";
 import type { Allocation, AssignRequest } from "../../ipam/types.ts";
 import type { Clock } from "../../lib/clock.ts";
 import { describeError } from "../../lib/errors.ts";
-import { type Family, formatIP, type IP } from "../../net/ip.ts";
+import { formatIP, type IP } from "../../net/ip.ts";
 import { ApplyLoop } from "../apply-loop.ts";
 import {
   annotatedAddress,
   blockAround,
   holdingOf,
   planTunnelAddress,
+  staticTunnelAddress,
+  TUNNEL_KINDS,
   type TunnelClaim,
+  type TunnelKind,
   type TunnelPlan,
   tunnelClaim,
   tunnelPools,
@@ -37,6 +40,8 @@ export interface TunnelAddressesOptions {
   readonly sources: { readonly nodes: Source<Node>; readonly pools: Source<IPPool> };
   readonly ipam: TunnelIPAM;
   readonly node: NodeWriter;
+  /** Whether pods have their addresses out of the node's podCIDR, so that IPAM is not asked. Absent: no. */
+  readonly usesPodCIDRs?: () => boolean;
   readonly clock: Clock;
   readonly random: () => number;
   readonly log: Logger;
@@ -47,7 +52,7 @@ const CHECK_EVERY_MS = 300_000;
 const WRITE_ATTEMPTS = 5;
 
 /**
- * Keeps this node's VXLAN tunnel addresses allocated, and says them in the annotations of its Node, by which all other nodes
+ * Keeps this node's tunnel addresses allocated, and says them in the annotations of its Node, by which all other nodes
  * know them.
  *
  * Invariants: one look at a time, when pools or the Node have changed and every five minutes; an address that was taken and
@@ -60,8 +65,8 @@ export class TunnelAddresses {
   readonly #options: TunnelAddressesOptions;
   readonly #loop: ApplyLoop;
   readonly #stops: (() => void)[] = [];
-  /** Families whose handle is known to hold nothing. */
-  readonly #clear = new Set<Family>();
+  /** Kinds whose handle is known to hold nothing. */
+  readonly #clear = new Set<TunnelKind>();
   #node: Node | undefined;
   #isSynced = false;
   #lastError = "";
@@ -103,10 +108,10 @@ export class TunnelAddresses {
 
   async #turn(): Promise<number> {
     const errors: unknown[] = [];
-    for (const family of [4, 6] as const) {
+    for (const kind of TUNNEL_KINDS) {
       const node = this.#node;
       if (!this.#isSynced || node === undefined) break;
-      await this.#look(family, node).catch((error: unknown) => errors.push(error));
+      await this.#look(kind, node).catch((error: unknown) => errors.push(error));
     }
     if (errors.length > 0) throw errors[0];
     this.#lastError = "";
@@ -114,51 +119,66 @@ export class TunnelAddresses {
   }
 
   /** What the cache says is only trusted to tell that nothing is to be done. */
-  async #look(family: Family, cached: Node): Promise<void> {
+  async #look(kind: TunnelKind, cached: Node): Promise<void> {
     const { nodeName, node: writer } = this.#options;
     const pools = this.#pools();
-    const claim = tunnelClaim(nodeName, family);
+    const claim = tunnelClaim(nodeName, kind);
     const isUnused = (node: Node): boolean =>
-      tunnelPools(pools, family, node.metadata.labels).length === 0 && annotatedAddress(node, family) === undefined;
-    if (this.#clear.has(family) && isUnused(cached)) return;
-    if ((await this.#plan(family, cached, pools, claim)).kind === "keep") return;
+      tunnelPools(pools, kind, node.metadata.labels).length === 0 && annotatedAddress(node, kind) === undefined;
+    if (this.#clear.has(kind) && isUnused(cached)) return;
+    if ((await this.#plan(kind, cached, pools, claim)).kind === "keep") return;
     const node = await writer.get();
-    await this.#carryOut(family, node, await this.#plan(family, node, pools, claim), claim);
-    if (isUnused(node)) this.#clear.add(family);
-    else this.#clear.delete(family);
+    await this.#carryOut(kind, node, await this.#plan(kind, node, pools, claim), claim);
+    if (isUnused(node)) this.#clear.add(kind);
+    else this.#clear.delete(kind);
   }
 
-  async #plan(family: Family, node: Node, pools: readonly EffectiveIPPool[], claim: TunnelClaim): Promise<TunnelPlan> {
-    const ip = annotatedAddress(node, family);
+  async #plan(
+    kind: TunnelKind,
+    node: Node,
+    pools: readonly EffectiveIPPool[],
+    claim: TunnelClaim,
+  ): Promise<TunnelPlan> {
+    const ip = annotatedAddress(node, kind);
+    if (this.#options.usesPodCIDRs?.() === true) {
+      const wanted = staticTunnelAddress(node, kind, pools);
+      if (wanted === undefined) return { kind: "clear" };
+      return wanted === ip ? { kind: "keep" } : { kind: "static", ip: wanted };
+    }
     const block = ip === undefined ? undefined : blockAround(pools, ip);
-    const eligible = tunnelPools(pools, family, node.metadata.labels);
+    const eligible = tunnelPools(pools, kind, node.metadata.labels);
     if (ip === undefined || block === undefined || eligible.length === 0)
       return planTunnelAddress(ip, { kind: "free" }, eligible);
     const stored = await this.#options.ipam.store.get("block", blockName(block));
     return planTunnelAddress(ip, holdingOf(stored, ip, claim), eligible);
   }
 
-  async #carryOut(family: Family, node: Node, plan: TunnelPlan, claim: TunnelClaim): Promise<void> {
+  async #carryOut(kind: TunnelKind, node: Node, plan: TunnelPlan, claim: TunnelClaim): Promise<void> {
     const { ipam, log } = this.#options;
-    const annotated = annotatedAddress(node, family);
+    const annotated = annotatedAddress(node, kind);
     switch (plan.kind) {
       case "keep":
         return;
       case "fail":
-        throw new Error(`IPv${family} tunnel address of node ${node.metadata.name}: ${plan.reason}`);
+        throw new Error(`${kind.name} tunnel address of node ${node.metadata.name}: ${plan.reason}`);
       case "clear":
         if (annotated !== undefined) {
-          await this.#write(family, annotated, undefined);
-          log.info({ address: formatIP(annotated) }, `IPv${family} tunnel address given back: no pool needs it`);
+          await this.#write(kind, annotated, undefined);
+          log.info({ address: formatIP(annotated) }, `${kind.name} tunnel address given back: no pool needs it`);
         }
         await ipam.releaseByHandle(claim.handleID);
         return;
+      case "static":
+        await this.#write(kind, annotated, plan.ip);
+        await ipam.releaseByHandle(claim.handleID);
+        log.info({ address: formatIP(plan.ip) }, `${kind.name} tunnel address is the first of this node's podCIDR`);
+        return;
       case "adopt":
         await ipam.releaseNameless(plan.holding);
-        await ipam.assign({ ...claim, families: [family], addresses: [plan.ip], use: "Tunnel" });
+        await ipam.assign({ ...claim, families: [kind.family], addresses: [plan.ip], use: "Tunnel" });
         return;
       case "assign":
-        await this.#assign(family, annotated, claim, plan.pools);
+        await this.#assign(kind, annotated, claim, plan.pools);
         return;
       default:
         plan satisfies never;
@@ -166,43 +186,42 @@ export class TunnelAddresses {
   }
 
   async #assign(
-    family: Family,
+    kind: TunnelKind,
     annotated: IP | undefined,
     claim: TunnelClaim,
     names: readonly string[],
   ): Promise<void> {
     const { ipam, log } = this.#options;
+    const { family, name } = kind;
     await ipam.releaseByHandle(claim.handleID);
     const [taken] = await ipam.assign({ ...claim, families: [family], pools: { [family]: names }, use: "Tunnel" });
-    if (taken === undefined) throw new Error(`no IPv${family} tunnel address out of ${names.join(", ")}`);
+    if (taken === undefined) throw new Error(`no ${name} tunnel address out of ${names.join(", ")}`);
     try {
-      await this.#write(family, annotated, taken.ip);
+      await this.#write(kind, annotated, taken.ip);
     } catch (error) {
       await ipam.releaseByHandle(claim.handleID).catch(() => {});
       throw error;
     }
     const was = annotated === undefined ? {} : { was: formatIP(annotated) };
-    log.info({ address: formatIP(taken.ip), ...was }, `IPv${family} tunnel address allocated for VXLAN`);
+    log.info({ address: formatIP(taken.ip), ...was }, `${name} tunnel address allocated`);
   }
 
   /** Kubelets write the same object, so a conflict is nothing unusual. */
-  async #write(family: Family, from: IP | undefined, to: IP | undefined): Promise<void> {
+  async #write(kind: TunnelKind, from: IP | undefined, to: IP | undefined): Promise<void> {
     const { node: writer, nodeName } = this.#options;
     for (let attempt = 1; ; attempt++) {
       let isOthers = false;
       try {
         await writer.edit((node) => {
-          isOthers = annotatedAddress(node, family) !== from;
-          return isOthers ? undefined : withTunnelAddress(node, family, to === undefined ? undefined : formatIP(to));
+          isOthers = annotatedAddress(node, kind) !== from;
+          return isOthers ? undefined : withTunnelAddress(node, kind, to === undefined ? undefined : formatIP(to));
         });
       } catch (error) {
         if (attempt === WRITE_ATTEMPTS) throw error;
         continue;
       }
       if (!isOthers) return;
-      throw new Error(
-        `Node ${nodeName}: another program has changed the annotation of its IPv${family} tunnel address`,
-      );
+      throw new Error(`Node ${nodeName}: another program has changed its annotation ${kind.annotation}`);
     }
   }
 

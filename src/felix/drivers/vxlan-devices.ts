@@ -74,25 +74,30 @@ export class VXLANDevices {
     this.#tracker.replaceDataplane(devices);
   }
 
-  /** Never rejects: what fails is told by `findings`, and tried again. */
+  /** Makes what is missing or wrong. Never rejects: what fails is told by `findings`, and tried again. */
   async apply(): Promise<DeviceReport> {
     const restored: string[] = [];
     let [isChanged, failed] = [false, 0];
-    const due = (name: string): boolean => this.#failures.isDue(name) && !this.#taken.includes(name);
     for (const [name, desired] of this.#tracker.pendingUpdates) {
-      if (!due(name)) continue;
+      if (!this.#isDue(name)) continue;
       const steps = stepsTo(desired, this.#actual.get(name));
       isChanged = true;
       if (!(await this.#take(name, steps))) failed++;
       else if (this.#lost.delete(name)) restored.push(name);
     }
+    return { isChanged, failed, restored };
+  }
+
+  /** Deletes what nobody needs. Never rejects, as above. */
+  async sweep(): Promise<DeviceReport> {
+    let [isChanged, failed] = [false, 0];
     for (const name of this.#tracker.pendingDeletions.keys()) {
       const actual = this.#actual.get(name);
-      if (actual === undefined || this.#held.has(name) || !due(name)) continue;
+      if (actual === undefined || this.#held.has(name) || !this.#isDue(name)) continue;
       isChanged = true;
       if (!(await this.#take(name, [{ kind: "delete", ifIndex: actual.ifIndex }]))) failed++;
     }
-    return { isChanged, failed, restored };
+    return { isChanged, failed, restored: [] };
   }
 
   findings(): readonly Finding[] {
@@ -116,6 +121,10 @@ export class VXLANDevices {
 
   get nextRetryMs(): number | undefined {
     return this.#failures.nextRetryMs;
+  }
+
+  #isDue(name: string): boolean {
+    return this.#failures.isDue(name) && !this.#taken.includes(name);
   }
 
   /** All steps are tried, since an MTU that is refused is no reason to be without an address. */

@@ -44,9 +44,8 @@ export function gatherForeign({
   return {
     listTable,
     read: async (): Promise<ForeignFacts> => {
-      const [links, addrs, v4, v6, nft] = await Promise.all([
+      const [links, v4, v6, nft] = await Promise.all([
         routes.listLinks(),
-        routes.listAddrs(),
         routes.listRoutes(4),
         routes.listRoutes(6),
         run("nft", "-j", "list", "chains"),
@@ -79,7 +78,6 @@ export function gatherForeign({
         chains,
         forwardChains: [...forwardChains, ...(await legacyForward(proc, run))],
         links,
-        addrs,
         routes: [...v4, ...v6],
         reversePath: reversePath(proc),
         forwarding: {

@@ -2,7 +2,7 @@
 import type { IPPool } from "../../crds/ip-pool.ts";
 import { cidrFamily, formatCIDR, parseCIDR } from "../../net/cidr.ts";
 import type { Finding, FindingCode } from "../calc/findings.ts";
-import { VXLAN_DEVICES, WORKLOAD_IFACE_PREFIX } from "../ownership.ts";
+import { IPIP_DEVICE, VXLAN_DEVICES, WORKLOAD_IFACE_PREFIX } from "../ownership.ts";
 import { calicoLeftovers, describeLeftovers } from "./leftovers.ts";
 import type { ConfigFile, ForeignFacts, ForwardChain, OwnNeeds } from "./ports.ts";
 
@@ -117,11 +117,11 @@ function forwardFix({ family, table, chain, isLegacy }: ForwardChain, { files, c
 
 /** A reply that came another way than it would go is dropped; over a tunnel that is usual for NodePorts. */
 function strictReversePath({ links, reversePath }: ForeignFacts): readonly Finding[] {
-  const devices: readonly string[] = Object.values(VXLAN_DEVICES);
-  return links.flatMap(({ name }) => {
+  const devices: readonly string[] = [IPIP_DEVICE, ...Object.values(VXLAN_DEVICES)];
+  return links.flatMap(({ name, up }) => {
     // The kernel takes the larger of both. Source: ip-sysctl.rst, rp_filter.
     const strength = Math.max(reversePath.get("all") ?? 0, reversePath.get(name) ?? 0);
-    if (strength !== 1 || !devices.includes(name)) return [];
+    if (strength !== 1 || !up || !devices.includes(name)) return [];
     const fix = `sysctl -w net/ipv4/conf/${name}/rp_filter=2`;
     const message = `Reverse path filtering of ${name} is strict, so packets that clients outside send to pods by way of another node are dropped: ${fix}`;
     return [finding("StrictReversePath", name, message)];

@@ -26,15 +26,14 @@ const CHAIN_PREFIX = "cali-";
 const WIREGUARD: readonly string[] = ["wireguard.cali", "wg-v6.cali"];
 
 /**
- * Finds them by Calico's names. VXLAN devices are not among them: this agent takes those over, and removes what no pool
- * needs. `tunl0` comes by itself with the kernel's module, without an address.
+ * Finds them by Calico's names. VXLAN devices and the address of `tunl0` are not among them: this agent takes those over, and
+ * removes what no pool needs.
  */
 export function calicoLeftovers({
   routes,
   chains,
   links,
-  addrs,
-}: Pick<ForeignFacts, "routes" | "chains" | "links" | "addrs">): Leftovers {
+}: Pick<ForeignFacts, "routes" | "chains" | "links">): Leftovers {
   const names = new Map(links.map(({ ifIndex, name }) => [ifIndex, name]));
   const ours = routes.filter(({ protocol }) => protocol === ROUTE_PROTOCOL);
   const ourLinks = new Set(ours.map(({ ifIndex }) => ifIndex));
@@ -44,6 +43,7 @@ export function calicoLeftovers({
       protocol === RTPROT_BOOT && ifIndex !== undefined && names.get(ifIndex)?.startsWith(WORKLOAD_IFACE_PREFIX),
   );
   return {
+<<<<<<< HEAD
     // A pod of ours has a route of ours; what else somebody routes to it is that somebody's.
     podRoutes: toPods.filter(({ ifIndex }) => !ourLinks.has(ifIndex)),
     spareRoutes: toPods.filter(
@@ -55,6 +55,12 @@ export function calicoLeftovers({
       ({ name, ifIndex }) =>
         WIREGUARD.includes(name) || (name === "tunl0" && addrs.some((addr) => addr.ifIndex === ifIndex)),
     ),
+=======
+    podRoutes: routes.filter((route) => route.protocol === RTPROT_BOOT && isPod(route)),
+    tables: [...new Set(chains.flatMap(({ family, table }) => (table === TABLE ? [`${family} ${table}`] : [])))],
+    chains: chains.filter(({ table, chain }) => table !== TABLE && chain.startsWith(CHAIN_PREFIX)),
+    devices: links.filter(({ name }) => WIREGUARD.includes(name)),
+>>>>>>> work
   };
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Family } from "../../net/ip.ts";
-import type { KernelAddr, KernelLink, KernelRoute } from "../ports.ts";
+import type { KernelLink, KernelRoute } from "../ports.ts";
 
 /** What was found on the machine, read and not judged. */
 export interface ForeignFacts {
@@ -13,7 +13,6 @@ export interface ForeignFacts {
   /** All chains of nftables. */
   readonly chains: readonly ChainName[];
   readonly links: readonly KernelLink[];
-  readonly addrs: readonly KernelAddr[];
   /** Of the main table, both families. */
   readonly routes: readonly KernelRoute[];
   /** /proc/sys/net/ipv4/conf/NAME/rp_filter; `all` among them. 1 is strict. */

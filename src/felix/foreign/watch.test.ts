@@ -12,7 +12,6 @@ const FACTS: ForeignFacts = {
   forwardChains: [],
   chains: [],
   links: [],
-  addrs: [],
   routes: [],
   reversePath: new Map(),
   forwarding: { 4: true, 6: true },

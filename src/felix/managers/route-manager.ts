@@ -5,7 +5,7 @@ import type { Route } from "../calc/block-routes.ts";
 import type { Finding } from "../calc/findings.ts";
 import { addressOf, type NodeAddresses } from "../calc/node-addresses.ts";
 import type { RouteDelta } from "../calc/state.ts";
-import { ROUTE_PROTOCOL, VXLAN_DEVICES } from "../ownership.ts";
+import { IPIP_DEVICE, ROUTE_PROTOCOL, VXLAN_DEVICES } from "../ownership.ts";
 import type { KernelAddr, KernelLink, KernelRoute } from "../ports.ts";
 
 /** Where desired routes go: the driver. */
@@ -28,7 +28,7 @@ export interface ParentLink {
 type Parents = Readonly<Record<Family, ParentLink | { readonly missing: string }>>;
 
 /**
- * Converts routes to the kernel's terms: interfaces to indexes, nodes to a gateway on the parent link or the VXLAN device.
+ * Converts routes to the kernel's terms: interfaces to indexes, nodes to a gateway on the parent link or a tunnel's device.
  *
  * Invariants: `on…` methods only record; `completeDeferredWork` converts what they touched and nothing else. A route
  * whose link is missing or down is held, and named by `findings`, until the link is back. Hazard: an address that
@@ -42,8 +42,8 @@ export class RouteManager {
   #links = new Map<number, KernelLink>();
   #addrs: readonly KernelAddr[] = [];
   #local: NodeAddresses | undefined;
-  /** The VXLAN devices that are there and up. */
-  readonly #tunnels = new Map<Family, number>();
+  /** The tunnels' devices that are there and up, by name. */
+  readonly #tunnels = new Map<string, number>();
   #parents: Parents = { 4: { missing: "links are not listed yet" }, 6: { missing: "links are not listed yet" } };
 
   onRoutes({ updated, removed }: RouteDelta): void {
@@ -156,12 +156,12 @@ export class RouteManager {
 
   #updateTunnels(): void {
     const links = [...this.#links.values()];
-    for (const family of [4, 6] as const) {
-      const ifIndex = links.find(({ name, up }) => up && name === VXLAN_DEVICES[family])?.ifIndex;
-      if (ifIndex === this.#tunnels.get(family)) continue;
-      if (ifIndex === undefined) this.#tunnels.delete(family);
-      else this.#tunnels.set(family, ifIndex);
-      this.#markAll((route) => route.target.kind === "vxlan" && cidrFamily(route.dst) === family);
+    for (const device of [IPIP_DEVICE, ...Object.values(VXLAN_DEVICES)]) {
+      const ifIndex = links.find(({ name, up }) => up && name === device)?.ifIndex;
+      if (ifIndex === this.#tunnels.get(device)) continue;
+      if (ifIndex === undefined) this.#tunnels.delete(device);
+      else this.#tunnels.set(device, ifIndex);
+      this.#markAll((route) => tunnelOf(route) === device);
     }
   }
 
@@ -187,8 +187,13 @@ export class RouteManager {
         const { gateway } = target;
         return { ...base, type: "unicast", ifIndex: parent.ifIndex, gateway, onlink: true, scope: "universe" };
       }
+      case "ipip": {
+        const ifIndex = this.#tunnels.get(IPIP_DEVICE);
+        if (ifIndex === undefined) return `link ${IPIP_DEVICE} is missing or down`;
+        return { ...base, type: "unicast", ifIndex, gateway: target.gateway, onlink: true, scope: "universe" };
+      }
       case "vxlan": {
-        const ifIndex = this.#tunnels.get(family);
+        const ifIndex = this.#tunnels.get(VXLAN_DEVICES[family]);
         if (ifIndex === undefined) return `link ${VXLAN_DEVICES[family]} is missing or down`;
         const vxlan = { ...base, type: "unicast", ifIndex } as const;
         const { tunnelIP } = target;
@@ -199,6 +204,12 @@ export class RouteManager {
         return target satisfies never;
     }
   }
+}
+
+/** The device that a route leads through; undefined: none. */
+function tunnelOf({ dst, target }: Route): string | undefined {
+  if (target.kind === "ipip") return IPIP_DEVICE;
+  return target.kind === "vxlan" ? VXLAN_DEVICES[cidrFamily(dst)] : undefined;
 }
 
 /** The other end itself, out of a block of one address or borrowed, is no gateway to itself. Source: calico-interop 4.2. */

@@ -66,6 +66,13 @@ describe("layoutOf()", () => {
     expect(rulesOf("postrouting", { natOutgoing: false }, [IPIP])).toEqual([`${into("tunl0", "ipv4")} masquerade`]);
   });
 
+  test("VXLAN packets are not tracked, coming and going; those of pods are dropped before", () => {
+    const untracked = "meta nfproto ipv4 udp dport 4789 notrack";
+    expect(rulesOf("prerouting", {}, [VXLAN[4], IPIP])).toEqual(['iifname "cali*" goto from-workload', untracked]);
+    expect(rulesOf("output", {}, [VXLAN[4], IPIP])).toEqual([untracked]);
+    expect(layoutOf(PLAIN, [IPIP]).chains.map(({ name }) => name)).not.toContain("output");
+  });
+
   test("tunnel packets are dropped when pods send them, and when others than nodes do", () => {
     expect(rulesOf("input")).toEqual([]);
     expect(rulesOf("input", {}, [VXLAN[6], IPIP])).toEqual([

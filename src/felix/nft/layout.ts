@@ -66,8 +66,10 @@ export function layoutOf(settings: FilterSettings, tunnels: readonly Tunnel[]): 
           text: `iifname "${WORKLOAD_IFACE_PREFIX}*" goto from-workload`,
           why: "pods speak from their own addresses only",
         },
+        ...untracked(tunnels),
       ],
     },
+    { name: "output", hook: { type: "filter", hook: "output", priority: RAW }, rules: untracked(tunnels) },
     fromWorkload(tunnels),
     { name: "input", hook: { type: "filter", hook: "input", priority: FILTER }, rules: tunnelGuards(tunnels) },
     {
@@ -104,6 +106,12 @@ function fromWorkload(tunnels: readonly Tunnel[]): Chain {
       { text: drop, why: "no route leads back to the source" },
     ],
   };
+}
+
+/** A node's tunnels are one flow for each of their flows, and nobody asks about them. Source: calico-interop 4.4. */
+function untracked(tunnels: readonly Tunnel[]): readonly Rule[] {
+  const vxlan = tunnels.filter(({ name }) => name === "VXLAN");
+  return vxlan.map(({ match }) => ({ text: `${match} notrack`, why: "the packets inside are tracked" }));
 }
 
 /** Whoever could send us tunnel packets could speak for any pod. Source: calico-interop 4.4. */

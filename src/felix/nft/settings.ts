@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Family, IP } from "../../net/ip.ts";
+import type { EncapsulationOverrides } from "../calc/encapsulations.ts";
 import { VXLAN_DEFAULTS } from "../managers/vxlan-manager.ts";
-import { VXLAN_DEVICES } from "../ownership.ts";
+import { IPIP_DEVICE, VXLAN_DEVICES } from "../ownership.ts";
 
 /** What the agent is told about its packet filter. Names and meanings are those of Calico's FelixConfiguration. */
-export interface FilterSettings {
+export interface FilterSettings extends TunnelSettings {
   /** False: nothing is masqueraded here, whatever the pools say. */
   readonly natOutgoing: boolean;
   /** Source ports of masqueraded TCP and UDP; absent: the kernel chooses. */
@@ -15,8 +16,14 @@ export interface FilterSettings {
   readonly natOutgoingExclusions: "IPPoolsOnly" | "IPPoolsAndHostIPs";
   /** Ports by a random number, so that two flows at once do not race for the same one. */
   readonly randomFully: boolean;
+}
+
+/** What it is told of tunnels. */
+export interface TunnelSettings {
   /** @default 4789 */
   readonly vxlanPort?: number;
+  /** Encapsulations that are on or off whatever the pools ask for. */
+  readonly encapsulation?: EncapsulationOverrides;
 }
 
 /** Calico's default. Source: calico-interop 4.4. */
@@ -40,4 +47,4 @@ export function vxlanTunnel(family: Family, port: number = VXLAN_PORT): Tunnel {
 }
 
 /** IANA's protocol number 4 is IPv4 in IPv4. */
-export const IPIP: Tunnel = { name: "IPIP", family: 4, device: "tunl0", match: "ip protocol 4" };
+export const IPIP: Tunnel = { name: "IPIP", family: 4, device: IPIP_DEVICE, match: "ip protocol 4" };

@@ -9,7 +9,7 @@ export type SetType = "ipv4_addr" | "ipv6_addr" | "ifname . ipv4_addr" | "ifname
 
 export interface Hook {
   readonly type: "filter" | "nat";
-  readonly hook: "prerouting" | "input" | "postrouting";
+  readonly hook: "prerouting" | "input" | "output" | "postrouting";
   /** Source: linux/netfilter_ipv4.h, enum nf_ip_hook_priorities. */
   readonly priority: number;
 }

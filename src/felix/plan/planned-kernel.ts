@@ -90,15 +90,26 @@ export class PlannedKernel implements RouteDataplane, TunnelDataplane {
       case "create":
         this.#create(change.device);
         return;
+      case "createIPIP": {
+        const ifIndex = this.#nextIfIndex++;
+        this.#record("link", `ip link add ${change.name} type ipip`);
+        this.#links.set(ifIndex, { ifIndex, name: change.name, up: false, mtuBytes: 0, ipip: {} });
+        this.#names.set(ifIndex, change.name);
+        return;
+      }
+      case "down":
+        this.#record("link", `ip link set ${this.#nameOf(change.ifIndex)} down`);
+        await this.#changeLink(change.ifIndex, { up: false });
+        return;
       case "delete":
         this.#record("link", `ip link delete ${this.#nameOf(change.ifIndex)}`);
         this.#links.set(change.ifIndex, undefined);
         return;
       case "set": {
         const { ifIndex, mtuBytes, mac } = change;
-        this.#record("link", `ip link set ${this.#nameOf(ifIndex)} up mtu ${mtuBytes} address ${mac}`);
-        const link = (await this.listLinks()).find((known) => known.ifIndex === ifIndex);
-        if (link !== undefined) this.#links.set(ifIndex, { ...link, up: true, mtuBytes, mac });
+        const address = mac === undefined ? "" : ` address ${mac}`;
+        this.#record("link", `ip link set ${this.#nameOf(ifIndex)} up mtu ${mtuBytes}${address}`);
+        await this.#changeLink(ifIndex, { up: true, mtuBytes, ...(mac !== undefined && { mac }) });
         return;
       }
       case "addAddr":
@@ -128,6 +139,11 @@ export class PlannedKernel implements RouteDataplane, TunnelDataplane {
 
   async deleteEntries(entries: readonly TunnelEntry[]): Promise<readonly (Error | undefined)[]> {
     return entries.map((entry) => this.#plan(entry, "delete", undefined));
+  }
+
+  async #changeLink(ifIndex: number, change: Partial<KernelLink>): Promise<void> {
+    const link = (await this.listLinks()).find((known) => known.ifIndex === ifIndex);
+    if (link !== undefined) this.#links.set(ifIndex, { ...link, ...change });
   }
 
   #plan(entry: TunnelEntry, verb: string, next: TunnelEntry | undefined): undefined {

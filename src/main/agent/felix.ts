@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Logger } from "pino";
 import { NODES } from "../../crds/core.ts";
+import type { AgentConfig } from "../../felix/config.ts";
 import { NodeWriter } from "../../felix/drivers/node-writer.ts";
 import { createFelix, type Felix } from "../../felix/felix.ts";
 import { gatherForeign } from "../../felix/foreign/gather.ts";
 import { ownNeeds } from "../../felix/foreign/judge.ts";
 import { ForeignWatch } from "../../felix/foreign/watch.ts";
 import { nftPacketFilter } from "../../felix/nft/run-nft.ts";
+import type { FilterSettings } from "../../felix/nft/settings.ts";
 import { NodeAddressDetector } from "../../felix/node-address/detector.ts";
 import { udpReach } from "../../felix/node-address/reach.ts";
 import { PacketFilter } from "../../felix/packet-filter.ts";
@@ -60,6 +62,7 @@ export function makeDataplane(base: Base, conflist: ConflistKeeper | undefined):
     tunnels: ports.tunnels,
     vxlan: config.vxlan,
     mtu: config.mtu,
+    encapsulation: config.encapsulation,
     sources: { nodes, pools, borrowed, affinities },
     clock,
     random,
@@ -91,7 +94,7 @@ export function makeDataplane(base: Base, conflist: ConflistKeeper | undefined):
   settings.follow(log, (now) => {
     base.logs.setLevel(now.logLevel);
     if (now.packetFilter !== undefined)
-      packetFilter?.configure({ ...now.packetFilter, vxlanPort: now.vxlan.port }, now.nftRefreshMs);
+      packetFilter?.configure(filterSettings(now, now.packetFilter), now.nftRefreshMs);
     affinities.route(now.routesPodCIDRs);
     felix.configure(now);
   });
@@ -141,7 +144,7 @@ function makePacketFilter({ config, metrics }: Base, ports: DriverPorts, log: Lo
     config.packetFilter &&
     new PacketFilter({
       port: ports.filter,
-      settings: { ...config.packetFilter, vxlanPort: config.vxlan.port },
+      settings: filterSettings(config, config.packetFilter),
       refreshMs: config.nftRefreshMs,
       clock,
       random,
@@ -149,4 +152,8 @@ function makePacketFilter({ config, metrics }: Base, ports: DriverPorts, log: Lo
       metrics: metrics.packetFilter,
     })
   );
+}
+
+function filterSettings({ vxlan, encapsulation }: AgentConfig, settings: FilterSettings): FilterSettings {
+  return { ...settings, vxlanPort: vxlan.port, encapsulation };
 }

@@ -56,6 +56,7 @@ export function makeIPAM({ nodeName, config, cluster, logs }: Base, nodeWriter: 
       releaseNameless: (address) => releaseUnhandled({ store, clock, random }, address),
     },
     node: nodeWriter,
+    usesPodCIDRs: () => cluster.settings.config.routesPodCIDRs,
     clock,
     random,
     log: logs.of("felix"),

@@ -44,6 +44,8 @@ export class KernelRouteDataplane implements RouteDataplane {
   readonly #news: NewsFilter;
   readonly #tunnels: ReadonlySet<number>;
   readonly #listeners = new Set<(change: RouteChange) => void>();
+  /** IP-in-IP devices, as last listed: there are few. */
+  #ipip: ReadonlySet<number> = new Set();
   #monitor: Monitor | undefined;
 
   /** The Conn must be Felix's own: its changes are told apart by it, and not reported back. */
@@ -59,7 +61,9 @@ export class KernelRouteDataplane implements RouteDataplane {
   }
 
   async listLinks(): Promise<readonly KernelLink[]> {
-    return listLinks(this.#conn).map(kernelLinkOf);
+    const links = listLinks(this.#conn).map(kernelLinkOf);
+    this.#ipip = new Set(links.flatMap(({ ifIndex, ipip }) => (ipip === undefined ? [] : [ifIndex])));
+    return links;
   }
 
   async listAddrs(): Promise<readonly KernelAddr[]> {
@@ -112,8 +116,9 @@ export class KernelRouteDataplane implements RouteDataplane {
 
   #classify(topic: Topic, message: NetlinkMessage): ChangeKind | undefined {
     if (!this.#news.passes(message)) return undefined;
-    const isTunnel = (topic === "link" || topic === "addr") && this.#tunnels.has(ifIndexOf(message.payload));
-    return isTunnel ? "tunnel" : topic;
+    if (topic !== "link" && topic !== "addr") return topic;
+    const ifIndex = ifIndexOf(message.payload);
+    return this.#tunnels.has(ifIndex) || this.#ipip.has(ifIndex) ? "tunnel" : topic;
   }
 
   #apply(
@@ -137,6 +142,7 @@ export class KernelRouteDataplane implements RouteDataplane {
 
 function kernelLinkOf({ index, name = "", flags, mtu = 0, address, info }: LinkMessage): KernelLink {
   const base = { ifIndex: index, name, up: (flags & c.IFF_UP) !== 0, mtuBytes: mtu };
+  if (info?.kind === "ipip") return { ...base, ipip: info.remote === undefined ? {} : { remoteIP: info.remote } };
   if (info?.kind !== "vxlan") return base;
   const { id = 0, port = 0, local, link, learning = false } = info;
   const vxlan = {

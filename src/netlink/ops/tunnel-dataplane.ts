@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 import { constants } from "node:os";
+import { KindUnsupportedError } from "../../felix/errors.ts";
 import type { DeviceChange, TunnelDataplane, TunnelEntry, VXLANDevice } from "../../felix/ports.ts";
 import type { Conn, Request } from "../conn.ts";
 import { NetlinkError } from "../errors.ts";
 import * as c from "../wire/constants.ts";
 import type { NeighMessage } from "../wire/neigh.ts";
 import { deleteAddr, replaceAddr } from "./addr.ts";
-import { deleteLink, newLink, setLink } from "./link.ts";
+import { deleteLink, newLink, setLink, setLinkUp } from "./link.ts";
 import { deleteFDB, deleteNeigh, listNeighs, replaceFDB, replaceNeigh } from "./neigh.ts";
 
-/** Felix's view of VXLAN devices and of their neighbours and forwarding entries. */
+/** Felix's view of the devices of tunnels, and of the neighbours and forwarding entries of VXLAN. */
 export class KernelTunnelDataplane implements TunnelDataplane {
   readonly #conn: Conn;
   readonly #watched = new Set<number>();
@@ -29,12 +30,19 @@ export class KernelTunnelDataplane implements TunnelDataplane {
       case "create":
         this.#conn.execute(newVXLAN(change.device));
         return;
+      case "createIPIP":
+        this.#createIPIP(change.name);
+        return;
       case "set": {
-        const { ifIndex: index, mtuBytes: mtu, mac: address } = change;
-        this.#conn.execute(setLink({ index, address, flags: c.IFF_UP, change: c.IFF_UP }));
+        const { ifIndex: index, mtuBytes: mtu, mac } = change;
+        const address = mac === undefined ? {} : { address: mac };
+        this.#conn.execute(setLink({ index, ...address, flags: c.IFF_UP, change: c.IFF_UP }));
         this.#conn.execute(setLink({ index, mtu }));
         return;
       }
+      case "down":
+        this.#tolerate(setLinkUp(change.ifIndex, false), [ENODEV]);
+        return;
       case "delete":
         this.#watched.delete(change.ifIndex);
         this.#tolerate(deleteLink({ index: change.ifIndex }), [ENODEV]);
@@ -81,6 +89,17 @@ export class KernelTunnelDataplane implements TunnelDataplane {
     return this.#conn
       .executeBatch(entries.map(request))
       .map(({ error }) => (error !== undefined && [ENOENT, ENODEV].includes(error.errno) ? undefined : error));
+  }
+
+  /** Asked for the kind, the kernel loads the module, and that one brings the device of this very name. */
+  #createIPIP(name: string): void {
+    const { EEXIST, EOPNOTSUPP } = constants.errno;
+    try {
+      this.#tolerate(newLink({ name, info: { kind: "ipip" } }), [EEXIST]);
+    } catch (error) {
+      if (!(error instanceof NetlinkError) || error.errno !== EOPNOTSUPP) throw error;
+      throw new KindUnsupportedError("ipip", error);
+    }
   }
 
   #tolerate(request: Request, errnos: readonly number[]): void {

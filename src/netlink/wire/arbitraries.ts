@@ -10,7 +10,7 @@ import type { ConntrackMessage, ConntrackTuple } from "./conntrack.ts";
 import { AF_BRIDGE, AF_INET, AF_INET6 } from "./constants.ts";
 import type { IfInfo } from "./ifinfo.ts";
 import type { LinkMessage } from "./link.ts";
-import type { BridgeInfo, LinkInfo, VethInfo, VXLANInfo } from "./link-info.ts";
+import type { BridgeInfo, IPIPInfo, LinkInfo, VethInfo, VXLANInfo } from "./link-info.ts";
 import type { NeighMessage } from "./neigh.ts";
 import type { NextHop, RouteMessage } from "./route.ts";
 import type { RuleMessage } from "./rule.ts";
@@ -110,12 +110,23 @@ const bridge = some<BridgeInfo>(
   } as never,
   ["kind"],
 );
+const someIPv4 = fc.integer({ min: 1, max: 0xffffffff });
+const ipip = some<IPIPInfo>(
+  {
+    kind: fc.constant("ipip"),
+    local: someIPv4,
+    remote: someIPv4,
+    ttl: u8,
+    pathMTUDiscovery: fc.boolean(),
+  } as never,
+  ["kind"],
+);
 const other: fc.Arbitrary<LinkInfo> = text
-  .filter((name) => !["veth", "vxlan", "bridge"].includes(name))
+  .filter((name) => !["veth", "vxlan", "ipip", "bridge"].includes(name))
   .map((name) => ({ kind: "other", name }));
 
 export const link: fc.Arbitrary<LinkMessage> = some<LinkMessage>(
-  { ...ifInfoModel, info: fc.oneof(veth, vxlan, bridge, other) } as never,
+  { ...ifInfoModel, info: fc.oneof(veth, vxlan, ipip, bridge, other) } as never,
   IFINFO_REQUIRED,
 );
 

@@ -152,6 +152,12 @@ export const IFLA_VXLAN_UDP_CSUM = 18;
 export const IFLA_VXLAN_UDP_ZERO_CSUM6_TX = 19;
 export const IFLA_VXLAN_UDP_ZERO_CSUM6_RX = 20;
 
+// linux/if_tunnel.h: IFLA_IPTUN_.
+export const IFLA_IPTUN_LOCAL = 2;
+export const IFLA_IPTUN_REMOTE = 3;
+export const IFLA_IPTUN_TTL = 4;
+export const IFLA_IPTUN_PMTUDISC = 10;
+
 // linux/if_link.h: IFLA_BR_.
 export const IFLA_BR_FORWARD_DELAY = 1;
 export const IFLA_BR_HELLO_TIME = 2;

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { IP } from "../../net/ip.ts";
 import type { AttributeReader, MessageWriter } from "./attribute.ts";
-import { bool8, FieldTable, field, ip4, ip6, u8, u16, u16BE, u32 } from "./codec.ts";
+import { bool8, type Codec, FieldTable, field, ip4, ip6, u8, u16, u16BE, u32 } from "./codec.ts";
 import * as c from "./constants.ts";
 import { decodeIfInfo, encodeIfInfo, type IfInfo } from "./ifinfo.ts";
 
 /** IFLA_LINKINFO of the kinds that this project makes; any other kind keeps its name and nothing else. */
-export type LinkInfo = VethInfo | VXLANInfo | BridgeInfo | { readonly kind: "other"; readonly name: string };
+export type LinkInfo = VethInfo | VXLANInfo | IPIPInfo | BridgeInfo | { readonly kind: "other"; readonly name: string };
 
 /** The kernel takes the peer in a request and never tells it back: `link` and `linkNetnsID` name it then. */
 export interface VethInfo {
@@ -39,6 +39,16 @@ export interface VXLANInfo {
   readonly udpChecksum?: boolean;
   readonly udpZeroChecksum6Tx?: boolean;
   readonly udpZeroChecksum6Rx?: boolean;
+}
+
+/** IPv4 in IPv4. The kernel tells "any address" as 0.0.0.0, which is left out here. Source: linux/if_tunnel.h, IFLA_IPTUN_*. */
+export interface IPIPInfo {
+  readonly kind: "ipip";
+  readonly local?: IP;
+  /** Absent: each route says where its packets go. */
+  readonly remote?: IP;
+  readonly ttl?: number;
+  readonly pathMTUDiscovery?: boolean;
 }
 
 /** Source: linux/if_link.h, IFLA_BR_*. Times are in clock ticks (USER_HZ, 100 a second). */
@@ -77,6 +87,16 @@ const VXLAN: FieldTable<VXLANInfo> = new FieldTable<VXLANInfo>([
   field("udpZeroChecksum6Rx", c.IFLA_VXLAN_UDP_ZERO_CSUM6_RX, bool8),
 ]);
 
+/** 0.0.0.0 stands for none. */
+const someIP4: Codec<IP> = { ...ip4, read: (a) => ip4.read(a) || undefined };
+
+const IPIP: FieldTable<IPIPInfo> = new FieldTable<IPIPInfo>([
+  field("local", c.IFLA_IPTUN_LOCAL, someIP4),
+  field("remote", c.IFLA_IPTUN_REMOTE, someIP4),
+  field("ttl", c.IFLA_IPTUN_TTL, u8),
+  field("pathMTUDiscovery", c.IFLA_IPTUN_PMTUDISC, bool8),
+]);
+
 const BRIDGE: FieldTable<BridgeInfo> = new FieldTable<BridgeInfo>([
   field("forwardDelay", c.IFLA_BR_FORWARD_DELAY, u32),
   field("helloTime", c.IFLA_BR_HELLO_TIME, u32),
@@ -93,6 +113,7 @@ const BRIDGE: FieldTable<BridgeInfo> = new FieldTable<BridgeInfo>([
 export function encodeLinkInfo(w: MessageWriter, info: LinkInfo): void {
   w.attrString(c.IFLA_INFO_KIND, info.kind === "other" ? info.name : info.kind);
   if (info.kind === "vxlan") w.attrNested(c.IFLA_INFO_DATA, () => VXLAN.write(w, info));
+  else if (info.kind === "ipip") w.attrNested(c.IFLA_INFO_DATA, () => IPIP.write(w, info));
   else if (info.kind === "bridge") w.attrNested(c.IFLA_INFO_DATA, () => BRIDGE.write(w, info));
   else if (info.kind === "veth" && info.peer !== undefined) {
     const { peer } = info;
@@ -116,6 +137,11 @@ export function decodeLinkInfo(attributes: AttributeReader): LinkInfo | undefine
     case "vxlan": {
       const info: VXLANInfo = { kind: "vxlan" };
       if (data !== undefined) VXLAN.readAll(data, info);
+      return info;
+    }
+    case "ipip": {
+      const info: IPIPInfo = { kind: "ipip" };
+      if (data !== undefined) IPIP.readAll(data, info);
       return info;
     }
     case "bridge": {
