@@ -70,6 +70,51 @@ describe("gingham node status", () => {
   });
 });
 
+describe("what an agent hears of the API server", () => {
+  interface Heard {
+    readonly bytes: number;
+    /** Segments that end a write of the server: an event, or several at once. */
+    readonly writes: number;
+  }
+
+  async function count(node: string): Promise<void> {
+    const server = "tcp sport 6443 counter name segments tcp flags & psh == psh counter name writes";
+    const chain = `chain c { type filter hook input priority 0; ${server}; }`;
+    const script = `table inet heard { counter segments { }; counter writes { }; ${chain}; }`;
+    expect(await lab.exec(node, ["nft", script])).toMatchObject({ exitCode: 0, stderr: "" });
+  }
+
+  async function heardBy(node: string): Promise<Heard> {
+    const { stdout } = await lab.exec(node, ["nft", "-j", "list", "counters", "table", "inet", "heard"]);
+    const { nftables } = JSON.parse(stdout) as {
+      readonly nftables: readonly { readonly counter?: { name: string; packets: number; bytes: number } }[];
+    };
+    const of = (name: string) => nftables.find(({ counter }) => counter?.name === name)?.counter;
+    return { bytes: of("segments")?.bytes ?? Number.NaN, writes: of("writes")?.packets ?? Number.NaN };
+  }
+
+  test("does not grow with the pods of other nodes", async () => {
+    const [PODS, NODES] = [20, ["node-1", "node-2"]];
+    for (const node of NODES) await count(node);
+    const before = await Promise.all(NODES.map(heardBy));
+    for (let i = 0; i < PODS; i++) {
+      await lab.addPod({ name: `churn-${i}`, node: "node-2" });
+      await lab.delPod(`churn-${i}`);
+    }
+    const after = await Promise.all(NODES.map(heardBy));
+    const [other, own] = after.map(({ bytes, writes }, i) => ({
+      bytes: bytes - (before[i]?.bytes ?? 0),
+      writes: writes - (before[i]?.writes ?? 0),
+    }));
+    // Of its own pods it hears each change, so what is counted is what is meant.
+    expect(own?.bytes).toBeGreaterThan(PODS * 1000);
+    expect(own?.writes).toBeGreaterThan(PODS * 3);
+    // Bookmarks and the like: of each pod's five changes not one.
+    expect(other?.bytes).toBeLessThan((own?.bytes ?? 0) / 10);
+    expect(other?.writes).toBeLessThan(PODS / 2);
+  });
+});
+
 describe("the start-up taint", () => {
   const TAINT = "gingham.dev/agent-not-ready";
 
