@@ -5,11 +5,7 @@ import { parseJumps } from "../../felix/foreign/nft-json.ts";
 import type { ChainName, ForeignPort } from "../../felix/foreign/ports.ts";
 import { formatKernelRoute } from "../../felix/kernel-route.ts";
 import type { PacketFilterPort } from "../../felix/nft/ports.ts";
-<<<<<<< HEAD
 import type { KernelRoute } from "../../felix/ports.ts";
-import { formatIP } from "../../net/ip.ts";
-=======
->>>>>>> work
 import type { Kernel } from "../../netlink/kernel.ts";
 import { RefusedError } from "../errors.ts";
 

@@ -3,12 +3,8 @@ import type { BlockAffinity } from "../../crds/block-affinity.ts";
 import type { Node } from "../../crds/core.ts";
 import { BORROWS_ANNOTATION } from "./borrowed.ts";
 import { ADDRESS_ANNOTATIONS } from "./node-addresses.ts";
-<<<<<<< HEAD
 import { NETWORK_UNAVAILABLE } from "./node-status.ts";
-import { TUNNEL_ADDRESS_ANNOTATIONS, TUNNEL_MAC_ANNOTATIONS } from "./vtep.ts";
-=======
 import { IPIP_ADDRESS_ANNOTATION, TUNNEL_ADDRESS_ANNOTATIONS, TUNNEL_MAC_ANNOTATIONS } from "./vtep.ts";
->>>>>>> work
 
 const KEPT_ANNOTATIONS: readonly string[] = [ADDRESS_ANNOTATIONS, TUNNEL_ADDRESS_ANNOTATIONS, TUNNEL_MAC_ANNOTATIONS]
   .flatMap((keys) => Object.values(keys))

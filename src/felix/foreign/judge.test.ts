@@ -167,14 +167,8 @@ describe("judgeForeign() on Calico", () => {
   });
   const link = (ifIndex: number, name: string) => ({ ifIndex, name, up: true, mtuBytes: 1500 });
   const left = {
-<<<<<<< HEAD
-    links: [link(6, "cali6"), link(7, "cali7"), link(8, "eth1"), link(9, "tunl0"), link(10, "wireguard.cali")],
-    addrs: [{ ifIndex: 9, ip: parseIP("10.0.0.200"), prefixLength: 32 }],
-    routes: [route(6, 3), route(7, 3), route(8, 3), route(7, 80), { ...route(7, 3), metric: 1024 }],
-=======
     links: [link(6, "cali6"), link(7, "cali7"), link(8, "eth1"), link(10, "wireguard.cali")],
-    routes: [route(6, 3), route(7, 3), route(8, 3), route(7, 80)],
->>>>>>> work
+    routes: [route(6, 3), route(7, 3), route(8, 3), route(7, 80), { ...route(7, 3), metric: 1024 }],
     chains: [
       { family: "ip", table: "calico", chain: "filter-FORWARD" },
       { family: "ip", table: "calico", chain: "filter-cali-x" },
@@ -188,11 +182,7 @@ describe("judgeForeign() on Calico", () => {
     const [finding, ...more] = judgeForeign(machine(left), NEEDS);
     expect(more).toEqual([]);
     expect(finding?.message).toBe(
-<<<<<<< HEAD
-      "A Calico agent has left routes of protocol 3 to pods that its plugin made (1), routes of protocol 3 beside ours (1), table ip calico of nftables, table arp calico-arp of nftables, chains cali-* of iptables (1), device tunl0, device wireguard.cali: gingham node clean --calico-leftovers shows them, and removes them when you agree",
-=======
-      "A Calico agent has left routes of protocol 3 to pods that its plugin made (1), table ip calico of nftables, chains cali-* of iptables (1), device wireguard.cali: gingham node clean --calico-leftovers shows them, and removes them when you agree",
->>>>>>> work
+      "A Calico agent has left routes of protocol 3 to pods that its plugin made (1), routes of protocol 3 beside ours (1), table ip calico of nftables, table arp calico-arp of nftables, chains cali-* of iptables (1), device wireguard.cali: gingham node clean --calico-leftovers shows them, and removes them when you agree",
     );
   });
 

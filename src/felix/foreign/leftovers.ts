@@ -43,7 +43,6 @@ export function calicoLeftovers({
       protocol === RTPROT_BOOT && ifIndex !== undefined && names.get(ifIndex)?.startsWith(WORKLOAD_IFACE_PREFIX),
   );
   return {
-<<<<<<< HEAD
     // A pod of ours has a route of ours; what else somebody routes to it is that somebody's.
     podRoutes: toPods.filter(({ ifIndex }) => !ourLinks.has(ifIndex)),
     spareRoutes: toPods.filter(
@@ -51,16 +50,7 @@ export function calicoLeftovers({
     ),
     tables: [...new Set(chains.flatMap(({ family, table }) => (TABLES.includes(table) ? [`${family} ${table}`] : [])))],
     chains: chains.filter(({ table, chain }) => !TABLES.includes(table) && chain.startsWith(CHAIN_PREFIX)),
-    devices: links.filter(
-      ({ name, ifIndex }) =>
-        WIREGUARD.includes(name) || (name === "tunl0" && addrs.some((addr) => addr.ifIndex === ifIndex)),
-    ),
-=======
-    podRoutes: routes.filter((route) => route.protocol === RTPROT_BOOT && isPod(route)),
-    tables: [...new Set(chains.flatMap(({ family, table }) => (table === TABLE ? [`${family} ${table}`] : [])))],
-    chains: chains.filter(({ table, chain }) => table !== TABLE && chain.startsWith(CHAIN_PREFIX)),
     devices: links.filter(({ name }) => WIREGUARD.includes(name)),
->>>>>>> work
   };
 }
 
