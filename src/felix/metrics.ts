@@ -2,7 +2,7 @@
 import { Counter, Gauge, Histogram, Registry, Summary } from "prom-client";
 import type { PodStatusMetrics } from "../cni/pod-status/ports.ts";
 import type { PacketFilterMetrics } from "./nft/ports.ts";
-import type { FelixMetrics } from "./ports.ts";
+import type { FelixMetrics, Health, HealthReport } from "./ports.ts";
 
 /** All of the agent's metrics. Felix gets `felix`; the CNI server and the allocator call the other methods. */
 export interface AgentMetrics extends PodStatusMetrics {
@@ -14,6 +14,8 @@ export interface AgentMetrics extends PodStatusMetrics {
   collected(addresses: number): void;
   /** Handles without addresses that the collector deleted. */
   collectedHandles(handles: number): void;
+  /** Whose readiness is told, check by check, whenever somebody reads the metrics. */
+  followReadiness(health: Pick<Health, "readiness">): void;
   /** Blocks of this node that are left alone because they are damaged, by name: all of them, each time. */
   damaged(blocks: Iterable<string>): void;
   readonly contentType: string;
@@ -77,6 +79,17 @@ export function createMetrics(nodeName: string): AgentMetrics {
     labelNames: ["block"],
     registers,
   });
+  let readiness: () => HealthReport["checks"] = () => ({});
+  new Gauge({
+    name: "gingham_ready",
+    help: "1 for each check of the agent's readiness that is passed, 0 for one that fails",
+    labelNames: ["check"],
+    registers,
+    collect() {
+      this.reset();
+      for (const [check, { ok }] of Object.entries(readiness())) this.set({ check }, ok ? 1 : 0);
+    },
+  });
   const podStatus = new Counter({
     name: "gingham_pod_status_writes_total",
     help: "Writes of pods' annotations by result: written, unneeded, failed, forbidden, dropped",
@@ -99,6 +112,9 @@ export function createMetrics(nodeName: string): AgentMetrics {
     },
     collected: (addresses) => collected.inc(addresses),
     collectedHandles: (handles) => collectedHandles.inc(handles),
+    followReadiness: (health) => {
+      readiness = () => health.readiness().checks;
+    },
     damaged: (blocks) => {
       damaged.reset();
       for (const block of blocks) damaged.set({ block }, 1);

@@ -33,6 +33,7 @@ export function makeHealth(base: Base, dataplane: Dataplane, conflist: ConflistK
     health = withLiveness(health, "cni", () => socket.liveness());
     if (conflist !== undefined) health = withReadiness(health, "networkConfig", () => conflist.check());
   }
+  base.metrics.followReadiness(health);
   const gate = new NodeGate({
     nodeName,
     isReady: () => health.readiness().ok,
