@@ -24,6 +24,8 @@ export class LocalNetwork {
   #mtu: MTUSettings;
   /** As last known: a link that is down for a moment is no reason for another one. Units: bytes. */
   #hostMTUBytes: number | undefined;
+  /** The MTU is a link's, not what is assumed where none was ever found. */
+  #hasLink = false;
 
   constructor(
     state: CalcState,
@@ -58,6 +60,7 @@ export class LocalNetwork {
   noteMTU(): void {
     const parents = [this.#manager.parent(4), this.#manager.parent(6)];
     const found = hostMTU(this.#manager.links, this.#mtu.mtuIfacePattern, parents);
+    this.#hasLink ||= found !== undefined;
     this.#hostMTUBytes = found ?? this.#hostMTUBytes ?? FALLBACK_MTU_BYTES;
   }
 
@@ -94,7 +97,7 @@ export class LocalNetwork {
       else if (address !== undefined && length !== undefined && !duplicates.has(address.ip))
         addresses[family] = `${formatIP(address.ip)}/${length}`;
     }
-    return { addresses };
+    return { addresses, ...(this.#hasLink && { linkMTUBytes: this.hostMTUBytes }) };
   }
 
   #address(family: Family): ReturnType<typeof addressOf> {

@@ -10,6 +10,7 @@ import { KINDS } from "../crds/kinds.ts";
 import type { KubeObject, Resource } from "../crds/object.ts";
 import { TIGERA_STATUSES } from "../crds/tigera-status.ts";
 import { DAEMON_SETS, DEPLOYMENTS, SECRETS } from "../crds/workloads.ts";
+import { LINK_MTU_ANNOTATION } from "../felix/calc/node-status.ts";
 import type { KubeClient } from "../kube/api.ts";
 import { ConflictError, ForbiddenError, InvalidError, KubeError, NotFoundError, RequestError } from "../kube/errors.ts";
 import { parseCIDR } from "../net/cidr.ts";
@@ -18,9 +19,6 @@ import { MANAGER } from "./judge-pools.ts";
 import type { ApplyOptions, ClusterFacts, ClusterPort, NodeFacts, Outcome, Workloads } from "./ports.ts";
 import { resourceOf } from "./render/manifest.ts";
 import { AGENT, CONTROLLER, NAME_LABEL, NAMESPACE } from "./render/names.ts";
-
-/** Of a Node: written by its agent. */
-export const LINK_MTU_ANNOTATION = "gingham.dev/link-mtu";
 
 /** The port over any Kubernetes API server. */
 export class KubeCluster implements ClusterPort {

@@ -65,6 +65,15 @@ describe("planNodeStatus()", () => {
     expect(next && planNodeStatus(next, CLAIMS)).toBeUndefined();
   });
 
+  test("says the MTU of the links between nodes, and again only when it is another", () => {
+    const first = planNodeStatus(nodeWith([]), { addresses: {}, linkMTUBytes: 9000 });
+    expect(first?.metadata.annotations).toEqual({ "gingham.dev/link-mtu": "9000" });
+    expect(first && planNodeStatus(first, { addresses: {}, linkMTUBytes: 9000 })).toBeUndefined();
+    const next = first && planNodeStatus(first, { addresses: {}, linkMTUBytes: 1500 });
+    expect(next?.metadata.annotations).toEqual({ "gingham.dev/link-mtu": "1500" });
+    expect(first && planNodeStatus(first, { addresses: {} })).toBeUndefined();
+  });
+
   test("leaves the annotation of a family without an address alone", () => {
     const annotations = { "projectcalico.org/IPv6Address": "2001:db8::1/64" };
     const next = planNodeStatus(nodeWith([], annotations), CLAIMS);

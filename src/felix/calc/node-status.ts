@@ -7,7 +7,11 @@ import { ADDRESS_ANNOTATIONS } from "./node-addresses.ts";
 export interface NodeClaims {
   /** `address/length` by family; empty: the node has none, and the annotation goes; a family that is absent is left as it is. */
   readonly addresses: Partial<Readonly<Record<Family, string>>>;
+  /** Smallest MTU of the links between nodes, for who plans the MTU of pods. Absent: no link was found. Units: bytes. */
+  readonly linkMTUBytes?: number;
 }
+
+export const LINK_MTU_ANNOTATION = "gingham.dev/link-mtu";
 
 interface Condition {
   readonly type: string;
@@ -32,6 +36,11 @@ export function planNodeStatus(node: Node, claims: NodeClaims): Node | undefined
     if (text === undefined || (annotations[ADDRESS_ANNOTATIONS[family]] ?? "") === text) continue;
     if (text === "") delete annotations[ADDRESS_ANNOTATIONS[family]];
     else annotations[ADDRESS_ANNOTATIONS[family]] = text;
+    isChanged = true;
+  }
+  const { linkMTUBytes } = claims;
+  if (linkMTUBytes !== undefined && annotations[LINK_MTU_ANNOTATION] !== String(linkMTUBytes)) {
+    annotations[LINK_MTU_ANNOTATION] = String(linkMTUBytes);
     isChanged = true;
   }
   return isChanged ? { ...node, metadata: { ...node.metadata, annotations } } : undefined;

@@ -3,12 +3,12 @@ import type { BlockAffinity } from "../../crds/block-affinity.ts";
 import type { Node } from "../../crds/core.ts";
 import { BORROWS_ANNOTATION } from "./borrowed.ts";
 import { ADDRESS_ANNOTATIONS } from "./node-addresses.ts";
-import { NETWORK_UNAVAILABLE } from "./node-status.ts";
+import { LINK_MTU_ANNOTATION, NETWORK_UNAVAILABLE } from "./node-status.ts";
 import { IPIP_ADDRESS_ANNOTATION, TUNNEL_ADDRESS_ANNOTATIONS, TUNNEL_MAC_ANNOTATIONS } from "./vtep.ts";
 
 const KEPT_ANNOTATIONS: readonly string[] = [ADDRESS_ANNOTATIONS, TUNNEL_ADDRESS_ANNOTATIONS, TUNNEL_MAC_ANNOTATIONS]
   .flatMap((keys) => Object.values(keys))
-  .concat(BORROWS_ANNOTATION, IPIP_ADDRESS_ANNOTATION);
+  .concat(BORROWS_ANNOTATION, IPIP_ADDRESS_ANNOTATION, LINK_MTU_ANNOTATION);
 
 /**
  * What Felix keeps of each object, for an informer's `project` and `equal`. A Node as served is 10 KB or more (images,

@@ -6,6 +6,7 @@ import type { Node } from "../../crds/core.ts";
 import type { IPPool } from "../../crds/ip-pool.ts";
 import { FakeClock } from "../../lib/fake-clock.ts";
 import { parseIP } from "../../net/ip.ts";
+import { LINK_MTU_ANNOTATION } from "../calc/node-status.ts";
 import { NodeWriter } from "../drivers/node-writer.ts";
 import { FakeLog, FakeSource, fakeAffinity, fakeNode, fakePool, noMetrics } from "../fake-resources.ts";
 import { FakeRouteDataplane } from "../fake-route-dataplane.ts";
@@ -66,7 +67,10 @@ async function setUp(
     kernel.routes
       .map((route) => formatKernelRoute(route, (ifIndex) => `eth${ifIndex - 2}`))
       .filter((r) => /via/.test(r));
-  const said = (): Record<string, string> => ({ ...world.node.metadata.annotations });
+  const said = (): Record<string, string> => {
+    const { [LINK_MTU_ANNOTATION]: _, ...addresses } = world.node.metadata.annotations ?? {};
+    return addresses;
+  };
   return { clock, kernel, sources, log, felix, world, shown, said };
 }
 

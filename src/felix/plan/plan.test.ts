@@ -147,6 +147,7 @@ describe("planOnly()", () => {
         "route: ip route replace 10.1.0.64/26 via 10.1.0.65 dev vxlan.calico proto 80 onlink",
         "route: ip route delete 10.8.0.0/26 via 192.0.2.254 dev eth0 proto 80",
         "node: annotation projectcalico.org/IPv4Address: none → 192.0.2.1/24",
+        "node: annotation gingham.dev/link-mtu: none → 1500",
         "route: ip route delete 10.0.0.9/32 dev cali1 proto 80",
       ]
     `);
