@@ -38,6 +38,8 @@ const RULES: readonly (readonly [string | RegExp, Layer])[] = [
   [/^ipam\/release/, "shell"],
   ["ipam/", "core"],
   [/^cni\/(server|record-store|pending-store|host|http|journal\/(ring|node-journal)|delegation\/exec)/, "adapter"],
+  ["cni/adopt/netns-dir.ts", "adapter"],
+  ["cni/adopt/adopter", "shell"],
   ["cni/commands/", "shell"],
   ["cni/conntrack/flusher", "shell"],
   ["cni/delegation/delegate", "shell"],

@@ -27,7 +27,10 @@ export interface ProgramInput {
 }
 
 /** @throws ConfigError for a flag that is not known */
-export function readOptions<O extends Options>(options: O, { args, env }: ProgramInput): OptionReader<keyof O & string> {
+export function readOptions<O extends Options>(
+  options: O,
+  { args, env }: ProgramInput,
+): OptionReader<keyof O & string> {
   type Name = keyof O & string;
   const flags = parseFlags(options, args);
   const optionOf = (name: Name): ProgramOption => options[name] as ProgramOption; // Names are those of the options.

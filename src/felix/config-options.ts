@@ -213,6 +213,11 @@ const OPTIONS = {
     fallback: "gingham.dev/agent-not-ready",
   },
   "ip-cooldown": { env: "GINGHAM_IP_COOLDOWN", help: "seconds before an address is given again", fallback: "30" },
+  adopt: {
+    env: "GINGHAM_ADOPT",
+    help: "take over running pods that Calico's plugin made on this node: on or off",
+    fallback: "on",
+  },
   collect: { env: "GINGHAM_COLLECT", help: "free leaked addresses: on, dry-run (log only) or off", fallback: "on" },
 } as const;
 

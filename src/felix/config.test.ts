@@ -50,6 +50,7 @@ describe("resolveConfig() of flags and variables", () => {
       hasSelfTest: true,
       startupTaint: "gingham.dev/agent-not-ready",
       collect: "on",
+      adopts: true,
       ipCooldownMs: 30_000,
       journalFileBytes: 2 ** 21,
       hasRemoteHistory: false,

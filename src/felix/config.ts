@@ -81,6 +81,8 @@ export interface AgentConfig {
   readonly startupTaint: string;
   /** Whether leaked addresses of this node are freed, or only named in the log. */
   readonly collect: "on" | "dry-run" | "off";
+  /** Whether running pods of Calico's plugin are taken over. */
+  readonly adopts: boolean;
   /** How long a released address is not given again while there are others; 0: it is. */
   readonly ipCooldownMs: number;
   /** Of each of the journal's four files; 0: no journal. */
@@ -175,6 +177,7 @@ function readConfig(reader: ConfigReader<OptionName>, nodeName: string): AgentCo
     hasSelfTest: read("self-test", isOn),
     startupTaint: read("startup-taint", taintOf),
     collect: read("collect", (given) => oneOf(COLLECT, given)),
+    adopts: read("adopt", isOn),
     ipCooldownMs: read("ip-cooldown", (given) => integerOf(given, 0, 3_600)) * 1000,
     journalFileBytes: read("journal-size", (given) => integerOf(given, 0, 1024)) * 2 ** 20,
     hasRemoteHistory: read("remote-history", isOn),

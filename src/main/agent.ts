@@ -12,6 +12,7 @@ import { describeError } from "../lib/errors.ts";
 import { systemClock as clock } from "../lib/system-clock.ts";
 import { answerVersion } from "../lib/version.ts";
 import { createKernel } from "../netlink/worker.ts";
+import { makeAdopter } from "./agent/adopt.ts";
 import { connectCluster } from "./agent/cluster.ts";
 import { makeCNI } from "./agent/cni.ts";
 import { makeConflistKeeper } from "./agent/conflist.ts";
@@ -55,7 +56,8 @@ async function main(): Promise<void> {
 
   const base = { nodeName, config, logs, metrics, cluster, kernel };
   const conflist = makeConflistKeeper(base);
-  const dataplane = makeDataplane(base, conflist);
+  const adopter = makeAdopter(base);
+  const dataplane = makeDataplane(base, conflist, adopter);
   const { felix, selfTest, foreign, packetFilter, plan } = dataplane;
   const { health, socket, gate } = makeHealth(base, dataplane, conflist);
   const ipam = makeIPAM(base, dataplane.nodeWriter);
@@ -84,6 +86,7 @@ async function main(): Promise<void> {
   const stop = new AbortController();
   void socket.run(stop.signal);
   startUpkeep(base, cni, ipam, stop.signal);
+  if (config.adopts) void adopter.run(cni, cni.nodeBlocks, stop.signal);
   // Runtimes take the file for readiness, so it comes last.
   void conflist?.run(stop.signal);
 

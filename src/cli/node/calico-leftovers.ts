@@ -33,14 +33,10 @@ export async function planLeftovers(
     throw new RefusedError(
       "Calico's agent runs on this node, so nothing of it is left over: take the node out of its DaemonSet first; --force removes all the same",
     );
-  const { podRoutes, spareRoutes, tables, chains, devices } = calicoLeftovers(facts);
+  const { spareRoutes, tables, chains, devices } = calicoLeftovers(facts);
   const nameOf = (ifIndex: number): string | undefined => facts.links.find((link) => link.ifIndex === ifIndex)?.name;
   const byTable = Map.groupBy(chains, ({ family, table }) => `${family} ${table}`);
   return [
-    ...podRoutes.map((route) => ({
-      what: `route ${formatKernelRoute(route, nameOf)}; the pod behind it loses its network until it is made anew`,
-      remove: () => deleteRoute(kernel, route),
-    })),
     ...spareRoutes.map((route) => ({
       what: `route ${formatKernelRoute(route, nameOf)}; ours to the same pod stays`,
       remove: () => deleteRoute(kernel, route),

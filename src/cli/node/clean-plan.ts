@@ -42,8 +42,18 @@ export type CleanStep =
  * Says what to remove, in the order in which it has to go: links before the routes that hang on them, and the records
  * last, since a second try needs them. Each kind of object is ours by the test of `felix/ownership.ts`, and links by their
  * record; all else is not mentioned.
+ *
+ * @param keepsPods leaves links, routes and tunnels to the agent of Calico's that comes after
  */
-export function planClean(facts: CleanFacts): readonly CleanStep[] {
+export function planClean(
+  facts: CleanFacts,
+  { keepsPods = false }: { readonly keepsPods?: boolean } = {},
+): readonly CleanStep[] {
+  const own = [
+    ...(facts.hasTable ? [{ kind: "table" } as const] : []),
+    ...facts.paths.map((path) => ({ kind: "path", path }) as const),
+  ];
+  if (keepsPods) return own;
   const nameOf = (ifIndex: number): string | undefined => facts.links.find((link) => link.ifIndex === ifIndex)?.name;
   const links = facts.attachments.flatMap(({ contIface, record }) => linkStep(contIface, record, facts, nameOf));
   const routes = facts.routes
@@ -55,14 +65,7 @@ export function planClean(facts: CleanFacts): readonly CleanStep[] {
   const devices = facts.links
     .filter(({ name, vxlan }) => vxlan !== undefined && names.includes(name))
     .map(({ name, ifIndex }) => ({ kind: "device", name, ifIndex }) as const);
-  return [
-    ...links,
-    ...routes,
-    ...devices,
-    ...ipipStep(facts),
-    ...(facts.hasTable ? [{ kind: "table" } as const] : []),
-    ...facts.paths.map((path) => ({ kind: "path", path }) as const),
-  ];
+  return [...links, ...routes, ...devices, ...ipipStep(facts), ...own];
 }
 
 /** The module's own device stays. The tunnel address on it is one of this node's blocks, which their blackholes tell. */

@@ -18,6 +18,7 @@ export const command: Command = defineCommand({
   usage: `gingham node clean: remove what Gingham made on this node, and only that
 
   --calico-leftovers  instead: what an agent of Calico's has left here, which is gone
+  --keep-pods         leaves links, routes and tunnels: pods go on until Calico's agent takes over, to which these belong then
   --yes               do not ask
   --force             also while an agent runs here, Gingham's or Calico's
   --state-dir DIR     where the agent keeps its state (default: GINGHAM_STATE_DIR, or ${DEFAULT_STATE_DIR})
@@ -30,6 +31,7 @@ on the node, as root, in its network namespace.
 `,
   options: {
     "calico-leftovers": { type: "boolean" },
+    "keep-pods": { type: "boolean" },
     yes: { type: "boolean" },
     force: { type: "boolean" },
     "state-dir": { type: "string" },
@@ -38,6 +40,8 @@ on the node, as root, in its network namespace.
   run: async ({ values, positionals }, context) => {
     if (positionals.length > 0) throw new UsageError(`${JSON.stringify(positionals[0])} is not understood`);
     const { yes: isSure = false, force = false, "calico-leftovers": isCalico = false } = values;
+    const { "keep-pods": keepsPods = false } = values;
+    if (isCalico && keepsPods) throw new UsageError("--keep-pods and --calico-leftovers exclude each other");
     const paths = {
       stateDir: resolve(values["state-dir"] ?? (context.env["GINGHAM_STATE_DIR"] || DEFAULT_STATE_DIR)),
       socketPath: resolve(values.socket ?? (context.env["GINGHAM_SOCKET"] || DEFAULT_SOCKET)),
@@ -51,12 +55,13 @@ on the node, as root, in its network namespace.
       const filter = nftPacketFilter();
       const foreign = gatherForeign({ routes: kernel.routes });
       if (isCalico) return await remove(await planLeftovers(foreign, kernel, filter, { force }), context, isSure);
-      if (!force && hasCalicoAgent(await foreign.read()))
+      // Of what Calico's agent makes under the same names, nothing is removed then.
+      if (!force && !keepsPods && hasCalicoAgent(await foreign.read()))
         throw new RefusedError(
           "Calico's agent runs on this node, and what it makes has the same names and protocol: stop it first; --force goes on all the same",
         );
       const facts = await gatherCleanFacts(kernel, filter, paths);
-      return await remove(cleanRemovals(planClean(facts), facts, kernel, filter), context, isSure);
+      return await remove(cleanRemovals(planClean(facts, { keepsPods }), facts, kernel, filter), context, isSure);
     } finally {
       await kernel.close();
     }

@@ -39,6 +39,7 @@ export type FindingCode =
   | "ForwardingSwitchedOff"
   | "CalicoAgentRuns"
   | "CalicoLeftovers"
+  | "PodNotAdopted"
   | "NetworkConfigNotFirst";
 
 /**

@@ -182,7 +182,7 @@ describe("judgeForeign() on Calico", () => {
     const [finding, ...more] = judgeForeign(machine(left), NEEDS);
     expect(more).toEqual([]);
     expect(finding?.message).toBe(
-      "A Calico agent has left routes of protocol 3 to pods that its plugin made (1), routes of protocol 3 beside ours (1), table ip calico of nftables, table arp calico-arp of nftables, chains cali-* of iptables (1), device wireguard.cali: gingham node clean --calico-leftovers shows them, and removes them when you agree",
+      "A Calico agent has left routes of protocol 3 beside ours (1), table ip calico of nftables, table arp calico-arp of nftables, chains cali-* of iptables (1), device wireguard.cali: gingham node clean --calico-leftovers shows them, and removes them when you agree",
     );
   });
 

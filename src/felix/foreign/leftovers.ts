@@ -6,9 +6,7 @@ import type { ChainName, ForeignFacts } from "./ports.ts";
 
 /** What an agent of Calico's that is gone has made. Source: calico-interop 4.2, 4.4, 4.12. */
 export interface Leftovers {
-  /** To pods that Calico's plugin made: they have their network as long as these are there. */
-  readonly podRoutes: readonly KernelRoute[];
-  /** To pods that our own routes lead to, and win: it ran here after us, and took our pods over. */
+  /** To pods that our own routes lead to, and win: these were adopted, or Calico's agent ran here after us. */
   readonly spareRoutes: readonly KernelRoute[];
   /** Its own tables, `FAMILY NAME`. */
   readonly tables: readonly string[];
@@ -28,6 +26,7 @@ const WIREGUARD: readonly string[] = ["wireguard.cali", "wg-v6.cali"];
 /**
  * Finds them by Calico's names. VXLAN devices and the address of `tunl0` are not among them: this agent takes those over, and
  * removes what no pool needs.
+ * A route to a pod that has none of ours stays, too: it goes with the pod's link, and until then the pod has its network by it.
  */
 export function calicoLeftovers({
   routes,
@@ -36,15 +35,12 @@ export function calicoLeftovers({
 }: Pick<ForeignFacts, "routes" | "chains" | "links">): Leftovers {
   const names = new Map(links.map(({ ifIndex, name }) => [ifIndex, name]));
   const ours = routes.filter(({ protocol }) => protocol === ROUTE_PROTOCOL);
-  const ourLinks = new Set(ours.map(({ ifIndex }) => ifIndex));
   const ourPods = new Set(ours.map(({ dst, ifIndex }) => `${formatCIDR(dst)} ${ifIndex}`));
   const toPods = routes.filter(
     ({ protocol, ifIndex }) =>
       protocol === RTPROT_BOOT && ifIndex !== undefined && names.get(ifIndex)?.startsWith(WORKLOAD_IFACE_PREFIX),
   );
   return {
-    // A pod of ours has a route of ours; what else somebody routes to it is that somebody's.
-    podRoutes: toPods.filter(({ ifIndex }) => !ourLinks.has(ifIndex)),
     spareRoutes: toPods.filter(
       ({ dst, ifIndex, metric }) => metric === POD_ROUTE_METRIC && ourPods.has(`${formatCIDR(dst)} ${ifIndex}`),
     ),
@@ -75,9 +71,8 @@ export function renderChainRemoval(
 }
 
 /** In words, without what there is none of. */
-export function describeLeftovers({ podRoutes, spareRoutes, tables, chains, devices }: Leftovers): readonly string[] {
+export function describeLeftovers({ spareRoutes, tables, chains, devices }: Leftovers): readonly string[] {
   return [
-    ...(podRoutes.length > 0 ? [`routes of protocol 3 to pods that its plugin made (${podRoutes.length})`] : []),
     ...(spareRoutes.length > 0 ? [`routes of protocol 3 beside ours (${spareRoutes.length})`] : []),
     ...tables.map((table) => `table ${table} of nftables`),
     ...(chains.length > 0 ? [`chains ${CHAIN_PREFIX}* of iptables (${chains.length})`] : []),

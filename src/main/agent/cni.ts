@@ -7,6 +7,7 @@ import { linuxHost } from "../../cni/host.ts";
 import { httpGate } from "../../cni/http-gate.ts";
 import { openJournal } from "../../cni/journal/node-journal.ts";
 import { KeyedLocks } from "../../cni/locks.ts";
+import type { NodeBlocks } from "../../cni/node-blocks.ts";
 import { filePendingStore } from "../../cni/pending-store.ts";
 import { PodStatusQueue } from "../../cni/pod-status/queue.ts";
 import { fileRecordStore } from "../../cni/record-store.ts";
@@ -28,6 +29,7 @@ const RELEASE_WAIT_MS = 5000;
 /** What CNI calls work with, and what of it has to be drained and closed. */
 export interface AgentCNI extends CNI {
   readonly podStatus: PodStatusQueue;
+  readonly nodeBlocks: NodeBlocks;
   closeJournal(): Promise<void>;
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Logger } from "pino";
+import type { PodAdopter } from "../../cni/adopt/adopter.ts";
 import { NODES } from "../../crds/core.ts";
 import type { AgentConfig } from "../../felix/config.ts";
 import { NodeWriter } from "../../felix/drivers/node-writer.ts";
@@ -39,7 +40,7 @@ export interface Dataplane {
 const random = Math.random;
 
 /** @param conflist what the runtime needs besides; absent where that is not the agent's */
-export function makeDataplane(base: Base, conflist: ConflistKeeper | undefined): Dataplane {
+export function makeDataplane(base: Base, conflist: ConflistKeeper | undefined, adopter: PodAdopter): Dataplane {
   const { nodeName, config, cluster, kernel, metrics } = base;
   const { client, cache, settings } = cluster;
   const log = base.logs.of("felix");
@@ -76,12 +77,7 @@ export function makeDataplane(base: Base, conflist: ConflistKeeper | undefined):
       pollMs: config.addressPollMs,
     }),
     ignoresDuplicates: config.ignoresDuplicates,
-    moreFindings: () => [
-      ...settings.findings(),
-      ...foreign.findings(),
-      ...(conflist?.findings() ?? []),
-      ...(selfTest?.findings() ?? []),
-    ],
+    moreFindings: () => [settings, foreign, conflist, selfTest, adopter].flatMap((teller) => teller?.findings() ?? []),
     onAddresses: (addrs) => {
       const own = new Set(addrs.map(({ ip }) => formatIP(ip)));
       client.dropConnectionsFrom((address) => !own.has(address.replace(/^::ffff:/, "")) && !address.startsWith("127."));
