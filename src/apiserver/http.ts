@@ -35,6 +35,7 @@ export type Intercept = (request: {
   readonly path: string;
   /** Parsed, when it is JSON. */
   readonly body: unknown;
+  readonly userAgent: string;
   // biome-ignore lint/suspicious/noConfusingVoidType: a test's function may simply return nothing
 }) => Fault | void | Promise<Fault | void>;
 
@@ -191,7 +192,8 @@ class Transport {
   async #intercept(request: FastifyRequest, reply: FastifyReply): Promise<"answered" | "drop after" | undefined> {
     const { intercept } = this.#options;
     if (intercept === undefined) return undefined;
-    const fault = await intercept({ method: request.method, path: request.url, body: bodyOf(request.body) });
+    const { method, url: path, headers } = request;
+    const fault = await intercept({ method, path, body: bodyOf(request.body), userAgent: headers["user-agent"] ?? "" });
     if (fault === undefined) return undefined;
     if (fault.delayMs !== undefined) await sleep(fault.delayMs);
     if (fault.drop === true) {

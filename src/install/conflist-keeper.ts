@@ -23,8 +23,10 @@ export interface ConflistKeeperOptions {
   readonly log: Logger;
 }
 
-/** The kernel tells of changes; this is for what it does not tell of, such as a folder made anew. */
-const LOOK_EVERY_MS = 10_000;
+/** The kernel tells of changes; this is for what it does not tell of, such as other content, or a folder made anew. */
+const LOOK_EVERY_MS = 5000;
+/** A disk that has room again tells nobody. */
+const RETRY_MS = 2000;
 /** Another program that writes the same file must not be raced: each repair soon after the last waits longer. */
 const REPAIR_BACKOFF = { baseMs: 500, maxMs: 60_000 };
 const CALM_AFTER_MS = 120_000;
@@ -73,7 +75,7 @@ export class ConflistKeeper {
       const watch = this.#options.dir.watch();
       try {
         await this.#look(signal);
-        await watch.changed(LOOK_EVERY_MS, signal);
+        await watch.changed(this.#problem === undefined ? LOOK_EVERY_MS : RETRY_MS, signal);
       } finally {
         watch.close();
       }
@@ -81,17 +83,17 @@ export class ConflistKeeper {
   }
 
   async #look(signal: AbortSignal): Promise<void> {
-    const { dir, name, others, clock, log } = this.#options;
+    const { dir, name, others, log } = this.#options;
     try {
       const wish = { name, text: await this.#render(), others };
       let plan = planConfDir(await dir.list(), wish);
       if (plan.steps.length > 0 && (await this.#waitForTurn(signal))) plan = planConfDir(await dir.list(), wish);
       if (signal.aborted) return;
-      if (plan.steps.length > 0) this.#repairedMs = clock.nowMs();
       for (const step of plan.steps) {
         await carryOut(dir, step);
         log.info({ folder: dir.path, ...describeStep(step) }, "Network configuration changed");
       }
+      if (plan.steps.length > 0) this.#repaired();
       this.#before = plan.before;
       this.#problem = undefined;
     } catch (err) {
@@ -113,13 +115,17 @@ export class ConflistKeeper {
     return text;
   }
 
+  #repaired(): void {
+    this.#repairs++;
+    this.#repairedMs = this.#options.clock.nowMs();
+  }
+
   /** Says whether it waited, so that what was seen is old. */
   async #waitForTurn(signal: AbortSignal): Promise<boolean> {
     const { clock, random, log, dir } = this.#options;
     if (clock.nowMs() - this.#repairedMs > CALM_AFTER_MS) this.#repairs = 0;
-    const repairs = this.#repairs++;
-    if (repairs === 0) return false;
-    const waitMs = Math.round(backoffMs(REPAIR_BACKOFF, repairs, random()));
+    if (this.#repairs === 0 || this.#problem !== undefined) return false;
+    const waitMs = Math.round(backoffMs(REPAIR_BACKOFF, this.#repairs, random()));
     log.warn({ folder: dir.path, waitMs }, "Somebody changed the network configurations; they are mended");
     await clock.sleep(waitMs, signal).catch(() => {});
     return true;

@@ -44,15 +44,18 @@ export function execPlugins({ prefix = [], root = "" }: ExecPluginOptions = {}):
 async function findPlugin(type: string, cniPath: string, root: string): Promise<string> {
   for (const folder of cniPath.split(":").filter((text) => text.startsWith("/"))) {
     const path = join(folder, type);
-    const seen = `${root}${path}`;
-    const isThere = await access(seen, constants.X_OK).then(
-      async () => (await stat(seen)).isFile(),
-      () => false,
-    );
-    if (isThere) return path;
+    // A link of the host's to an absolute path leads elsewhere under `root`; but the runtime's own folder is mounted here by its name.
+    if ((await isProgram(`${root}${path}`)) || (root !== "" && (await isProgram(path)))) return path;
   }
   const what = `IPAM plugin ${type} is in no folder of CNI_PATH ${JSON.stringify(cniPath)}`;
   throw new MissingPluginError(`${what}; install it there, or correct ipam.type`);
+}
+
+async function isProgram(path: string): Promise<boolean> {
+  return await access(path, constants.X_OK).then(
+    async () => (await stat(path)).isFile(),
+    () => false,
+  );
 }
 
 function execute(argv: readonly string[], { type, env, stdin }: Execution, signal: AbortSignal): Promise<Executed> {

@@ -17,33 +17,33 @@ export function rule(group: string, resources: readonly string[], verbs: readonl
 }
 
 const CALICO = "crd.projectcalico.org";
-const READ = ["get", "list", "watch"];
+const WATCH = ["list", "watch"];
+const READ = ["get", ...WATCH];
 
-/** What takes and gives back addresses. */
-const IPAM_WRITES = [
-  rule(CALICO, ["ipamblocks", "ipamhandles", "blockaffinities"], [...READ, "create", "update", "delete"]),
-  rule(CALICO, ["ipamblocks/status"], ["update"]),
-  // Whether blocks keep `releasedAt`.
-  rule("apiextensions.k8s.io", ["customresourcedefinitions"], ["get"], [IPAM_BLOCK_CRD_NAME]),
-];
-
-/** Source: the calls in src/kube, src/ipam/kube-store.ts; docs/install.md has the reasons. */
+/** Source: the calls in src/kube and src/ipam/kube-store.ts; test/e2e/install-agent.test.ts runs agent and controller with no others. */
 export const AGENT_RULES: readonly Rule[] = [
   rule("", ["nodes", "namespaces", "pods"], READ),
   rule("", ["nodes/status"], ["update", "patch"]),
   // Takes the start-up taint off.
   rule("", ["nodes"], ["patch"]),
   rule("", ["pods/status"], ["patch"]),
-  rule(CALICO, ["ippools", "ipreservations", "ipamconfigs", "clusterinformations", "felixconfigurations"], READ),
-  ...IPAM_WRITES,
+  rule(CALICO, ["ippools", "ipreservations", "ipamconfigs", "clusterinformations", "felixconfigurations"], WATCH),
+  rule(CALICO, ["ipamblocks", "blockaffinities"], [...READ, "create", "update", "delete"]),
+  rule(CALICO, ["ipamhandles"], ["get", "list", "create", "update", "delete"]),
+  rule(CALICO, ["ipamblocks/status"], ["update"]),
+  // Whether blocks keep `releasedAt`.
+  rule("apiextensions.k8s.io", ["customresourcedefinitions"], ["get"], [IPAM_BLOCK_CRD_NAME]),
 ];
 
 export const CONTROLLER_RULES: readonly Rule[] = [
-  rule("", ["nodes", "namespaces", "pods"], READ),
-  rule(CALICO, ["ippools", "ipreservations", "ipamconfigs", "clusterinformations"], READ),
+  rule("", ["nodes", "pods"], READ),
+  rule(CALICO, ["ippools"], WATCH),
   rule(CALICO, ["ippools/status"], ["update"]),
-  rule(CALICO, ["kubecontrollersconfigurations"], ["get"]),
-  ...IPAM_WRITES,
+  rule(CALICO, ["ipamconfigs"], READ),
+  rule(CALICO, ["ipreservations"], ["list"]),
+  rule(CALICO, ["clusterinformations", "kubecontrollersconfigurations"], ["get"]),
+  // It frees, and never claims or gives.
+  rule(CALICO, ["ipamblocks", "ipamhandles", "blockaffinities"], ["get", "list", "update", "delete"]),
 ];
 
 /** For the Lease, in the namespace of whoever leads. */
