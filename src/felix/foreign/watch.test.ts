@@ -17,7 +17,7 @@ const FACTS: ForeignFacts = {
   forwarding: { 4: true, 6: true },
 };
 
-test("ForeignWatch looks when pools are known, then every five minutes, and goes on after a failure", async () => {
+test("ForeignWatch looks when pools are known, then every five minutes, sooner while it found something, and goes on after a failure", async () => {
   const clock = new FakeClock();
   const world = { programs: ["NetworkManager"], needs: undefined as OwnNeeds | undefined, isBroken: false, reads: 0 };
   const watch = new ForeignWatch({
@@ -44,8 +44,14 @@ test("ForeignWatch looks when pools are known, then every five minutes, and goes
   expect(watch.findings()).toHaveLength(1);
   world.isBroken = false;
   world.programs = [];
-  await clock.advance(20_000);
+  // Whoever mends it looks at `gingham node status` next.
+  await clock.advance(30_000);
   expect(watch.findings()).toEqual([]);
+  const { reads } = world;
+  await clock.advance(290_000);
+  expect(world.reads).toBe(reads);
+  await clock.advance(10_000);
+  expect(world.reads).toBe(reads + 1);
   await watch.stop();
 });
 

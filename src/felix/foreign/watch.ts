@@ -20,6 +20,8 @@ export interface ForeignWatchOptions {
 
 /** When to ask again while nothing is known of the cluster. Units: milliseconds. */
 const UNKNOWN_AGAIN_MS = 5000;
+/** While there is a finding: who mends it wants to see it gone. Units: milliseconds. */
+const FOUND_AGAIN_MS = 30_000;
 
 /** Looks now and then at what other programs do to the node's network. */
 export class ForeignWatch {
@@ -34,7 +36,7 @@ export class ForeignWatch {
         const own = needs();
         if (own === undefined) return UNKNOWN_AGAIN_MS;
         this.#findings = judgeForeign(await port.read(), own);
-        return everyMs;
+        return this.#findings.length === 0 ? everyMs : Math.min(FOUND_AGAIN_MS, everyMs);
       },
       onError: (error, retryInMs) =>
         log.debug({ err: describeError(error), retryInMs: Math.round(retryInMs) }, "cannot look at other programs"),
