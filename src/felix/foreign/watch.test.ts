@@ -48,9 +48,9 @@ test("ForeignWatch looks when pools are known, then every five minutes, sooner w
   await clock.advance(30_000);
   expect(watch.findings()).toEqual([]);
   const { reads } = world;
-  await clock.advance(290_000);
+  await clock.advance(260_000);
   expect(world.reads).toBe(reads);
-  await clock.advance(10_000);
+  await clock.advance(40_000);
   expect(world.reads).toBe(reads + 1);
   await watch.stop();
 });
