@@ -62,7 +62,9 @@ const AUTODETECTION = lenient({
 const POOL = lenient({
   name: string("Of the IPPool; by default after its family or its network."),
   cidr: string("Its network. Cannot be changed."),
-  encapsulation: string("VXLAN, VXLANCrossSubnet or None."),
+  encapsulation: string(
+    "IPIP, IPIPCrossSubnet, VXLAN, VXLANCrossSubnet or None; by default IPIP for IPv4, None for IPv6.",
+  ),
   natOutgoing: string("Enabled or Disabled: Enabled by default for IPv4."),
   nodeSelector: string("The nodes that may use the pool: all() by default."),
   blockSize: integer("Prefix length of its blocks: 26 or 122 by default. Cannot be changed."),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { effectiveIPPool, type IPPool } from "../crds/ip-pool.ts";
+import { effectiveIPPool, type IPPool, type IPPoolSpec } from "../crds/ip-pool.ts";
 import { type CIDR, cidrContains, cidrCovers, cidrFamily, cidrsOverlap, formatCIDR, parseCIDR } from "../net/cidr.ts";
 import { type Family, parseIP } from "../net/ip.ts";
 import { defaultPool, type PoolWish } from "./pool-wish.ts";
@@ -109,11 +109,17 @@ function changes(pool: IPPool, wish: PoolWish, pods: number, permissions: Readon
     const message = `${change}: give the new pool another name, then remove this one`;
     return [{ reason: "PoolConflict", field: wish.field, message }];
   }
-  const to = wish.spec.vxlanMode;
-  if (pods === 0 || (to === is.vxlanMode && is.ipipMode === "Never")) return [];
-  const from = is.ipipMode === "Never" ? `vxlanMode ${is.vxlanMode}` : `ipipMode ${is.ipipMode}`;
-  const harm = `${pods} pods have addresses of IPPool ${wish.name}, and ${from} would become vxlanMode ${to}: nodes that have not heard of it yet are cut off from the others`;
+  const [from, to] = [encapsulationOf(is), encapsulationOf(wish.spec)];
+  if (pods === 0 || from === to) return [];
+  const harm = `${pods} pods have addresses of IPPool ${wish.name}, and ${from} would become ${to}: every node must reach the others by both while they change`;
   return needs("ChangeEncapsulation", `${wish.field}.encapsulation`, harm, { permissions });
+}
+
+function encapsulationOf({
+  ipipMode = "Never",
+  vxlanMode = "Never",
+}: Pick<IPPoolSpec, "ipipMode" | "vxlanMode">): string {
+  return `ipipMode ${ipipMode}, vxlanMode ${vxlanMode}`;
 }
 
 function overlaps(wishes: readonly PoolWish[], others: readonly IPPool[]): Problem[] {

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { BLOCK_AFFINITIES } from "../crds/block-affinity.ts";
 import { CLUSTER_INFORMATION_NAME, CLUSTER_INFORMATIONS } from "../crds/cluster-information.ts";
 import { NODES, type Node, PODS } from "../crds/core.ts";
 import { renderCRD } from "../crds/definition.ts";
@@ -6,6 +7,7 @@ import { INSTALLATIONS, type Installation } from "../crds/installation.ts";
 import { CUSTOM_RESOURCE_DEFINITIONS, type InstalledCRD } from "../crds/installed-crd.ts";
 import { IP_POOLS } from "../crds/ip-pool.ts";
 import { IPAM_BLOCKS, type IPAMBlock } from "../crds/ipam-block.ts";
+import { IPAM_HANDLES } from "../crds/ipam-handle.ts";
 import { KINDS } from "../crds/kinds.ts";
 import type { KubeObject, Resource } from "../crds/object.ts";
 import { TIGERA_STATUSES } from "../crds/tigera-status.ts";
@@ -13,7 +15,7 @@ import { DAEMON_SETS, DEPLOYMENTS, SECRETS } from "../crds/workloads.ts";
 import { LINK_MTU_ANNOTATION } from "../felix/calc/node-status.ts";
 import type { KubeClient } from "../kube/api.ts";
 import { ConflictError, ForbiddenError, InvalidError, KubeError, NotFoundError, RequestError } from "../kube/errors.ts";
-import { parseCIDR } from "../net/cidr.ts";
+import { type CIDR, cidrCovers, parseCIDR } from "../net/cidr.ts";
 import { agentPodOf, type KubePod } from "./agent-pod.ts";
 import { MANAGER } from "./judge-pools.ts";
 import type { ApplyOptions, ClusterFacts, ClusterPort, NodeFacts, Outcome, Workloads } from "./ports.ts";
@@ -98,11 +100,33 @@ export class KubeCluster implements ClusterPort {
     return await outcomeOf(this.#client.patch(rawResourceOf(object), name, patch, inNamespace(object, signal)));
   }
 
-  async remove(object: KubeObject, signal: AbortSignal): Promise<Outcome<void>> {
-    const { name, uid } = object.metadata;
-    const options = { ...inNamespace(object, signal), ...(uid !== undefined && { preconditions: { uid } }) };
+  async remove(object: KubeObject, signal: AbortSignal, isUnchanged = false): Promise<Outcome<void>> {
+    const { name, uid, resourceVersion } = object.metadata;
+    const preconditions = {
+      ...(uid !== undefined && { uid }),
+      ...(isUnchanged && resourceVersion !== undefined && { resourceVersion }),
+    };
+    const options = { ...inNamespace(object, signal), preconditions };
     const outcome = await outcomeOf(this.#client.delete(rawResourceOf(object), name, options));
     return outcome.kind === "missing" ? { kind: "ok", value: undefined } : outcome;
+  }
+
+  async emptyIPAM(networks: readonly CIDR[], signal: AbortSignal): Promise<readonly KubeObject[]> {
+    const list = async <T extends KubeObject>(resource: Resource<T>): Promise<readonly T[]> =>
+      (await orAbsent(this.#client.list(resource, { signal, limit: 500 })))?.items ?? [];
+    const [blocks, affinities, handles] = await Promise.all([
+      list<RawBlock>(RAW_BLOCKS),
+      list(BLOCK_AFFINITIES),
+      list(IPAM_HANDLES),
+    ]);
+    const used = new Set(blocks.filter((block) => blockFacts(block).some(({ pods }) => pods > 0)).map(cidrOfBlock));
+    const mayGo = (cidr: string): boolean => !used.has(cidr) && isInside(cidr, networks);
+    const mayGoAll = (cidrs: readonly string[]): boolean => cidrs.length > 0 && cidrs.every(mayGo);
+    return [
+      ...blocks.filter((block) => mayGo(cidrOfBlock(block))),
+      ...affinities.filter(({ spec }) => mayGo(spec.cidr)),
+      ...handles.filter(({ spec }) => mayGoAll(Object.keys(spec.block))),
+    ];
   }
 
   async setFinalizers(
@@ -129,7 +153,9 @@ export class KubeCluster implements ClusterPort {
 
 /** As it is served: what was not parsed is compared and written as it is. */
 function rawResourceOf(object: KubeObject): Resource<KubeObject> {
-  const known = [INSTALLATIONS, TIGERA_STATUSES, PODS].find(({ kind }) => kind === object.kind);
+  const known = [INSTALLATIONS, TIGERA_STATUSES, PODS, IPAM_BLOCKS, BLOCK_AFFINITIES, IPAM_HANDLES].find(
+    ({ kind }) => kind === object.kind,
+  );
   const { group, version, kind, plural, namespaced } = known ?? resourceOf(object);
   return { group, version, kind, plural, namespaced };
 }
@@ -189,6 +215,20 @@ interface RawBlock extends KubeObject {
 
 /** As they are: a block that is damaged may be in use as well. */
 const { parse: _, ...RAW_BLOCKS }: Resource<IPAMBlock> = IPAM_BLOCKS;
+
+function cidrOfBlock({ spec = {} }: RawBlock): string {
+  return spec.cidr ?? "";
+}
+
+/** What is no network is in none. */
+function isInside(text: string, networks: readonly CIDR[]): boolean {
+  try {
+    const cidr = parseCIDR(text);
+    return networks.some((network) => cidrCovers(network, cidr));
+  } catch {
+    return false;
+  }
+}
 
 /** Addresses of tunnels are the agents' own. */
 function blockFacts({ spec = {} }: RawBlock): ClusterFacts["blocks"] {

@@ -35,13 +35,14 @@ export interface OperatorOptions {
   readonly clock: Clock;
   /** Our own, which the agents get unless the Installation says otherwise. */
   readonly image: string;
+  /** Changes come in groups. Units: milliseconds. @default 500 */
+  readonly settleMs?: number;
 }
 
 /** Without a change: what is not watched may have changed. */
 const PERIOD_MS = 5 * 60_000;
 /** While something is wrong or on its way. */
 const SOON_MS = 10_000;
-/** Changes come in groups. */
 const SETTLE_MS = 500;
 /** An agent whose node was healthy should be ready by then. */
 const LATE_MS = 3 * 60_000;
@@ -66,7 +67,7 @@ export class Operator {
 
   /** Passes until the signal aborts. A pass that fails is told and tried again. Never rejects. */
   async run(signal: AbortSignal): Promise<void> {
-    const { source, reporter, clock } = this.#options;
+    const { source, reporter, clock, settleMs = SETTLE_MS } = this.#options;
     await Promise.race([source.synced, aborted(signal)]);
     while (!signal.aborted) {
       this.#wake = new AbortController();
@@ -78,7 +79,7 @@ export class Operator {
       }
       const early = AbortSignal.any([signal, this.#wake.signal]);
       await clock.sleep(isSettled ? PERIOD_MS : SOON_MS, early).catch(() => {});
-      await clock.sleep(SETTLE_MS, signal).catch(() => {});
+      await clock.sleep(settleMs, signal).catch(() => {});
     }
   }
 

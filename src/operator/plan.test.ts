@@ -79,9 +79,9 @@ describe("planInstallation() refuses, and says which field, why and what to do:"
       `InvalidField ${at}.blockSize: 122, want an integer from 20 to 32`,
     ],
     [
-      "IP-in-IP",
-      () => plan({ ipPools: [{ cidr: "10.0.0.0/24", encapsulation: "IPIP" }] }),
-      `UnsupportedField ${at}.encapsulation: "IPIP", want VXLAN, VXLANCrossSubnet or None`,
+      "IP-in-IP of IPv6",
+      () => plan({ ipPools: [{ cidr: "fd00::/112", encapsulation: "IPIP" }] }),
+      `InvalidField ${at}.encapsulation: "IPIP", want VXLAN, VXLANCrossSubnet or None: IP-in-IP carries IPv4 only`,
     ],
     [
       "two pools of one name",

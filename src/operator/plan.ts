@@ -3,6 +3,9 @@ import { CLUSTER_INFORMATION_NAME } from "../crds/cluster-information.ts";
 import { INSTALLATIONS, type Installation, MANAGED_ANNOTATION } from "../crds/installation.ts";
 import type { IPPool } from "../crds/ip-pool.ts";
 import type { OwnerReference } from "../crds/object.ts";
+import { OVERHEAD_BYTES } from "../felix/calc/mtu.ts";
+import type { Encapsulation } from "../felix/calc/pools.ts";
+import { cidrFamily } from "../net/cidr.ts";
 import { planCRDs } from "./crd-plan.ts";
 import { MANAGER, needs, POOLS_FIELD, planPools } from "./judge-pools.ts";
 import type { PoolWish } from "./pool-wish.ts";
@@ -34,9 +37,6 @@ export interface PlanInput {
   /** The operator's own. */
   readonly image: string;
 }
-
-/** What encapsulation takes of a packet. Units: bytes. Source: calico-interop 4.4. */
-const VXLAN_BYTES = { 4: 50, 6: 70 } as const;
 
 /** Pure: the same Installation in the same cluster has the same plan. */
 export function planInstallation({ installation, facts, image }: PlanInput): Plan {
@@ -155,6 +155,11 @@ function clusterInformation({ metadata }: Installation): Manifest {
   };
 }
 
+function encapsulationOf({ ipipMode, vxlanMode }: PoolWish["spec"]): Encapsulation {
+  if (vxlanMode !== "Never") return "vxlan";
+  return ipipMode === "Never" ? "none" : "ipip";
+}
+
 function secretProblems({ settings }: Wanted, { secrets }: ClusterFacts): Problem[] {
   return settings.imagePullSecrets.flatMap((name, i) => {
     if (secrets.has(name)) return [];
@@ -167,12 +172,12 @@ function mtuProblems(wanted: Wanted, wishes: readonly PoolWish[], { nodes }: Clu
   const { mtuBytes } = wanted.settings;
   const overhead = Math.max(
     0,
-    ...wishes.map(({ spec }) => (spec.vxlanMode === "Never" ? 0 : VXLAN_BYTES[spec.cidr.includes(":") ? 6 : 4])),
+    ...wishes.map(({ spec, cidr }) => OVERHEAD_BYTES[encapsulationOf(spec)][cidrFamily(cidr)]),
   );
   const narrow = nodes.find(({ linkMTU }) => linkMTU !== undefined && mtuBytes + overhead > linkMTU);
   if (mtuBytes === 0 || narrow?.linkMTU === undefined) return [];
   const fits = narrow.linkMTU - overhead;
-  const with_ = overhead === 0 ? "" : ` and ${overhead} for VXLAN`;
-  const harm = `${mtuBytes}${with_} is more than the links of node ${narrow.name} carry (${narrow.linkMTU}): large packets would be lost; at most ${fits} fits, and 0 finds it`;
+  const more = overhead === 0 ? "" : ` and ${overhead} for the encapsulation`;
+  const harm = `${mtuBytes}${more} is more than the links of node ${narrow.name} carry (${narrow.linkMTU}): large packets would be lost; at most ${fits} fits, and 0 finds it`;
   return needs("ExceedLinkMTU", "spec.calicoNetwork.mtu", harm, wanted);
 }

@@ -22,12 +22,15 @@ const BLOCK_SIZE: Readonly<Record<Family, { readonly min: number; readonly max: 
   };
 
 const ENCAPSULATIONS = ["IPIP", "IPIPCrossSubnet", "VXLAN", "VXLANCrossSubnet", "None"] as const;
-type Encapsulation = (typeof ENCAPSULATIONS)[number];
 
-const VXLAN_MODE: Readonly<Partial<Record<Encapsulation, EncapMode>>> = {
-  VXLAN: "Always",
-  VXLANCrossSubnet: "CrossSubnet",
-  None: "Never",
+const MODES: Readonly<
+  Record<(typeof ENCAPSULATIONS)[number], { readonly ipipMode: EncapMode; readonly vxlanMode: EncapMode }>
+> = {
+  IPIP: { ipipMode: "Always", vxlanMode: "Never" },
+  IPIPCrossSubnet: { ipipMode: "CrossSubnet", vxlanMode: "Never" },
+  VXLAN: { ipipMode: "Never", vxlanMode: "Always" },
+  VXLANCrossSubnet: { ipipMode: "Never", vxlanMode: "CrossSubnet" },
+  None: { ipipMode: "Never", vxlanMode: "Never" },
 };
 
 /** What is made where an Installation names no pool and the cluster has none. Source: calico-interop 6.1. */
@@ -55,9 +58,8 @@ export function readPools(network: FieldReader, problems: Problem[]): readonly P
 function poolProblem(error: InvalidObjectError): Problem {
   const shown = error.value === undefined ? "missing" : JSON.stringify(error.value);
   const want = /, want (.*); correct or delete the object$/s.exec(error.message)?.[1] ?? "another value";
-  const isEncapsulation = error.field.endsWith(".encapsulation") && String(error.value).startsWith("IPIP");
   return {
-    reason: isEncapsulation ? "UnsupportedField" : "InvalidField",
+    reason: "InvalidField",
     field: error.field,
     message: `${shown}, want ${want}`,
   };
@@ -75,10 +77,10 @@ function readPool(reader: FieldReader, field: string, taken: ReadonlySet<string>
       blockSize,
       `${cidr.prefixLength} to ${max}: a block of /${blockSize} does not fit into ${text}`,
     );
-  const encapsulation = reader.optionalEnum("encapsulation", ENCAPSULATIONS) ?? (family === 4 ? "VXLAN" : "None");
-  const vxlanMode = VXLAN_MODE[encapsulation];
-  if (vxlanMode === undefined)
-    throw reader.fail("encapsulation", encapsulation, "VXLAN, VXLANCrossSubnet or None: Gingham has no IP-in-IP yet");
+  // Source: calico-interop 6.1.
+  const encapsulation = reader.optionalEnum("encapsulation", ENCAPSULATIONS) ?? (family === 4 ? "IPIP" : "None");
+  if (family === 6 && encapsulation.startsWith("IPIP"))
+    throw reader.fail("encapsulation", encapsulation, "VXLAN, VXLANCrossSubnet or None: IP-in-IP carries IPv4 only");
   const isEnabled = (name: string, otherwise: boolean): boolean =>
     (reader.optionalEnum(name, ["Enabled", "Disabled"]) ?? (otherwise ? "Enabled" : "Disabled")) === "Enabled";
   const uses = reader.list("allowedUses", (value, element) => {
@@ -89,8 +91,7 @@ function readPool(reader: FieldReader, field: string, taken: ReadonlySet<string>
   const spec: PoolWish["spec"] = {
     cidr: formatCIDR(cidr),
     blockSize,
-    ipipMode: "Never",
-    vxlanMode,
+    ...MODES[encapsulation],
     natOutgoing: isEnabled("natOutgoing", family === 4),
     nodeSelector: reader.optionalString("nodeSelector") || "all()",
     disabled: reader.optionalBoolean("disableNewAllocations") ?? false,
@@ -127,8 +128,7 @@ export function defaultPool(): PoolWish {
   const spec = {
     cidr: DEFAULT_POOL_CIDR,
     blockSize: 26,
-    ipipMode: "Never",
-    vxlanMode: "Always",
+    ...MODES.IPIP,
     natOutgoing: true,
   } as const;
   return {

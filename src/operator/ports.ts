@@ -83,8 +83,13 @@ export interface ClusterPort {
     annotations: Readonly<Record<string, string | null>>,
     signal: AbortSignal,
   ): Promise<Outcome<KubeObject>>;
-  /** Of the object with this UID. One that is gone already is fine. */
-  remove(object: KubeObject, signal: AbortSignal): Promise<Outcome<void>>;
+  /** Of the object with this UID and, with `isUnchanged`, this version. One that is gone already is fine. */
+  remove(object: KubeObject, signal: AbortSignal, isUnchanged?: boolean): Promise<Outcome<void>>;
+  /**
+   * What is left of IPAM in networks: blocks of which no pod has an address, their claims, and handles that name no other
+   * block; in the order in which they may go. @throws GinghamError when something cannot be read
+   */
+  emptyIPAM(networks: readonly CIDR[], signal: AbortSignal): Promise<readonly KubeObject[]>;
   /** Sets or takes away a finalizer and nothing else. */
   setFinalizers(
     installation: Installation,

@@ -37,7 +37,7 @@ const ONLY: readonly (readonly [path: string, values: readonly string[], instead
 
 /** Why a field that Tigera's operator heeds has no effect here. */
 const REASONS: Readonly<Record<string, string>> = {
-  "spec.calicoNetwork.bgp": "Gingham does not speak BGP yet; across subnets pools need VXLAN or VXLANCrossSubnet",
+  "spec.calicoNetwork.bgp": "Gingham does not speak BGP yet: across subnets pools need an encapsulation",
   "spec.calicoNetwork.clusterRoutingMode": "the agent itself routes",
   "spec.cni.specVersion": "the agent takes the highest that all plugins of its node speak",
 };

@@ -19,8 +19,8 @@ export interface RemovalOutcome {
 
 /**
  * Takes away what the operator made, in an order in which pods can be deleted all the time: the agents go before the
- * accounts and rights with which they give addresses back. CRDs stay, and so do pools that pods have addresses of; without
- * an agent, the launcher writes down what is to be released. Idempotent: each pass does what is possible now.
+ * accounts and rights with which they give addresses back. CRDs stay, and so do pools that pods have addresses of, with all
+ * that is in them; without an agent, the launcher writes down what is to be released. Idempotent: each pass does what is possible now.
  */
 export async function remove(facts: ClusterFacts, workloads: Workloads, tools: ApplyTools): Promise<RemovalOutcome> {
   const objects = [...renderInstall({ ...DEFAULT_SETTINGS, image: "", provider: "GKE" }, MANAGER)].reverse();
@@ -42,6 +42,14 @@ export async function remove(facts: ClusterFacts, workloads: Workloads, tools: A
   // Whoever still uses pools needs this one, too.
   const information = kept.length === 0 && free.length === facts.pools.length ? [clusterInformation()] : [];
   const rest = objects.filter((object) => !isWorkload(object));
+  const { cluster, signal } = tools;
+  // The agents are gone: nobody gives back what they held for themselves.
+  const networks = free.map(({ spec }) => parseCIDR(spec.cidr));
+  const remains = networks.length === 0 ? [] : await cluster.emptyIPAM(networks, signal);
+  for (const object of remains) {
+    const outcome = await cluster.remove(object, signal, true);
+    if (outcome.kind !== "ok") return { problems: [problemOf(object, outcome)], kept: [] };
+  }
   return {
     problems: await removeAll([...free, ...information, ...rest], tools),
     kept: kept.map(({ metadata }) => metadata.name),

@@ -1,12 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-import { describe, expect, it } from "vitest";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, expect, it, onTestFinished } from "vitest";
+import { type Ran, runGingham } from "../../src/cli/fake-terminal.ts";
 import { renderCRD } from "../../src/crds/definition.ts";
 import { INSTALLATIONS } from "../../src/crds/installation.ts";
 import { CUSTOM_RESOURCE_DEFINITIONS } from "../../src/crds/installed-crd.ts";
 import { IP_POOLS } from "../../src/crds/ip-pool.ts";
+import { IPAM_BLOCKS } from "../../src/crds/ipam-block.ts";
+import { IPAM_HANDLES } from "../../src/crds/ipam-handle.ts";
 import { KINDS } from "../../src/crds/kinds.ts";
 import type { KubeObject, Resource } from "../../src/crds/object.ts";
 import { CLUSTER_ROLES, CONFIG_MAPS, DAEMON_SETS, DEPLOYMENTS, SERVICE_ACCOUNTS } from "../../src/crds/workloads.ts";
+import { blockOf } from "../../src/ipam/gc/fake-cluster.ts";
 import { AGENT, CNI_CONFIG, CONTROLLER, NAMESPACE } from "../../src/operator/render/names.ts";
 import { type OperatorBench, startOperatorBench } from "./support/operator-bench.ts";
 
@@ -43,6 +50,8 @@ describe("the operator", () => {
       vxlanMode: "CrossSubnet",
       natOutgoing: true,
     });
+    // With a real API server: its manifest gives the operator all rights that it uses.
+    expect(bench.reports.filter((report) => /orbidden/.test(report))).toEqual([]);
     const conflist = (await bench.find(CONFIG_MAPS, CNI_CONFIG))?.data?.["conflist"] ?? "";
     expect(conflist).toContain("gingham-ipam");
     expect(conflist).not.toContain("portmap");
@@ -92,7 +101,7 @@ describe("the operator", () => {
     for (const node of ["b", "c", "d"]) await bench.node(node);
     bench.startWorld();
     await bench.install({ calicoNetwork: NETWORK });
-    bench.startOperator();
+    const end = bench.startOperator();
     await bench.untilCondition("Available", "True");
     await bench.until("four agents", async () => Object.keys(await bench.revisions()).length === 4);
     const { b: old } = await bench.revisions();
@@ -102,6 +111,14 @@ describe("the operator", () => {
     // Node a was down before: it is changed, and holds nobody back.
     await bench.untilCondition("Degraded", "True RolloutPaused: node c: its new agent");
     const paused = await bench.revisions();
+    // Whoever takes over knows from the DaemonSet that node c was healthy.
+    await end();
+    bench.startOperator();
+    await bench.install({ calicoNetwork: { ...NETWORK, mtu: 1300 }, controlPlaneReplicas: 1 });
+    await bench.until("the new operator has had a look", async () => {
+      return (await bench.find(DEPLOYMENTS, CONTROLLER))?.spec?.replicas === 1;
+    });
+    expect(await bench.revisions()).toEqual(paused);
     expect([paused["a"], paused["b"], paused["c"], paused["d"]].map((revision) => revision === old)).toEqual([
       false,
       false,
@@ -133,6 +150,24 @@ describe("the operator", () => {
     expect(await bench.find(DAEMON_SETS, AGENT)).toBeUndefined();
   });
 
+  it("names the kind that it has no right to write, before it has written anything", async () => {
+    const bench = await startOperatorBench();
+    await bench.node("a");
+    bench.forbidden = "networkpolicies";
+    await bench.install({ calicoNetwork: NETWORK });
+    bench.startOperator();
+    await bench.untilCondition(
+      "Degraded",
+      `True Forbidden: NetworkPolicy ${NAMESPACE}/gingham: Cannot patch networkpolicies`,
+    );
+    expect((await bench.conditions())["Degraded"]).toContain("apply the operator's manifest again");
+    expect(await bench.find(SERVICE_ACCOUNTS, AGENT)).toBeUndefined();
+    bench.forbidden = undefined;
+    // What is not watched is looked at again without being told.
+    await bench.install({ calicoNetwork: NETWORK, nodeMetricsPort: 9191 });
+    await bench.until("it goes on", async () => (await bench.find(DAEMON_SETS, AGENT)) !== undefined);
+  });
+
   it("heeds the older of two Installations, and tells the other so; one without the annotation not at all", async () => {
     const bench = await installed();
     await bench.install({ calicoNetwork: { ipPools: [] } }, { name: "second" });
@@ -152,6 +187,20 @@ describe("the operator", () => {
       await bench.until(`${what} is gone`, async () => (await bench.find(resource, name)) === undefined);
       gone.push(what);
     };
+    // A node's claim, the address of its tunnel, and what another network has.
+    const tunnel = blockOf("198.18.0.0/26", "a", [
+      { handleID: "vxlan-tunnel-addr-a", attributes: { node: "a", type: "vxlanTunnelAddress" } },
+    ]);
+    const other = blockOf("198.19.0.0/26", "a", []);
+    for (const { metadata, ...block } of [tunnel, other])
+      await bench.client.create(IPAM_BLOCKS, { ...block, metadata: { name: metadata.name } });
+    const handle = { handleID: "vxlan-tunnel-addr-a", block: { "198.18.0.0/26": 1 }, deleted: false };
+    await bench.client.create(IPAM_HANDLES, {
+      apiVersion: "crd.projectcalico.org/v1",
+      kind: "IPAMHandle",
+      metadata: { name: "vxlan-tunnel-addr-a" },
+      spec: handle,
+    });
     await bench.client.delete(INSTALLATIONS, "default");
     await Promise.all([
       seen("the agents", DAEMON_SETS as Resource<KubeObject>, AGENT),
@@ -161,8 +210,28 @@ describe("the operator", () => {
     await seen("the pool", IP_POOLS as Resource<KubeObject>, "default-ipv4-ippool");
     await seen("the Installation", INSTALLATIONS as Resource<KubeObject>, "default");
     expect(await bench.conditions()).toEqual({});
+    expect((await bench.client.list(IPAM_BLOCKS)).items.map(({ spec }) => spec.cidr)).toEqual(["198.19.0.0/26"]);
+    expect((await bench.client.list(IPAM_HANDLES)).items).toEqual([]);
     for (const kind of KINDS)
       expect(await bench.find(CUSTOM_RESOURCE_DEFINITIONS, renderCRD(kind).metadata.name)).toBeDefined();
+  });
+});
+
+describe("the operator that is taken away", () => {
+  it("leaves a pool that pods have addresses of, with what is in it, and goes nevertheless", async () => {
+    const bench = await installed();
+    const { metadata, ...block } = blockOf("198.18.0.0/26", "a", [
+      { handleID: "net.c", attributes: { node: "a", pod: "web" } },
+    ]);
+    await bench.client.create(IPAM_BLOCKS, { ...block, metadata: { name: metadata.name } });
+    await bench.client.delete(INSTALLATIONS, "default");
+    await bench.until(
+      "the Installation is gone",
+      async () => (await bench.find(INSTALLATIONS, "default")) === undefined,
+    );
+    expect(await bench.find(CLUSTER_ROLES, AGENT)).toBeUndefined();
+    expect(await bench.find(IP_POOLS, "default-ipv4-ippool")).toBeDefined();
+    expect((await bench.client.list(IPAM_BLOCKS)).items).toHaveLength(1);
   });
 });
 
@@ -200,5 +269,50 @@ describe("the operator in a cluster that has CRDs already", () => {
     await bench.untilCondition("Degraded", `True CRDVersion: CustomResourceDefinition`);
     expect((await bench.conditions())["Degraded"]).toContain("blockaffinities are served as v3, and Gingham needs v1");
     expect(await bench.find(DAEMON_SETS, AGENT)).toBeUndefined();
+  });
+});
+
+describe("gingham operator plan", () => {
+  const INSTALLATION = (network: object): string =>
+    JSON.stringify({
+      apiVersion: "operator.tigera.io/v1",
+      kind: "Installation",
+      metadata: { name: "default", annotations: { "gingham.dev/managed": "true" } },
+      spec: { nodeSelector: { "gingham.dev/test": "yes" }, calicoNetwork: network },
+    });
+
+  async function plan(bench: OperatorBench, network: object): Promise<Ran> {
+    const folder = mkdtempSync(join(tmpdir(), "gingham-plan-"));
+    onTestFinished(() => rmSync(folder, { recursive: true }));
+    const file = join(folder, "installation.yaml");
+    writeFileSync(file, INSTALLATION(network));
+    return await runGingham(`operator plan -f ${file}`, { client: bench.client });
+  }
+
+  it("says what would change, and changes nothing; afterwards nothing is left to change", async () => {
+    const bench = await startOperatorBench();
+    for (const node of ["a", "b", "c"]) await bench.node(node);
+    const first = await plan(bench, NETWORK);
+    expect([first.status, first.stderr]).toEqual([0, ""]);
+    for (const line of ["+ IPPool default-ipv4-ippool", `+ DaemonSet ${NAMESPACE}/${AGENT}`])
+      expect(first.stdout.split("\n")).toContain(line);
+    expect(await bench.find(IP_POOLS, "default-ipv4-ippool")).toBeUndefined();
+
+    bench.startWorld();
+    await bench.install({ calicoNetwork: NETWORK });
+    bench.startOperator();
+    await bench.untilCondition("Progressing", "False");
+    expect((await plan(bench, NETWORK)).stdout).toBe("0 of 24 objects would change.\n");
+    const second = await plan(bench, { ipPools: [{ ...POOL, natOutgoing: "Disabled" }], mtu: 1300 });
+    expect(second.stdout).toContain("~ IPPool default-ipv4-ippool\n    spec.natOutgoing: true -> false\n");
+    expect(second.stdout).toContain('env[GINGHAM_POD_INTERFACE_MTU].value: "0" -> "1300"\n');
+    expect(second.stdout).toContain("2 of 24 objects would change.\nAgents would be replaced, 1 at a time");
+  });
+
+  it("says what the operator would refuse", async () => {
+    const bench = await installed();
+    const { status, stdout } = await plan(bench, { ipPools: [{ ...POOL, disableNewAllocations: true }] });
+    expect(status).toBe(1);
+    expect(stdout).toContain("NeedsPermission  spec.calicoNetwork.ipPools: no pool would be left");
   });
 });

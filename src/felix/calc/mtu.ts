@@ -21,7 +21,7 @@ export interface MTUSettings {
 export const MTU_IFACE_PATTERN = "^((en|wl|ww|sl|ib)[Pcopsvx].*|(eth|wlan|wwan).*)";
 
 /** What each encapsulation puts before a packet, by family of the pods. Units: bytes. Source: calico-interop 4.4. */
-const OVERHEAD_BYTES: Readonly<Record<Encapsulation, Readonly<Record<Family, number>>>> = {
+export const OVERHEAD_BYTES: Readonly<Record<Encapsulation, Readonly<Record<Family, number>>>> = {
   none: { 4: 0, 6: 0 },
   ipip: { 4: 20, 6: 20 },
   // Outer IP header, UDP 8, VXLAN 8, inner Ethernet 14.

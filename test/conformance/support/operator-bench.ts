@@ -22,7 +22,7 @@ import { TIGERA_STATUSES, type TigeraStatus } from "../../../src/crds/tigera-sta
 import { DAEMON_SETS, DEPLOYMENTS } from "../../../src/crds/workloads.ts";
 import type { KubeClient } from "../../../src/kube/api.ts";
 import { HTTPKubeClient } from "../../../src/kube/client.ts";
-import { NotFoundError } from "../../../src/kube/errors.ts";
+import { ForbiddenError, NotFoundError, resourceName } from "../../../src/kube/errors.ts";
 import { loadKubeConfig } from "../../../src/kube/kube-config.ts";
 import { systemClock as clock } from "../../../src/lib/system-clock.ts";
 import { MANAGER } from "../../../src/operator/judge-pools.ts";
@@ -35,7 +35,7 @@ import { AGENT, CONTROLLER, MANAGED_BY_LABEL, NAMESPACE } from "../../../src/ope
 import { OPERATOR_ACCOUNT, renderOperator } from "../../../src/operator/render/operator.ts";
 
 export const IMAGE = "example.org/gingham/gingham:1";
-export const PATIENCE = { timeout: 30_000, interval: 100 };
+export const PATIENCE = { timeout: 30_000, interval: 50 };
 
 /** Node by node: what becomes of an agent that is started there. Absent: it becomes ready. */
 export type Behaviour = Readonly<Record<string, "ready" | "fails">>;
@@ -55,6 +55,8 @@ export class OperatorBench {
   readonly #operatorClient: KubeClient;
   readonly reports: string[] = [];
   behaviour: Behaviour = {};
+  /** Plural of a kind that the operator may not write. */
+  forbidden: string | undefined;
   #pods = 0;
 
   constructor(client: KubeClient, operatorClient: KubeClient) {
@@ -71,9 +73,16 @@ export class OperatorBench {
       failed: (error: unknown) => void this.reports.push(String(error)),
     };
     const onError = (error: unknown): void => void this.reports.push(String(error));
-    const client = this.#operatorClient;
+    const client = this.#withoutRights(this.#operatorClient);
     const source = new KubeWatches({ client, clock, random: Math.random, onError, onChange: () => operator.nudge() });
-    const operator = new Operator({ cluster: new KubeCluster(client), source, reporter, clock, image: IMAGE });
+    const operator = new Operator({
+      cluster: new KubeCluster(client),
+      source,
+      reporter,
+      clock,
+      image: IMAGE,
+      settleMs: 20,
+    });
     source.start();
     const running = operator.run(stop.signal);
     const end = async (): Promise<void> => {
@@ -85,13 +94,27 @@ export class OperatorBench {
     return end;
   }
 
+  #withoutRights(client: KubeClient): KubeClient {
+    const patch: KubeClient["patch"] = async (resource, name, body, options) => {
+      if (resource.plural !== this.forbidden) return await client.patch(resource, name, body, options);
+      const target = { verb: "patch", resource: resourceName(resource), objectName: name };
+      throw new ForbiddenError(target, { status: 403, message: `${resource.plural} is forbidden` });
+    };
+    return new Proxy(client, {
+      get: (of, name) => {
+        const found: unknown = name === "patch" ? patch : Reflect.get(of, name);
+        return typeof found === "function" ? (found.bind(of) as unknown) : found;
+      },
+    });
+  }
+
   /** Plays controllers and kubelets until the test ends. */
   startWorld(): void {
     const stop = new AbortController();
     const turn = async (): Promise<void> => {
       while (!stop.signal.aborted) {
         await this.#play().catch((error: unknown) => void this.reports.push(`world: ${String(error)}`));
-        await clock.sleep(100, stop.signal).catch(() => {});
+        await clock.sleep(50, stop.signal).catch(() => {});
       }
     };
     const running = turn();
@@ -297,10 +320,8 @@ async function refuseUsedCluster(client: KubeClient): Promise<void> {
 }
 
 async function cleanUp(client: KubeClient): Promise<void> {
-  const all = async <T extends KubeObject>(
-    { parse: _, ...resource }: Resource<T>,
-    mine: (object: T) => boolean,
-  ): Promise<void> => {
+  const all = async <T extends KubeObject>(parsed: Resource<T>, mine: (object: T) => boolean): Promise<void> => {
+    const { parse: _, ...resource } = parsed;
     const list = await client.list<T>(resource).catch((error: unknown) => {
       if (error instanceof NotFoundError) return { items: [] };
       throw error;
