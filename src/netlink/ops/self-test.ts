@@ -50,7 +50,8 @@ export class KernelSelfTest implements SelfTestPort {
       contIface: "eth0",
       hostIface,
       ips: [ip],
-      mtuBytes: 0,
+      // The least that IPv6 allows: it fits everywhere, and nobody takes it for a pod whose MTU is too large.
+      mtuBytes: 1280,
       routes: [cidrOf(ip, 0)],
       allowIPForwarding: false,
     });
