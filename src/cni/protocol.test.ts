@@ -63,6 +63,10 @@ describe("parseCall()", () => {
     ["an interface name of 16", { CNI_IFNAME: "a".repeat(16) }, "has 16 bytes"],
     ["an interface name of 16 bytes", { CNI_IFNAME: "äääääääää" }, "has 18 bytes"],
     ["a slash", { CNI_IFNAME: "a/b" }, 'CNI_IFNAME "a/b"'],
+    // The kernel would count, and make eth0.
+    ["a pattern", { CNI_IFNAME: "eth%d" }, 'CNI_IFNAME "eth%d"'],
+    ["the folder of all interfaces' settings", { CNI_IFNAME: "all" }, 'CNI_IFNAME "all"'],
+    ["what was no UTF-8", { CNI_IFNAME: "eth\u{fffd}" }, 'CNI_IFNAME "eth\u{fffd}"'],
     ["a colon", { CNI_IFNAME: "a:b" }, 'CNI_IFNAME "a:b"'],
     ["a blank", { CNI_IFNAME: "a b" }, 'CNI_IFNAME "a b"'],
     ["a dot", { CNI_IFNAME: "." }, 'CNI_IFNAME "."'],

@@ -68,11 +68,14 @@ const VARIABLES: readonly Variable[] = [
   },
 ];
 
-/** Source: linux net/core/dev.c, dev_valid_name (IFNAMSIZ 16 with the final zero). */
+/**
+ * Source: linux net/core/dev.c, dev_valid_name (IFNAMSIZ 16 with the final zero) and __dev_alloc_name, which puts a number
+ * in the place of `%d`; net/ipv4/devinet.c, where two names are taken for settings. The byte that was no UTF-8 is lost.
+ */
 function complainOfIfName(value: string): string | undefined {
   if (Buffer.byteLength(value) > 15) return `has ${Buffer.byteLength(value)} bytes, an interface name at most 15`;
-  if (value === "." || value === ".." || /[/:\s]/.test(value))
-    return "is no interface name: no / : or blank, not . or ..";
+  if (/^(\.\.?|all|default)$/.test(value) || /[/:%\s\u{fffd}]/u.test(value))
+    return "is no interface name: no / : % or blank, UTF-8, and not . .. all default";
   return undefined;
 }
 

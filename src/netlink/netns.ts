@@ -13,7 +13,7 @@ const NSFS_MAGIC = 0x6e736673;
 /** EX_OSERR: the process (or the worker thread) cannot be trusted with another call. */
 const EXIT_LOST_NAMESPACE = 71;
 /** Node's constants lack O_CLOEXEC, because libuv always sets it. */
-const { O_RDONLY } = fsConstants;
+const { O_RDONLY, O_NONBLOCK } = fsConstants;
 /** The calling thread's own; /proc/self would be the main thread's. */
 const OWN_NETNS = "/proc/thread-self/ns/net";
 
@@ -41,7 +41,8 @@ export interface OpenNetns extends Disposable {
 export function openNetns(path: string): OpenNetns {
   let fd: number;
   try {
-    fd = openSync(path, O_RDONLY);
+    // Without it a pipe in the place of the namespace would hold up the thread until somebody writes.
+    fd = openSync(path, O_RDONLY | O_NONBLOCK);
   } catch (cause) {
     const errno = errnoOf(cause);
     if (GONE.has(errno)) {
