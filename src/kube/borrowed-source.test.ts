@@ -90,8 +90,8 @@ describe("BorrowedSource", () => {
     await world.stop();
   });
 
-  test("lists by pages of 500, and starts to watch when a listing found a borrowed address", async () => {
-    const others = Array.from({ length: 600 }, (_, i) => fakeBlock(`10.1.${i >> 6}.${(i & 63) * 4}/30`, "host:x", {}));
+  test("lists by pages of 100, and starts to watch when a listing found a borrowed address", async () => {
+    const others = Array.from({ length: 150 }, (_, i) => fakeBlock(`10.1.${i >> 6}.${(i & 63) * 4}/30`, "host:x", {}));
     const world = setUp(kept, ...others);
     await world.clock.advance(6000);
     expect(world.requests()).toEqual(["list", "list"]);
