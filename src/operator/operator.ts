@@ -118,6 +118,7 @@ export class Operator {
       ignored: plan.ignored,
       workloads,
       rollout,
+      down: downNodes(facts),
       late: this.#lateNodes(rollout?.changing ?? []),
     };
     const isWritten = await this.#report(active, findings, signal);
@@ -148,7 +149,16 @@ export class Operator {
     const workloads = await cluster.workloads(signal);
     const { problems, waiting, kept } = await remove(facts, workloads, { cluster, clock, signal });
     if (problems.length > 0 || waiting !== undefined) {
-      const findings = { generation, problems, notes: [], ignored: [], workloads, rollout: undefined, late: [] };
+      const findings = {
+        generation,
+        problems,
+        notes: [],
+        ignored: [],
+        workloads,
+        rollout: undefined,
+        down: downNodes(facts),
+        late: [],
+      };
       await this.#report(installation, { ...findings, ...(waiting !== undefined && { waiting }) }, signal);
       return false;
     }
@@ -177,6 +187,7 @@ export class Operator {
       ignored: [],
       workloads,
       rollout: undefined,
+      down: [],
       late: [],
       problems: [secondInstallation(active)],
     };
@@ -222,6 +233,10 @@ export class Operator {
     for (const node of changing) if (!this.#changingSince.has(node)) this.#changingSince.set(node, nowMs);
     return changing.filter((node) => nowMs - (this.#changingSince.get(node) ?? nowMs) >= LATE_MS);
   }
+}
+
+function downNodes({ nodes }: ClusterFacts): readonly string[] {
+  return nodes.filter(({ isReady }) => !isReady).map(({ name }) => name);
 }
 
 function isSame(a: Condition, b: Condition): boolean {

@@ -13,6 +13,8 @@ export interface Findings {
   readonly ignored: readonly string[];
   readonly workloads: Workloads;
   readonly rollout: RolloutPlan | undefined;
+  /** Nodes that Kubernetes calls not ready: their agents are not waited for. */
+  readonly down: readonly string[];
   /** Nodes whose change has taken too long. */
   readonly late: readonly string[];
   /** What is being waited for besides, such as a removal's next step. */
@@ -20,16 +22,17 @@ export interface Findings {
 }
 
 const MAX_PROBLEMS = 3;
+const MAX_NODES = 5;
 /** Longest text that is still read by anybody; etcd and kubectl would take more. */
 const MAX_MESSAGE = 1500;
 
 /** Available, Progressing and Degraded, which are those of TigeraStatus and Installation alike. Source: calico-interop 6.2. */
 export function conditionsOf(findings: Findings): Condition[] {
-  const { generation, notes, workloads } = findings;
+  const { generation, notes } = findings;
   const problems = [...findings.problems, ...rolloutProblems(findings)];
   const [first] = problems;
   const progress = progressOf(findings);
-  const available = availabilityOf(workloads);
+  const available = availabilityOf(findings);
   const more = problems.length > MAX_PROBLEMS ? [`${problems.length - MAX_PROBLEMS} more like these`] : [];
   const problemsText = [...problems.slice(0, MAX_PROBLEMS).map(problemText), ...more].join(". ");
   const condition = (type: string, status: boolean, reason: string, message: string): Condition => ({
@@ -66,37 +69,36 @@ export function installationConditionsOf(findings: Findings): Condition[] {
   return [...conditionsOf(findings), condition];
 }
 
-function availabilityOf({ daemonSet, deployment }: Workloads): {
-  readonly isAvailable: boolean;
-  readonly message: string;
-} {
-  const { desiredNumberScheduled: desired, numberAvailable: ready = 0 } = daemonSet?.status ?? {};
-  if (desired === undefined) return { isAvailable: false, message: "The agents are not installed yet" };
-  // A node that is down is Kubernetes' to tell; the network is there as long as any agent is.
-  if (ready === 0 && desired > 0) return { isAvailable: false, message: `No agent of ${desired} is ready` };
+function availabilityOf({ workloads, down }: Findings): { readonly isAvailable: boolean; readonly message: string } {
+  const { daemonSet, deployment, pods } = workloads;
+  if (daemonSet === undefined) return { isAvailable: false, message: "The agents are not installed yet" };
+  const ready = pods.filter(({ isReady }) => isReady).length;
+  // One node's trouble is that node's: the network is there as long as any agent is.
+  if (ready === 0) return { isAvailable: false, message: `No agent of ${pods.length} is ready` };
   if ((deployment?.status?.availableReplicas ?? 0) === 0)
     return { isAvailable: false, message: "No controller is ready" };
-  return { isAvailable: true, message: ready < desired ? `${ready} of ${desired} agents are ready` : "" };
+  const nodes = pods.filter(({ node }) => down.includes(node)).map(({ node }) => node);
+  const named = nodes.slice(0, MAX_NODES).join(", ") + (nodes.length > MAX_NODES ? ", …" : "");
+  return { isAvailable: true, message: nodes.length === 0 ? "" : `Nodes that are down: ${named}` };
 }
 
-function progressOf({ workloads, rollout, problems, waiting }: Findings): string {
+function progressOf({ workloads, rollout, problems, waiting, down }: Findings): string {
   if (waiting !== undefined) return waiting;
   if (problems.length > 0) return "";
-  const { daemonSet, deployment } = workloads;
+  const { daemonSet, deployment, pods } = workloads;
   const parts: string[] = [];
-  const isSeen = (daemonSet?.status?.observedGeneration ?? 0) >= (daemonSet?.metadata.generation ?? 0);
-  if (daemonSet === undefined || !isSeen) parts.push("The agents are being started");
+  const { observedGeneration = 0, desiredNumberScheduled: desired = 0 } = daemonSet?.status ?? {};
+  const isSeen = daemonSet !== undefined && observedGeneration >= (daemonSet.metadata.generation ?? 0);
+  const awaited = pods.filter(({ node, isReady }) => !isReady && !down.includes(node)).length;
+  if (!isSeen || pods.length < desired) parts.push("The agents are being started");
   else if (rollout !== undefined && (rollout.waitsFor.length > 0 || rollout.remove.length > 0)) {
     const nodes = rollout.changing.length === 0 ? "" : `, now ${rollout.changing.join(", ")}`;
     parts.push(`${rollout.updated} of ${rollout.total} agents are up to date${nodes}`);
-  } else {
-    const { desiredNumberScheduled: desired = 0, numberAvailable: ready = 0 } = daemonSet.status ?? {};
-    if (ready < desired) parts.push(`${ready} of ${desired} agents are ready`);
-  }
+  } else if (awaited > 0) parts.push(`${pods.length - awaited} of ${pods.length} agents are ready`);
   const wanted = deployment?.spec?.replicas ?? 1;
   const { availableReplicas = 0, updatedReplicas = 0 } = deployment?.status ?? {};
   if (availableReplicas < wanted || updatedReplicas < wanted)
-    parts.push(`${availableReplicas} of ${wanted} controllers are ready`);
+    parts.push(`${Math.min(availableReplicas, updatedReplicas)} of ${wanted} controllers are ready`);
   return parts.join("; ");
 }
 

@@ -23,6 +23,13 @@ describe("docs/errors.md", () => {
     expect(catalogue).toMatch(new RegExp(`^\\| ${code} \\| ${name} \\|`, "m"));
   });
 
+  test("names every reason of the operator's condition Degraded", () => {
+    const union = /type ProblemReason =([^;]+);/.exec(readFileSync("src/operator/problem.ts", "utf8"))?.[1] ?? "";
+    const reasons = [...union.matchAll(/"(\w+)"/g)].map((match) => match[1] ?? "");
+    expect(reasons.length).toBeGreaterThan(10);
+    expect(reasons.filter((reason) => !catalogue.includes(`\n| ${reason} |`))).toEqual([]);
+  });
+
   test("names every code that an error class has", () => {
     const codes = codesInSource();
     expect(codes.size).toBeGreaterThan(20);

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+import { describe, expect, it } from "vitest";
+import type { AgentPod, Workloads } from "./ports.ts";
+import { conditionsOf, type Findings, installationConditionsOf } from "./status.ts";
+
+function agent(node: string, isReady = true): AgentPod {
+  return { name: node, namespace: "n", uid: node, node, revision: "r", isReady, isLeaving: false, trouble: "" };
+}
+
+function workloads(pods: readonly AgentPod[], { replicas = 2, available = 2, observed = 1 } = {}): Workloads {
+  const metadata = { name: "x", generation: 1 };
+  const status = { observedGeneration: observed, desiredNumberScheduled: pods.length };
+  return {
+    daemonSet: { apiVersion: "apps/v1", kind: "DaemonSet", metadata, status },
+    deployment: {
+      apiVersion: "apps/v1",
+      kind: "Deployment",
+      metadata,
+      spec: { replicas },
+      status: { availableReplicas: available, updatedReplicas: available },
+    },
+    pods,
+  };
+}
+
+const GOOD: Findings = {
+  generation: 3,
+  problems: [],
+  notes: [],
+  ignored: [],
+  workloads: workloads([agent("a"), agent("b")]),
+  rollout: undefined,
+  down: [],
+  late: [],
+};
+
+/** As kubectl's columns: `True False False message`. */
+function row(findings: Partial<Findings>): string {
+  const conditions = conditionsOf({ ...GOOD, ...findings });
+  return [...conditions.map(({ status }) => status), conditions[0]?.message].join(" ");
+}
+
+const WRONG = { reason: "InvalidField", field: "spec.x", message: "y" } as const;
+
+describe("conditionsOf()", () => {
+  it.each<readonly [string, Partial<Findings>, string]>([
+    ["all is well", {}, "True False False "],
+    [
+      "nothing is there yet",
+      { workloads: { daemonSet: undefined, deployment: undefined, pods: [] } },
+      "False True False The agents are being started; 0 of 1 controllers are ready",
+    ],
+    [
+      "an agent is not ready",
+      { workloads: workloads([agent("a"), agent("b", false)]) },
+      "True True False 1 of 2 agents are ready",
+    ],
+    [
+      "the one that is not ready is on a node that is down",
+      { workloads: workloads([agent("a"), agent("b", false)]), down: ["b"] },
+      "True False False Nodes that are down: b",
+    ],
+    ["no agent is ready", { workloads: workloads([agent("a", false)]) }, "False True False 0 of 1 agents are ready"],
+    [
+      "no controller is ready",
+      { workloads: workloads([agent("a")], { available: 0 }) },
+      "False True False 0 of 2 controllers are ready",
+    ],
+    [
+      "the DaemonSet has not been looked at",
+      { workloads: workloads([agent("a")], { observed: 0 }) },
+      "True True False The agents are being started",
+    ],
+    ["what is asked for cannot be, and what runs, runs", { problems: [WRONG] }, "True False True spec.x: y"],
+    [
+      "there are many problems",
+      { problems: [WRONG, WRONG, WRONG, WRONG, WRONG] },
+      "True False True spec.x: y. spec.x: y. spec.x: y. 2 more like these",
+    ],
+    ["there is something to know", { notes: ["No pool"] }, "True False False No pool"],
+  ])("%s", (_, findings, expected) => {
+    expect(row(findings)).toBe(expected);
+  });
+
+  it("is Degraded by a rollout that failed or takes too long, and not by one that is under way", () => {
+    const rollout = (isFailing: boolean): Findings["rollout"] => {
+      const waitsFor = [{ node: "a", why: "its new agent is not ready yet", isFailing }];
+      return { remove: [], changing: ["a"], updated: 1, total: 2, waitsFor };
+    };
+    expect(row({ rollout: rollout(false) })).toBe("True True False 1 of 2 agents are up to date, now a");
+    const paused = /^True True True node a: its new agent is not ready yet, and it was healthy before the change: /;
+    expect(row({ rollout: rollout(true) })).toMatch(paused);
+    expect(row({ rollout: rollout(false), late: ["a"] })).toMatch(paused);
+  });
+
+  it("has each condition for the generation that was looked at", () => {
+    expect(installationConditionsOf(GOOD).map(({ observedGeneration }) => observedGeneration)).toEqual([3, 3, 3, 3]);
+  });
+});
+
+describe("installationConditionsOf()", () => {
+  it("names the fields that have no effect", () => {
+    const told = (ignored: string[]): unknown => installationConditionsOf({ ...GOOD, ignored }).at(-1);
+    expect(told([])).toMatchObject({ type: "FieldsIgnored", status: "False", message: "" });
+    expect(told(["spec.a", "spec.b"])).toMatchObject({
+      status: "True",
+      message: expect.stringContaining("spec.a; spec.b") as string,
+    });
+  });
+});
