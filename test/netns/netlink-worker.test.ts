@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { spawnSync } from "node:child_process";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import type { TableChange } from "../../src/felix/nft/ports.ts";
 import type { KernelRoute } from "../../src/felix/ports.ts";
 import { parseCIDR } from "../../src/net/cidr.ts";
@@ -30,6 +30,32 @@ function blackhole(cidr: string): KernelRoute {
 }
 
 describe("createKernel()", () => {
+  test("keeps the thread that deletes only while there is something to delete", async () => {
+    const isThere = (): boolean =>
+      sh("sh", "-c", "cat /proc/$PPID/task/*/comm 2>/dev/null || true").includes("gingham-deletio");
+    await using stack = new AsyncDisposableStack();
+    const short = await createKernel({ onFatal: (error) => fatal.push(error), deletionIdleMs: 200 });
+    stack.defer(() => short.close());
+    expect(isThere()).toBe(false);
+    for (let round = 1; round <= 2; round++) {
+      using pod = new Netns("work-short");
+      const { hostIfIndex } = await short.wiring.wire(planFor(pod, 1));
+      expect(await short.wiring.unwire({ hostIface: planFor(pod, 1).hostIface, hostIfIndex })).toBe(true);
+      expect(isThere()).toBe(true);
+      await vi.waitUntil(() => !isThere(), { timeout: 10_000 });
+    }
+  });
+
+  test("a deletion that is under way when everything closes is finished", async () => {
+    using pod = new Netns("work-closing");
+    const closing = await createKernel({ onFatal: (error) => fatal.push(error) });
+    const { hostIfIndex } = await closing.wiring.wire(planFor(pod, 1));
+    const deleted = closing.wiring.unwire({ hostIface: planFor(pod, 1).hostIface, hostIfIndex });
+    await closing.close();
+    await expect(deleted).resolves.toBe(true);
+    await expect(closing.conntrack.flush([])).rejects.toBeInstanceOf(KernelWorkerError);
+  });
+
   test("wires and unwires pods through its threads", async () => {
     using a = new Netns("work-a");
     using b = new Netns("work-b");
