@@ -22,7 +22,8 @@ let starting: Promise<void>;
 beforeAll(async () => {
   lab = await startLab({ root: ROOT, script: join(ROOT, "src/main/lab.ts"), nodes: 2, pods: 1 });
   await lab.killAgent(NODE, "SIGKILL");
-  await onNode(`${GINGHAM} clean --yes`);
+  // The laboratory's runtime keeps its network configuration.
+  await onNode(`${GINGHAM} clean --yes --cni-conf-dir /run/none`);
   calico = new CalicoNode(lab, NODE, BLOCK);
   const [claim] = (await kubectl(lab, ["get", "blockaffinities", "-o", "jsonpath={.items[*].spec.cidr}"])).split(" ");
   await calico.build(["web", "db", "job"], [{ block: claim ?? "", via: "172.30.0.11" }]);
@@ -130,9 +131,9 @@ describe("a node moves from Calico", () => {
     await lab.killAgent(NODE, "SIGTERM");
     const before = await held();
     await onNode(`${GINGHAM} clean --keep-pods --yes`);
-    expect(await onNode("nft list tables; ls /var/lib/gingham /run/gingham 2>/dev/null || true")).not.toMatch(
-      /inet gingham|attachments|agent\.sock/,
-    );
+    expect(
+      await onNode("nft list tables; ls /var/lib/gingham /run/gingham /etc/cni/net.d 2>/dev/null || true"),
+    ).not.toMatch(/inet gingham|attachments|agent\.sock|gingham\.conflist/);
     const [fresh] = (await lab.listPods()).filter(({ name }) => name === "new");
     for (const ip of [felix.ip, ...(fresh?.ips ?? [])]) expect(await ping(ip)).toBe(true);
     expect(await held()).toEqual(before);

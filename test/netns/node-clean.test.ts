@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 import { execFile, execFileSync, spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
 import { once } from "node:events";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { fileRecordStore } from "../../src/cni/record-store.ts";
 import { openRouteNamespace, type RouteNamespace } from "./route-namespace.ts";
@@ -70,6 +71,19 @@ describe("gingham node clean", () => {
     mkdirSync(join(paths.state, "journal"));
     writeFileSync(join(paths.state, "api.db"), "the API server's");
     mkdirSync(join(folder, "run/gingham"), { recursive: true });
+    for (const [path, text] of Object.entries({
+      "cni/10-gingham.conflist": "{}",
+      "cni/10-calico.conflist.gingham-bak": "calico's",
+      "cni/87-podman.conflist": "podman's",
+      "bin/gingham": "the launcher",
+      "bin/portmap": "a newer one of somebody's",
+    })) {
+      mkdirSync(dirname(join(folder, path)), { recursive: true });
+      writeFileSync(join(folder, path), text);
+    }
+    const digest = createHash("sha256").update("the launcher").digest("hex");
+    const programs = { [join(folder, "bin/gingham")]: [digest], [join(folder, "bin/portmap")]: [digest] };
+    writeFileSync(join(paths.state, "installed.json"), JSON.stringify({ programs }));
   });
   afterEach(async () => {
     await namespace.close();
@@ -82,7 +96,17 @@ describe("gingham node clean", () => {
 
   function command(args: readonly string[]): string[] {
     const program = [process.execPath, "--disable-warning=ExperimentalWarning", join(ROOT, "src/main/cli.ts")];
-    const words = ["node", "clean", "--state-dir", paths.state, "--socket", paths.socket, ...args];
+    const words = [
+      "node",
+      "clean",
+      "--state-dir",
+      paths.state,
+      "--socket",
+      paths.socket,
+      "--cni-conf-dir",
+      join(folder, "cni"),
+      ...args,
+    ];
     return ["netns", "exec", namespace.name, ...program, ...words];
   }
 
@@ -113,14 +137,18 @@ describe("gingham node clean", () => {
       stderr: "gingham: nothing was changed; --yes removes without asking\n",
     });
     const lines = stdout.split("\n").flatMap((line) => (line.startsWith("  ") ? [line.trim()] : []));
-    expect([lines[0], ...lines.slice(-4)]).toEqual([
+    expect([...lines.slice(0, 3), ...lines.slice(-6)]).toEqual([
+      `network configuration ${join(folder, "cni/10-calico.conflist.gingham-bak")} gets its name 10-calico.conflist back`,
+      `network configuration ${join(folder, "cni/10-gingham.conflist")}`,
       "link cali1",
       "link vxlan.calico, with its neighbours and forwarding entries",
+      `program ${join(folder, "bin/gingham")}`,
+      join(paths.state, "installed.json"),
       "table inet gingham of nftables",
       join(paths.state, "attachments"),
       join(paths.state, "journal"),
     ]);
-    expect(lines.slice(1, -4).toSorted()).toEqual([
+    expect(lines.slice(3, -6).toSorted()).toEqual([
       "route 10.0.0.5/32 dev cali1 proto 80",
       "route 10.0.0.64/26 via 192.0.2.2 dev eth0 proto 80",
       "route 10.0.1.0/26 via 10.0.0.1 dev vxlan.calico proto 80",
@@ -136,7 +164,9 @@ describe("gingham node clean", () => {
     const before = everything();
     const { status, stdout, stderr } = clean("--yes");
     expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
-    expect(stdout).toMatch(/Removed 12 of 12\.\n$/);
+    expect(stdout).toMatch(/Removed 16 of 16\.\n$/);
+    expect(readdirSync(join(folder, "cni")).toSorted()).toEqual(["10-calico.conflist", "87-podman.conflist"]);
+    expect(readdirSync(join(folder, "bin"))).toEqual(["portmap"]);
     const after = everything();
     const gone = before.filter((line) => !after.includes(line));
     expect(after.filter((line) => !before.includes(line))).toEqual([]);
@@ -155,7 +185,9 @@ describe("gingham node clean", () => {
   test("--keep-pods removes files and table alone, so that pods go on", () => {
     const before = everything();
     const { status, stdout } = clean("--keep-pods", "--yes");
-    expect({ status, stdout: stdout.split("\n").at(-2) }).toEqual({ status: 0, stdout: "Removed 3 of 3." });
+    expect({ status, stdout: stdout.split("\n").at(-2) }).toEqual({ status: 0, stdout: "Removed 5 of 5." });
+    expect(readdirSync(join(folder, "cni")).toSorted()).toEqual(["10-calico.conflist", "87-podman.conflist"]);
+    expect(readdirSync(join(folder, "bin")).toSorted()).toEqual(["gingham", "portmap"]);
     const gone = before.filter((line) => !everything().includes(line));
     expect(gone.filter((line) => /cali|proto 80|vxlan/.test(line))).toEqual([]);
     expect(gone.some((line) => line.includes("table inet gingham"))).toBe(true);

@@ -1,17 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 import { existsSync, readFileSync } from "node:fs";
-import { rm, rmdir } from "node:fs/promises";
+import { rename, rm, rmdir } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { fileRecordStore } from "../../cni/record-store.ts";
 import type { PacketFilterPort } from "../../felix/nft/ports.ts";
 import { TABLE_NAME } from "../../felix/nft/table.ts";
+import { confDir } from "../../install/conf-dir.ts";
+import { planConfDirRemoval } from "../../install/conf-dir-plan.ts";
+import { recordPath } from "../../install/installed.ts";
+import { digestOf, readInstalled } from "../../install/programs.ts";
 import { describeError } from "../../lib/errors.ts";
 import type { Kernel } from "../../netlink/kernel.ts";
 import { RefusedError } from "../errors.ts";
 import type { Removal } from "./calico-leftovers.ts";
-import { type CleanFacts, type CleanStep, describeStep } from "./clean-plan.ts";
+import { type CleanFacts, type CleanStep, type ConfStep, describeStep } from "./clean-plan.ts";
 
 export interface NodePaths {
+  /** Where the host's files are: `/`, or where they are mounted. */
+  readonly root: string;
+  /** The runtime's folder of network configurations, and the name of ours. */
+  readonly confDir: string;
+  readonly confName: string;
   readonly stateDir: string;
   readonly socketPath: string;
 }
@@ -19,7 +28,7 @@ export interface NodePaths {
 /** What the agent keeps in its state folder. Others keep things there, too: the embedded API server its data. */
 const STATE_FOLDERS = ["attachments", "pending", "journal"];
 
-/** @throws NetlinkError */
+/** @throws NetlinkError, InstallError */
 export async function gatherCleanFacts(
   kernel: Kernel,
   filter: PacketFilterPort,
@@ -36,6 +45,7 @@ export async function gatherCleanFacts(
     kernel.routes.listRoutes(6),
     filter.list().catch((error: unknown) => asError(error)),
   ]);
+  const programs = await installedPrograms(paths);
   const ours = [...STATE_FOLDERS.map((name) => join(paths.stateDir, name)), paths.socketPath];
   return {
     links,
@@ -47,8 +57,33 @@ export async function gatherCleanFacts(
     bootID: readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim(),
     hasTable: typeof table === "string",
     ...(table instanceof Error && { tableProblem: describeError(table) }),
+    confSteps: await confSteps(paths),
+    programs,
+    ...(existsSync(recordPath(paths.stateDir)) && { programRecord: recordPath(paths.stateDir) }),
     paths: ours.filter((path) => existsSync(path)),
   };
+}
+
+async function confSteps({ confDir: path, confName }: NodePaths): Promise<readonly ConfStep[]> {
+  if (!existsSync(path)) return [];
+  const files = await confDir(path, "--cni-conf-dir, GINGHAM_CNI_CONF_DIR").list();
+  return planConfDirRemoval(files, confName).flatMap((step): readonly ConfStep[] => {
+    if (step.kind === "remove") return [{ kind: "removeConf", path: join(path, step.name) }];
+    return step.kind === "rename" ? [{ kind: "restoreConf", path: join(path, step.name), to: step.to }] : [];
+  });
+}
+
+/** Only what is still as the installer wrote it: anything else in its place is somebody's. */
+async function installedPrograms({ root, stateDir }: NodePaths): Promise<readonly string[]> {
+  const { programs } = await readInstalled(stateDir);
+  const found = await Promise.all(
+    Object.entries(programs).map(async ([name, digests]) => {
+      const path = join(root, name);
+      const digest = await digestOf(path);
+      return digest !== undefined && digests.includes(digest) ? [path] : [];
+    }),
+  );
+  return found.flat();
 }
 
 function asError(error: unknown): Error {
@@ -64,7 +99,7 @@ export function cleanRemovals(
 ): readonly Removal[] {
   const removals = steps.map((step) => ({
     what: describeStep(step),
-    isLast: step.kind === "path",
+    isLast: step.kind === "path" || step.kind === "program",
     remove: () => carryOut(step, kernel, filter),
   }));
   if (tableProblem === undefined) return removals;
@@ -97,6 +132,13 @@ async function carryOut(step: CleanStep, kernel: Kernel, filter: PacketFilterPor
       return;
     case "table":
       await filter.apply(`delete table inet ${TABLE_NAME}\n`);
+      return;
+    case "restoreConf":
+      await rename(step.path, join(dirname(step.path), step.to));
+      return;
+    case "removeConf":
+    case "program":
+      await rm(step.path, { force: true });
       return;
     case "path":
       await rm(step.path, { recursive: true });

@@ -35,6 +35,8 @@ const NOTHING: CleanFacts = {
   attachments: [],
   bootID: "boot",
   hasTable: false,
+  confSteps: [],
+  programs: [],
   paths: [],
 };
 
@@ -45,6 +47,32 @@ function plan(facts: Partial<CleanFacts>): readonly string[] {
 describe("planClean()", () => {
   test("has nothing to do where there is nothing", () => {
     expect(plan({})).toEqual([]);
+  });
+
+  test("begins with what makes the runtime call us, and ends with what says what there was", () => {
+    const facts: Partial<CleanFacts> = {
+      confSteps: [
+        { kind: "restoreConf", path: "/n/10-calico.conflist.gingham-bak", to: "10-calico.conflist" },
+        { kind: "removeConf", path: "/n/10-gingham.conflist" },
+      ],
+      programs: ["/opt/cni/bin/gingham"],
+      routes: [route("10.0.0.64/26", 80, { ifIndex: 2 })],
+      hasTable: true,
+      paths: ["/var/lib/gingham/attachments"],
+    };
+    const conf = [
+      "network configuration /n/10-calico.conflist.gingham-bak gets its name 10-calico.conflist back",
+      "network configuration /n/10-gingham.conflist",
+    ];
+    const own = ["table inet gingham of nftables", "/var/lib/gingham/attachments"];
+    expect(plan({ ...facts, links: [link(2, "eth0")] })).toEqual([
+      ...conf,
+      "route 10.0.0.64/26 dev eth0 proto 80",
+      "program /opt/cni/bin/gingham",
+      ...own,
+    ]);
+    // Calico's configuration may name a plugin that we have installed.
+    expect(planClean({ ...NOTHING, ...facts }, { keepsPods: true }).map(describeStep)).toEqual([...conf, ...own]);
   });
 
   test("takes links by record, name and index, and of this boot", () => {

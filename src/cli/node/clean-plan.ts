@@ -18,9 +18,21 @@ export interface CleanFacts {
   readonly hasTable: boolean;
   /** Why that cannot be known: nft may be in the agent's image only. */
   readonly tableProblem?: string;
+  /** What gives the runtime's folder of network configurations back to others. */
+  readonly confSteps: readonly ConfStep[];
+  /** Programs that the installer has put into the runtime's folder, and that are still what it put there. */
+  readonly programs: readonly string[];
+  /** The installer's note of them, where there is one. */
+  readonly programRecord?: string;
   /** Files and folders of the agent that are there. */
   readonly paths: readonly string[];
 }
+
+/** A step in the runtime's folder of network configurations. */
+export type ConfStep = { readonly path: string } & (
+  | { readonly kind: "removeConf" }
+  | { readonly kind: "restoreConf"; readonly to: string }
+);
 
 export type CleanStep =
   | { readonly kind: "podLink"; readonly hostIface: string; readonly hostIfIndex: number; readonly pod?: PodRef }
@@ -36,24 +48,27 @@ export type CleanStep =
   | { readonly kind: "device"; readonly name: string; readonly ifIndex: number }
   | { readonly kind: "ipip"; readonly changes: readonly DeviceChange[] }
   | { readonly kind: "table" }
-  | { readonly kind: "path"; readonly path: string };
+  | ConfStep
+  | { readonly kind: "program" | "path"; readonly path: string };
 
 /**
- * Says what to remove, in the order in which it has to go: links before the routes that hang on them, and the records
- * last, since a second try needs them. Each kind of object is ours by the test of `felix/ownership.ts`, and links by their
+ * Says what to remove, in the order in which it has to go: first what makes the runtime call us, links before the routes that
+ * hang on them, and the records last, since a second try needs them. Each kind of object is ours by the test of `felix/ownership.ts`, and links by their
  * record; all else is not mentioned.
  *
- * @param keepsPods leaves links, routes and tunnels to the agent of Calico's that comes after
+ * @param keepsPods leaves links, routes and tunnels to the agent of Calico's that comes after, and programs that its network
+ * configuration may name
  */
 export function planClean(
   facts: CleanFacts,
   { keepsPods = false }: { readonly keepsPods?: boolean } = {},
 ): readonly CleanStep[] {
-  const own = [
+  const kept = [
+    ...facts.confSteps,
     ...(facts.hasTable ? [{ kind: "table" } as const] : []),
     ...facts.paths.map((path) => ({ kind: "path", path }) as const),
   ];
-  if (keepsPods) return own;
+  if (keepsPods) return kept;
   const nameOf = (ifIndex: number): string | undefined => facts.links.find((link) => link.ifIndex === ifIndex)?.name;
   const links = facts.attachments.flatMap(({ contIface, record }) => linkStep(contIface, record, facts, nameOf));
   const routes = facts.routes
@@ -65,7 +80,10 @@ export function planClean(
   const devices = facts.links
     .filter(({ name, vxlan }) => vxlan !== undefined && names.includes(name))
     .map(({ name, ifIndex }) => ({ kind: "device", name, ifIndex }) as const);
-  return [...links, ...routes, ...devices, ...ipipStep(facts), ...own];
+  const note = facts.programRecord === undefined ? [] : [{ kind: "path", path: facts.programRecord } as const];
+  const programs = [...facts.programs.map((path) => ({ kind: "program", path }) as const), ...note];
+  const [conf, rest] = [facts.confSteps, kept.slice(facts.confSteps.length)];
+  return [...conf, ...links, ...routes, ...devices, ...ipipStep(facts), ...programs, ...rest];
 }
 
 /** The module's own device stays. The tunnel address on it is one of this node's blocks, which their blackholes tell. */
@@ -121,6 +139,12 @@ export function describeStep(step: CleanStep): string {
       return `tunnel address of link ${IPIP_DEVICE}`;
     case "table":
       return "table inet gingham of nftables";
+    case "removeConf":
+      return `network configuration ${step.path}`;
+    case "restoreConf":
+      return `network configuration ${step.path} gets its name ${step.to} back`;
+    case "program":
+      return `program ${step.path}`;
     case "path":
       return step.path;
     default:

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { resolve } from "node:path";
+import { join, resolve } from "node:path";
 import { gatherForeign } from "../../felix/foreign/gather.ts";
 import { hasCalicoAgent } from "../../felix/foreign/judge.ts";
 import { nftPacketFilter } from "../../felix/nft/run-nft.ts";
@@ -13,6 +13,8 @@ import { cleanRemovals, gatherCleanFacts } from "./clean-node.ts";
 import { planClean } from "./clean-plan.ts";
 
 const DEFAULT_STATE_DIR = "/var/lib/gingham";
+const DEFAULT_CONF_DIR = "/etc/cni/net.d";
+const DEFAULT_CONF_NAME = "10-gingham.conflist";
 
 export const command: Command = defineCommand({
   usage: `gingham node clean: remove what Gingham made on this node, and only that
@@ -23,11 +25,14 @@ export const command: Command = defineCommand({
   --force             also while an agent runs here, Gingham's or Calico's
   --state-dir DIR     where the agent keeps its state (default: GINGHAM_STATE_DIR, or ${DEFAULT_STATE_DIR})
   --socket PATH       where it listens (default: GINGHAM_SOCKET, or ${DEFAULT_SOCKET})
+  --cni-conf-dir DIR  the runtime's network configurations (default: GINGHAM_CNI_CONF_DIR, or ${DEFAULT_CONF_DIR})
+  --root DIR          where the host's files are, for a pod that has them mounted: goes before all these paths (default: /)
 
-Pods' links by their records, routes of protocol 80 in the main table, the VXLAN devices, the address of tunl0, the table inet gingham of nftables, records
-and journal, the socket. It prints the plan first, and asks. Pods that run here lose their network; what they have in the
-datastore comes free when the Node object is deleted. Forwarding stays switched on, CNI configuration and programs stay. To be run
-on the node, as root, in its network namespace.
+The network configuration, and others get their names back; pods' links by their records, routes of protocol 80 in the main table, the
+VXLAN devices, the address of tunl0, the table inet gingham of nftables; programs that gingham-install has put there; records and
+journal, the socket. It prints the plan first, and asks. Pods that run here lose their network; what they have in the
+datastore comes free when the Node object is deleted. Forwarding stays switched on, and what was unpacked from a release stays. To be
+run on the node, as root, in its network namespace.
 `,
   options: {
     "calico-leftovers": { type: "boolean" },
@@ -36,15 +41,23 @@ on the node, as root, in its network namespace.
     force: { type: "boolean" },
     "state-dir": { type: "string" },
     socket: { type: "string" },
+    "cni-conf-dir": { type: "string" },
+    root: { type: "string", default: "/" },
   },
   run: async ({ values, positionals }, context) => {
     if (positionals.length > 0) throw new UsageError(`${JSON.stringify(positionals[0])} is not understood`);
     const { yes: isSure = false, force = false, "calico-leftovers": isCalico = false } = values;
     const { "keep-pods": keepsPods = false } = values;
     if (isCalico && keepsPods) throw new UsageError("--keep-pods and --calico-leftovers exclude each other");
+    const root = resolve(values.root);
+    const at = (flag: string | undefined, variable: string, fallback: string): string =>
+      join(root, resolve(flag ?? (context.env[variable] || fallback)));
     const paths = {
-      stateDir: resolve(values["state-dir"] ?? (context.env["GINGHAM_STATE_DIR"] || DEFAULT_STATE_DIR)),
-      socketPath: resolve(values.socket ?? (context.env["GINGHAM_SOCKET"] || DEFAULT_SOCKET)),
+      root,
+      stateDir: at(values["state-dir"], "GINGHAM_STATE_DIR", DEFAULT_STATE_DIR),
+      socketPath: at(values.socket, "GINGHAM_SOCKET", DEFAULT_SOCKET),
+      confDir: at(values["cni-conf-dir"], "GINGHAM_CNI_CONF_DIR", DEFAULT_CONF_DIR),
+      confName: context.env["GINGHAM_CNI_CONF_NAME"] || DEFAULT_CONF_NAME,
     };
     if (!isCalico && !force && (await isAgentRunning(paths.socketPath)))
       throw new RefusedError(

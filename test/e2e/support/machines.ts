@@ -135,7 +135,7 @@ async function startUnit(enter: readonly string[], unit: string, logPath: string
     ...of("Environment").flatMap((line) => line.split(" ")),
     ...files,
     // Words as systemd makes them: $OPTIONS is several, \${LISTEN} one, and the shell's rules are the same for these.
-    `exec ${of("ExecStart")[0]} > ${"$"}{LOG_PATH} 2>&1`,
+    `echo $$ > ${"$"}{LOG_PATH}.pid; exec ${of("ExecStart")[0]} > ${"$"}{LOG_PATH} 2>&1`,
   ].join("\n");
   writeFileSync(logPath, "");
   const [command = "", ...rest] = enter;
@@ -150,7 +150,8 @@ async function startUnit(enter: readonly string[], unit: string, logPath: string
     stop: async () => {
       if (daemon.exitCode !== null || daemon.signalCode !== null) return;
       const ended = new Promise((resolve) => daemon.once("exit", resolve));
-      daemon.kill("SIGTERM");
+      // As the machines count: the one that runs here is only the way in.
+      await runOk([...enter, "kill", readFileSync(`${logPath}.pid`, "utf8").trim()], { env });
       await ended;
     },
   };
