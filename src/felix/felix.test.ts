@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import type { BlockAffinity } from "../crds/block-affinity.ts";
 import type { Node } from "../crds/core.ts";
 import type { IPPool } from "../crds/ip-pool.ts";
@@ -232,6 +232,28 @@ describe("Felix", () => {
     expect(shown()).not.toEqual(before);
     await clock.advance(10_100);
     expect(shown()).toEqual(before);
+    await felix.stop();
+  });
+
+  test("a thousand nodes that appear at once are routed by a few writes of many, and vanish in the same way", async () => {
+    const { clock, kernel, felix, sources, shown } = await setUpRunning();
+    const replaceRoutes = vi.spyOn(kernel, "replaceRoutes");
+    const deleteRoutes = vi.spyOn(kernel, "deleteRoutes");
+    const nodes = Array.from({ length: 1000 }, (_, i) => ({
+      node: fakeNode(`n-${i}`, [`192.0.2.${3 + (i % 250)}`]),
+      // The claim may be known before its node, and after it.
+      affinity: fakeAffinity(`n-${i}`, `10.0.${1 + (i >> 2)}.${(i & 3) * 64}/26`),
+    }));
+    for (const { affinity } of nodes.slice(0, 500)) sources.affinities.set(affinity);
+    for (const { node } of nodes) sources.nodes.set(node);
+    for (const { affinity } of nodes.slice(500)) sources.affinities.set(affinity);
+    await clock.advance(1000);
+    expect(shown()).toHaveLength(1002);
+    expect(replaceRoutes.mock.calls.length).toBeLessThanOrEqual(2);
+    for (const { node } of nodes) sources.nodes.delete(node.metadata.name);
+    await clock.advance(1000);
+    expect(shown()).toEqual([REMOTE, OWN].toSorted());
+    expect(deleteRoutes.mock.calls.length).toBeLessThanOrEqual(2);
     await felix.stop();
   });
 

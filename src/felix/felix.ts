@@ -105,7 +105,7 @@ class FelixAgent implements Felix {
       clock,
       random,
       turn: async () => await this.#turn(),
-      onError: (error, retryInMs) => this.#reporter.turnFailed(error, retryInMs, clock.nowMs()),
+      onError: (error, retryInMs) => this.#reporter.turnFailed(error, retryInMs),
     });
     this.health = felixHealth(clock, () => ({
       lastBeatMs: this.#loop.lastBeatMs,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { Clock } from "../lib/clock.ts";
+import { type Clock, wallMs } from "../lib/clock.ts";
 import { describeError } from "../lib/errors.ts";
 import { ApplyLoop } from "./apply-loop.ts";
 import { FilterState } from "./calc/filter-state.ts";
@@ -220,7 +220,7 @@ export class PacketFilter {
   #tellRepairs(repaired: readonly string[], nowMs: number): void {
     const { log, metrics } = this.#options;
     if (repaired.length > 0) metrics.filterRepaired(repaired.length);
-    for (const what of repaired) this.#repairs.add(nowMs, `table inet gingham, ${what}`);
+    for (const what of repaired) this.#repairs.add(wallMs(this.#options.clock), `table inet gingham, ${what}`);
     this.#repaired.push(...repaired);
     if (this.#repaired.length === 0 || nowMs < this.#repairsDueMs) return;
     const count = this.#repaired.length;
@@ -235,7 +235,7 @@ export class PacketFilter {
     const { log, metrics } = this.#options;
     const message = describeError(error);
     metrics.filterTurn(false);
-    this.#errors.add(this.#options.clock.nowMs(), message);
+    this.#errors.add(wallMs(this.#options.clock), message);
     // Once for each reason: the finding goes on to tell of it.
     if (message !== this.#lastError)
       log.error({ err: message, retryInMs: Math.round(retryInMs) }, "cannot program the packet filter; will retry");

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { wallMs } from "../lib/clock.ts";
 import { describeError } from "../lib/errors.ts";
 import type { Finding } from "./calc/findings.ts";
 import type { CalcState } from "./calc/state.ts";
@@ -24,7 +25,7 @@ export interface Reported {
 
 /** Tells what turns did: log, metrics, and the recent repairs and errors for who asks. */
 export class Reporter {
-  readonly #options: Pick<FelixOptions, "metrics" | "packetFilter">;
+  readonly #options: Pick<FelixOptions, "metrics" | "packetFilter" | "clock">;
   readonly #of: Reported;
   readonly #log: FelixLog;
   readonly #repairs = new RecentEvents();
@@ -65,8 +66,9 @@ export class Reporter {
     const { manager, network, state, table } = this.#of;
     this.#lastError = undefined;
     const linkName = (ifIndex: number): string | undefined => manager.linkName(ifIndex);
-    for (const route of report.restored) this.#repairs.add(nowMs, `route ${formatKernelRoute(route, linkName)}`);
-    for (const what of turn.tunnels?.restored ?? []) this.#repairs.add(nowMs, what);
+    const atMs = wallMs(this.#options.clock);
+    for (const route of report.restored) this.#repairs.add(atMs, `route ${formatKernelRoute(route, linkName)}`);
+    for (const what of turn.tunnels?.restored ?? []) this.#repairs.add(atMs, what);
     this.#log.localAddresses(state.localAddresses, [manager.parent(4), manager.parent(6)]);
     if (!this.#isFirstApplyDone) {
       this.#isFirstApplyDone = true;
@@ -84,9 +86,9 @@ export class Reporter {
     return this.#log.findings(findings, nowMs);
   }
 
-  turnFailed(error: unknown, retryInMs: number, nowMs: number): void {
+  turnFailed(error: unknown, retryInMs: number): void {
     this.#lastError = describeError(error);
-    this.#errors.add(nowMs, this.#lastError);
+    this.#errors.add(wallMs(this.#options.clock), this.#lastError);
     this.#options.metrics.turnFailed();
     this.#log.turnFailed(error, retryInMs);
   }

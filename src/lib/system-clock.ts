@@ -40,3 +40,12 @@ export const systemClock: Clock = {
       signal?.addEventListener("abort", onAbort, { once: true });
     }),
 };
+
+/**
+ * The same for what is due after a while: `nowMs` began as Unix time and has gone on evenly since, also when somebody set the
+ * clock. An hour back must not put off repairs for an hour, nor an hour forward end every watch. `nowNs` is the wall clock's.
+ */
+export const steadyClock: Clock = {
+  ...systemClock,
+  nowMs: () => Math.floor(performance.timeOrigin + performance.now()),
+};

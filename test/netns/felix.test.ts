@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { BlockAffinity } from "../../src/crds/block-affinity.ts";
 import type { Node } from "../../src/crds/core.ts";
 import type { IPPool } from "../../src/crds/ip-pool.ts";
@@ -13,7 +13,7 @@ import {
   noMetrics,
 } from "../../src/felix/fake-resources.ts";
 import { createFelix, type Felix } from "../../src/felix/felix.ts";
-import { systemClock } from "../../src/lib/system-clock.ts";
+import { steadyClock } from "../../src/lib/system-clock.ts";
 import { openRouteNamespace, type RouteNamespace } from "./route-namespace.ts";
 
 const BLOCKS4 = ["10.0.0.5 dev cali1 proto 80 scope link", "10.0.0.64/26 via 192.0.2.2 dev eth0 proto 80 onlink"];
@@ -76,7 +76,7 @@ describe("Felix on the kernel", () => {
         },
       },
       sources,
-      clock: systemClock,
+      clock: steadyClock,
       random: Math.random,
       log,
       metrics: noMetrics,
@@ -127,6 +127,23 @@ describe("Felix on the kernel", () => {
     expect(namespace.ip("route")).toContain("10.9.0.0/24 via 192.0.2.7");
     expect(log.said("warn").some((line) => line.includes("another program; restored"))).toBe(true);
   });
+
+  test.each([3_600_000, -3_600_000])(
+    "restores routes as ever when somebody sets the clock by %i ms",
+    async (jumpMs) => {
+      namespace.ip("route", "del", "10.0.0.64/26");
+      await until(() => shown("-4").length === 3);
+      const { now } = Date;
+      const clock = vi.spyOn(Date, "now").mockImplementation(() => now() + jumpMs);
+      try {
+        namespace.ip("route", "del", "10.0.0.5");
+        await until(() => shown("-4").length === 3);
+        expect(felix.health.liveness().ok).toBe(true);
+      } finally {
+        clock.mockRestore();
+      }
+    },
+  );
 
   test("restores the routes that went with a link that was down for a moment", async () => {
     namespace.ip("link", "set", "eth0", "down");

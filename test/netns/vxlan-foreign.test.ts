@@ -8,12 +8,13 @@ import { derivedMAC } from "../../src/felix/calc/vtep.ts";
 import { FakeLog, FakeSource, fakeAffinity, fakeNode, fakePool, noMetrics } from "../../src/felix/fake-resources.ts";
 import { createFelix, type Felix } from "../../src/felix/felix.ts";
 import { systemClock } from "../../src/lib/system-clock.ts";
+import { actAtRandom, faultMs } from "./random-acts.ts";
 import { openRouteNamespace, type RouteNamespace } from "./route-namespace.ts";
 
 /** What others do to VXLAN on a real kernel, at random: at the end all is as it should be, and theirs is untouched. */
 
 const PEERS = 8;
-const ROUNDS = 60;
+const FAULT_MS = faultMs(2);
 const peer = (i: number): { ip: string; tunnel: string; mac: string; block: string } => ({
   ip: `192.0.2.${10 + i}`,
   tunnel: `10.0.${i + 1}.1`,
@@ -79,76 +80,67 @@ function read(): string {
   }
 }
 
-/** A source of numbers that gives the same each time, so that a failure can be repeated. */
-function lcg(seed: number): (below: number) => number {
-  let state = seed;
-  return (below) => {
-    state = (state * 1_103_515_245 + 12_345) % 2 ** 31;
-    return Math.floor((state / 2 ** 31) * below);
-  };
-}
-
-test("what others remove, change or add on the device is put right; what is theirs elsewhere stays", async () => {
-  namespace.ip("link", "add", "theirs", "type", "vxlan", "id", "7", "dstport", "4799");
-  namespace.ip("neigh", "add", "192.0.2.77", "lladdr", "02:00:00:00:00:77", "dev", "theirs", "nud", "permanent");
-  bridge("fdb add 02:00:00:00:00:78 dev theirs dst 192.0.2.78 self permanent");
-  const desired = read();
-  expect(desired.split("\n").filter((line) => line.includes("via 10.0."))).toHaveLength(PEERS);
-  const pick = lcg(42);
-  const acts: readonly ((i: number) => unknown)[] = [
-    (i) => namespace.ip("neigh", "del", peer(i).tunnel, "dev", "vxlan.calico"),
-    (i) => bridge(`fdb del ${peer(i).mac} dev vxlan.calico dst ${peer(i).ip} self`),
-    (i) =>
-      namespace.ip(
-        "neigh",
-        "replace",
-        peer(i).tunnel,
-        "lladdr",
-        "02:00:00:00:00:99",
-        "dev",
-        "vxlan.calico",
-        "nud",
-        "permanent",
-      ),
-    (i) => bridge(`fdb replace ${peer(i).mac} dev vxlan.calico dst 192.0.2.99 self permanent`),
-    (i) => bridge(`fdb append ${peer(i).mac} dev vxlan.calico dst 192.0.2.98 self permanent`),
-    (i) => bridge(`fdb add 02:00:00:00:01:0${i} dev vxlan.calico dst 192.0.2.97 self permanent`),
-    (i) =>
-      namespace.ip(
-        "neigh",
-        "add",
-        `10.9.0.${i}`,
-        "lladdr",
-        "02:00:00:00:00:96",
-        "dev",
-        "vxlan.calico",
-        "nud",
-        "permanent",
-      ),
-    (i) => namespace.ip("route", "del", peer(i).block),
-    (i) => namespace.ip("addr", "add", `10.8.0.${i + 1}/24`, "dev", "vxlan.calico"),
-    () => namespace.ip("addr", "flush", "dev", "vxlan.calico"),
-    () => namespace.ip("link", "set", "vxlan.calico", "mtu", "1300"),
-    () => namespace.ip("link", "set", "vxlan.calico", "down"),
-    () => namespace.ip("link", "set", "vxlan.calico", "address", "02:00:00:00:00:95"),
-    () => namespace.ip("link", "del", "vxlan.calico"),
-    () => {
-      namespace.ip("link", "set", "eth0", "down");
-      namespace.ip("link", "set", "eth0", "up");
-      namespace.ip("route", "replace", "default", "via", "192.0.2.254");
-    },
-  ];
-  for (let round = 0; round < ROUNDS; round++) {
-    try {
-      acts[pick(acts.length)]?.(pick(PEERS));
-    } catch {
-      // It was not there, since another act had taken it; that is as good.
-    }
-    await new Promise((resolve) => setTimeout(resolve, pick(60)));
-  }
-  await expect.poll(read, { timeout: 15_000, interval: 200 }).toBe(desired);
-  expect(felix.findings()).toEqual([]);
-  expect(namespace.ip("-o", "link", "show", "theirs")).toContain("theirs");
-  expect(namespace.ip("neigh", "show", "dev", "theirs", "nud", "permanent")).toContain("192.0.2.77");
-  expect(bridge("fdb show dev theirs")).toContain("02:00:00:00:00:78 dst 192.0.2.78");
-});
+test(
+  "what others remove, change or add on the device is put right; what is theirs elsewhere stays",
+  async () => {
+    namespace.ip("link", "add", "theirs", "type", "vxlan", "id", "7", "dstport", "4799");
+    namespace.ip("neigh", "add", "192.0.2.77", "lladdr", "02:00:00:00:00:77", "dev", "theirs", "nud", "permanent");
+    bridge("fdb add 02:00:00:00:00:78 dev theirs dst 192.0.2.78 self permanent");
+    const desired = read();
+    expect(desired.split("\n").filter((line) => line.includes("via 10.0."))).toHaveLength(PEERS);
+    const acts: readonly ((i: number) => unknown)[] = [
+      (i) => namespace.ip("neigh", "del", peer(i).tunnel, "dev", "vxlan.calico"),
+      (i) => bridge(`fdb del ${peer(i).mac} dev vxlan.calico dst ${peer(i).ip} self`),
+      (i) =>
+        namespace.ip(
+          "neigh",
+          "replace",
+          peer(i).tunnel,
+          "lladdr",
+          "02:00:00:00:00:99",
+          "dev",
+          "vxlan.calico",
+          "nud",
+          "permanent",
+        ),
+      (i) => bridge(`fdb replace ${peer(i).mac} dev vxlan.calico dst 192.0.2.99 self permanent`),
+      (i) => bridge(`fdb append ${peer(i).mac} dev vxlan.calico dst 192.0.2.98 self permanent`),
+      (i) => bridge(`fdb add 02:00:00:00:01:0${i} dev vxlan.calico dst 192.0.2.97 self permanent`),
+      (i) =>
+        namespace.ip(
+          "neigh",
+          "add",
+          `10.9.0.${i}`,
+          "lladdr",
+          "02:00:00:00:00:96",
+          "dev",
+          "vxlan.calico",
+          "nud",
+          "permanent",
+        ),
+      (i) => namespace.ip("route", "del", peer(i).block),
+      (i) => namespace.ip("addr", "add", `10.8.0.${i + 1}/24`, "dev", "vxlan.calico"),
+      () => namespace.ip("addr", "flush", "dev", "vxlan.calico"),
+      () => namespace.ip("link", "set", "vxlan.calico", "mtu", "1300"),
+      () => namespace.ip("link", "set", "vxlan.calico", "down"),
+      () => namespace.ip("link", "set", "vxlan.calico", "address", "02:00:00:00:00:95"),
+      () => namespace.ip("link", "del", "vxlan.calico"),
+      () => {
+        namespace.ip("link", "set", "eth0", "down");
+        namespace.ip("link", "set", "eth0", "up");
+        namespace.ip("route", "replace", "default", "via", "192.0.2.254");
+      },
+    ];
+    const done = await actAtRandom(
+      acts.map((act) => (pick) => act(pick(PEERS))),
+      { forMs: FAULT_MS },
+    );
+    expect(done).toBeGreaterThan(acts.length);
+    await expect.poll(read, { timeout: 15_000, interval: 200 }).toBe(desired);
+    expect(felix.findings()).toEqual([]);
+    expect(namespace.ip("-o", "link", "show", "theirs")).toContain("theirs");
+    expect(namespace.ip("neigh", "show", "dev", "theirs", "nud", "permanent")).toContain("192.0.2.77");
+    expect(bridge("fdb show dev theirs")).toContain("02:00:00:00:00:78 dst 192.0.2.78");
+  },
+  FAULT_MS + 60_000,
+);

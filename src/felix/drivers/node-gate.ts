@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Node } from "../../crds/core.ts";
-import type { Clock } from "../../lib/clock.ts";
+import { type Clock, wallMs } from "../../lib/clock.ts";
 import { describeError } from "../../lib/errors.ts";
 import { ApplyLoop } from "../apply-loop.ts";
 import { planCondition } from "../calc/node-status.ts";
 import type { Logger, Source } from "../ports.ts";
 import type { NodeWriter } from "./node-writer.ts";
+import { RepeatLimit } from "./repeat-limit.ts";
 
 export interface NodeGateOptions {
   readonly nodeName: string;
@@ -21,8 +22,6 @@ export interface NodeGateOptions {
 
 /** Between two questions whether the agent is ready. Units: milliseconds. */
 const POLL_MS = 100;
-/** A server or admission hook that drops what is written must not be asked again and again. Units: milliseconds. */
-const REPEAT_AFTER_MS = 60_000;
 /** The process is about to end, and the API server may be away. Units: milliseconds. */
 const CLOSE_WAIT_MS = 1000;
 
@@ -35,7 +34,8 @@ export class NodeGate {
   readonly #options: NodeGateOptions;
   readonly #loop: ApplyLoop;
   #isOpen = false;
-  readonly #writtenMs = new Map<string, number>();
+  readonly #conditionLimit = new RepeatLimit();
+  readonly #taintLimit = new RepeatLimit();
   #stopFollowing: () => void = () => {};
 
   constructor(options: NodeGateOptions) {
@@ -93,28 +93,33 @@ export class NodeGate {
     if (node === undefined) return undefined;
     // The condition first: without the taint the scheduler goes by it.
     const isClosed = planCondition(node, true, "") !== undefined;
-    const conditionInMs = await this.#change("condition", isClosed, () =>
+    const conditionInMs = await this.#change("condition", isClosed, this.#conditionLimit, () =>
       writer.edit((now) => planCondition(now, true, this.#nowText())),
     );
     const hasTaint = taint !== "" && (node.spec?.taints ?? []).some(({ key }) => key === taint);
-    const taintInMs = await this.#change(`taint ${taint}`, hasTaint, () => writer.removeTaint(taint));
+    const taintInMs = await this.#change(`taint ${taint}`, hasTaint, this.#taintLimit, () => writer.removeTaint(taint));
     return conditionInMs ?? taintInMs;
   }
 
   /** Returns when to try again, if it is too soon. Units: milliseconds. */
-  async #change(what: string, isNeeded: boolean, write: () => Promise<boolean>): Promise<number | undefined> {
+  async #change(
+    what: string,
+    isNeeded: boolean,
+    limit: RepeatLimit,
+    write: () => Promise<boolean>,
+  ): Promise<number | undefined> {
     if (!isNeeded) return undefined;
     const { clock, log } = this.#options;
-    const waitMs = (this.#writtenMs.get(what) ?? Number.NEGATIVE_INFINITY) + REPEAT_AFTER_MS - clock.nowMs();
+    const waitMs = limit.waitMs(clock.nowMs());
     if (waitMs > 0) return waitMs;
     if (!(await write())) return undefined;
-    this.#writtenMs.set(what, clock.nowMs());
+    limit.wrote(clock.nowMs());
     log.info({ changed: what }, "node opened for pods");
     return undefined;
   }
 
   /** RFC 3339, whole seconds. */
   #nowText(): string {
-    return `${new Date(this.#options.clock.nowMs()).toISOString().slice(0, 19)}Z`;
+    return `${new Date(wallMs(this.#options.clock)).toISOString().slice(0, 19)}Z`;
   }
 }

@@ -6,10 +6,9 @@ import { backoffMs } from "../../lib/retry.ts";
 import { type NodeClaims, planNodeStatus, type ReplacedAddress, replacedAddresses } from "../calc/node-status.ts";
 import type { Logger } from "../ports.ts";
 import type { NodeWriter } from "./node-writer.ts";
+import { RepeatLimit } from "./repeat-limit.ts";
 
 const BACKOFF = { baseMs: 500, maxMs: 60_000 };
-/** A server or admission hook that drops what is written must not be asked again and again. Units: milliseconds. */
-const REPEAT_AFTER_MS = 60_000;
 
 /**
  * Keeps what the node's object says of it true, in the background: nothing ever waits for it, and every failure is
@@ -22,7 +21,8 @@ export class NodeStatusDriver {
   readonly #log: Logger;
   readonly #stop = new AbortController();
   #claims: NodeClaims | undefined;
-  #written = { claims: "", atMs: 0 };
+  readonly #limit = new RepeatLimit();
+  #written = "";
   #writing: Promise<void> | undefined;
 
   constructor(options: { writer: NodeWriter; clock: Clock; random: () => number; log: Logger }) {
@@ -36,9 +36,8 @@ export class NodeStatusDriver {
   check(node: Node, claims: NodeClaims): void {
     this.#claims = claims;
     if (this.#writing !== undefined || planNodeStatus(node, claims) === undefined) return;
-    const { claims: last, atMs } = this.#written;
-    if (last === JSON.stringify(claims) && this.#clock.nowMs() - atMs < REPEAT_AFTER_MS) return;
-    this.#writing = this.#write().finally(() => {
+    const waitMs = this.#written === JSON.stringify(claims) ? this.#limit.waitMs(this.#clock.nowMs()) : 0;
+    this.#writing = this.#write(waitMs).finally(() => {
       this.#writing = undefined;
     });
   }
@@ -48,8 +47,9 @@ export class NodeStatusDriver {
     await this.#writing;
   }
 
-  async #write(): Promise<void> {
+  async #write(waitMs: number): Promise<void> {
     const { signal } = this.#stop;
+    if (waitMs > 0) await this.#clock.sleep(waitMs, signal).catch(() => {});
     for (let attempt = 1; !signal.aborted; attempt++) {
       try {
         const claims = this.#claims;
@@ -60,7 +60,8 @@ export class NodeStatusDriver {
           return planNodeStatus(node, claims);
         });
         if (!isWritten) return;
-        this.#written = { claims: JSON.stringify(claims), atMs: this.#clock.nowMs() };
+        this.#written = JSON.stringify(claims);
+        this.#limit.wrote(this.#clock.nowMs());
         for (const { annotation, before, after, variable } of replaced)
           this.#log.warn(
             { annotation, before, after },

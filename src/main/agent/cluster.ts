@@ -5,7 +5,7 @@ import { HTTPKubeClient } from "../../kube/client.ts";
 import { ClusterCache } from "../../kube/cluster-cache.ts";
 import { GoneError } from "../../kube/errors.ts";
 import { loadKubeConfig } from "../../kube/kube-config.ts";
-import { systemClock as clock } from "../../lib/system-clock.ts";
+import { steadyClock as clock } from "../../lib/system-clock.ts";
 import type { Logs } from "./logs.ts";
 
 /** For the cluster's settings, before what cannot be changed later. An API server that is away is not waited for. */

@@ -19,7 +19,7 @@ import { liveHolders } from "../../kube/holder-source.ts";
 import { nodeBlocks } from "../../kube/node-blocks.ts";
 import { namespaceSource, podSource } from "../../kube/pod-source.ts";
 import { kubePodStatus } from "../../kube/pod-status.ts";
-import { systemClock as clock } from "../../lib/system-clock.ts";
+import { systemClock as clock, steadyClock } from "../../lib/system-clock.ts";
 import type { Base } from "./base.ts";
 import { hostPlugins } from "./conflist.ts";
 import type { NodeIPAM } from "./ipam.ts";
@@ -67,10 +67,13 @@ export function makeCNI(base: Base, { store, sources, allocator }: NodeIPAM, fel
     locks: new KeyedLocks(),
     clock,
     log,
-    podStatus: new PodStatusQueue({ store: kubePodStatus(client), clock, random, log, metrics }),
+    podStatus: new PodStatusQueue({ store: kubePodStatus(client), clock: steadyClock, random, log, metrics }),
     ...(config.journalFileBytes > 0 && { journal }),
     closeJournal: () => journal.close(),
-    datastoreAwaySinceMs: () => client.awaySinceMs(),
+    datastoreAwaySinceMs: async () => {
+      const sinceMs = await client.awaySinceMs();
+      return sinceMs === undefined ? undefined : clock.nowMs() - (steadyClock.nowMs() - sinceMs);
+    },
     // The collector tells of damaged ones.
     nodeBlocks: nodeBlocks(client, sources, nodeName, () => {}),
     releaseWaitMs: RELEASE_WAIT_MS,

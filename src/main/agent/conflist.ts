@@ -6,7 +6,7 @@ import { confDir } from "../../install/conf-dir.ts";
 import { DEFAULT_NETWORK_CONFIG } from "../../install/conflist.ts";
 import { ConflistKeeper } from "../../install/conflist-keeper.ts";
 import { installError } from "../../install/errors.ts";
-import { systemClock as clock } from "../../lib/system-clock.ts";
+import { steadyClock as clock } from "../../lib/system-clock.ts";
 import type { Base } from "./base.ts";
 
 /** Executes plugins where the runtime would. */

@@ -19,7 +19,7 @@ import { withPodCIDRs } from "../../felix/pod-cidrs.ts";
 import { SelfTest } from "../../felix/self-test/self-test.ts";
 import { testPairs } from "../../felix/self-test/test-pairs.ts";
 import type { ConflistKeeper } from "../../install/conflist-keeper.ts";
-import { systemClock as clock } from "../../lib/system-clock.ts";
+import { steadyClock as clock } from "../../lib/system-clock.ts";
 import { formatIP } from "../../net/ip.ts";
 import { enableForwarding, isForwarding } from "../../netlink/sysctl.ts";
 import type { Base } from "./base.ts";

@@ -5,7 +5,7 @@ import { NodeGate } from "../../felix/drivers/node-gate.ts";
 import { withLiveness, withReadiness } from "../../felix/health.ts";
 import type { Health } from "../../felix/ports.ts";
 import type { ConflistKeeper } from "../../install/conflist-keeper.ts";
-import { systemClock as clock } from "../../lib/system-clock.ts";
+import { steadyClock as clock } from "../../lib/system-clock.ts";
 import type { Base } from "./base.ts";
 import type { Dataplane } from "./felix.ts";
 

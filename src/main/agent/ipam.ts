@@ -8,7 +8,7 @@ import type { IPAMSources, IPAMStore } from "../../ipam/ports.ts";
 import { releaseUnhandled } from "../../ipam/release-unhandled.ts";
 import { sourcesOf } from "../../ipam/sources.ts";
 import { BlockSchema } from "../../kube/block-schema.ts";
-import { systemClock as clock } from "../../lib/system-clock.ts";
+import { systemClock as clock, steadyClock } from "../../lib/system-clock.ts";
 import { parseCIDR } from "../../net/cidr.ts";
 import type { Base } from "./base.ts";
 
@@ -57,7 +57,7 @@ export function makeIPAM({ nodeName, config, cluster, logs }: Base, nodeWriter: 
     },
     node: nodeWriter,
     usesPodCIDRs: () => cluster.settings.config.routesPodCIDRs,
-    clock,
+    clock: steadyClock,
     random,
     log: logs.of("felix"),
   });

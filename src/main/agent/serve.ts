@@ -6,7 +6,7 @@ import { type CNIServer, listenCNI } from "../../cni/server.ts";
 import { type Listener, serveHealth, serveMetrics } from "../../felix/http.ts";
 import type { Health } from "../../felix/ports.ts";
 import type { NodeReport } from "../../felix/status.ts";
-import { systemClock as clock } from "../../lib/system-clock.ts";
+import { steadyClock as clock } from "../../lib/system-clock.ts";
 import type { IP } from "../../net/ip.ts";
 import type { Base } from "./base.ts";
 import type { AgentCNI } from "./cni.ts";
