@@ -6,9 +6,9 @@ import { renderCRD } from "../src/crds/definition.ts";
 import { KINDS, OPERATOR_KINDS } from "../src/crds/kinds.ts";
 import { LAYOUTS, type Layout } from "../src/install/layouts.ts";
 import type { Manifest } from "../src/operator/render/manifest.ts";
-import { AGENT, NAMESPACE } from "../src/operator/render/names.ts";
+import { AGENT, NAME_LABEL, NAMESPACE } from "../src/operator/render/names.ts";
 import { renderOperator } from "../src/operator/render/operator.ts";
-import { renderInstall, renderNamespace, renderPrivilegedSCC } from "../src/operator/render/render.ts";
+import { renderInstall, renderNamespace } from "../src/operator/render/render.ts";
 import { DEFAULT_SETTINGS, type InstallSettings } from "../src/operator/render/settings.ts";
 
 const HEADER =
@@ -37,8 +37,8 @@ export function renderInstallManifests(): ReadonlyMap<string, string> {
     ...Object.entries(base).map(([file, documents]) => [`base/${file}`, yaml(documents)] as const),
     ["base/kustomization.yaml", yaml([{ ...KUSTOMIZATION, ...kustomization }])],
     ["install.yaml", yaml(Object.values(base).flat())],
-    // The other kinds the operator makes: who deletes this file must not delete every address with it.
-    ["operator.yaml", yaml([...OPERATOR_KINDS.map(renderCRD), ...renderOperator(SETTINGS)])],
+    ["operator.yaml", yaml([...[...OPERATOR_KINDS, ...KINDS].map(renderCRD), ...renderOperator(SETTINGS)])],
+    ["clean.yaml", yaml([renderNamespace(NAMESPACE), cleaner()])],
     ...LAYOUTS.flatMap(overlayOf),
     ["overlays/dual-stack/kustomization.yaml", yaml([dualStack()])],
   ]);
@@ -74,9 +74,55 @@ function overlayOf(layout: Layout): (readonly [string, string])[] {
   };
   return [
     [`${folder}/kustomization.yaml`, yaml([kustomization])],
-    ...(isOpenShift ? [[`${folder}/scc.yaml`, yaml([renderPrivilegedSCC()])] as const] : []),
+    ...(isOpenShift ? [[`${folder}/scc.yaml`, yaml([privilegedSCC()])] as const] : []),
   ];
 }
+
+/** `gingham node clean` on every node, with the agent's view of it, and the folders of the runtime to be written to. */
+function cleaner(): object {
+  const name = "gingham-clean";
+  const labels = { [NAME_LABEL]: name };
+  const { spec } = agentOf(SETTINGS) as { spec: { template: { spec: { containers: readonly Container[] } } } };
+  const {
+    initContainers: _none,
+    serviceAccountName: _nobody,
+    ...pod
+  } = spec.template.spec as Readonly<Record<string, unknown>>;
+  const [agent] = spec.template.spec.containers;
+  const volumeMounts = agent?.volumeMounts
+    .filter(({ name: volume }) => volume !== CONFIG_VOLUME)
+    .map((mount) => ({ ...mount, readOnly: undefined }));
+  const volumes = (pod["volumes"] as readonly { name: string }[]).filter((volume) => volume.name !== CONFIG_VOLUME);
+  const container = {
+    name: "clean",
+    image: IMAGE,
+    // Ready is who has cleaned; it is there until the DaemonSet is deleted.
+    command: ["sh", "-c", "gingham node clean --yes && touch /tmp/done && exec sleep infinity"],
+    securityContext: agent?.securityContext,
+    readinessProbe: { exec: { command: ["test", "-e", "/tmp/done"] }, periodSeconds: 2 },
+    volumeMounts,
+  };
+  return {
+    apiVersion: "apps/v1",
+    kind: "DaemonSet",
+    metadata: { name, namespace: NAMESPACE, labels },
+    spec: {
+      selector: { matchLabels: labels },
+      updateStrategy: { type: "RollingUpdate", rollingUpdate: { maxUnavailable: "100%" } },
+      template: {
+        metadata: { labels },
+        spec: { ...pod, automountServiceAccountToken: false, containers: [container], volumes },
+      },
+    },
+  };
+}
+
+interface Container {
+  readonly securityContext: object;
+  readonly volumeMounts: readonly { readonly name: string; readonly readOnly?: boolean }[];
+}
+
+const CONFIG_VOLUME = "cni-config";
 
 function agentOf(settings: InstallSettings): unknown {
   return JSON.parse(JSON.stringify(renderInstall(settings).find(({ kind }) => kind === "DaemonSet")));
@@ -90,6 +136,17 @@ function differences(a: unknown, b: unknown, path: string): readonly { path: str
     const pointer = `${path}/${key.replaceAll("~", "~0").replaceAll("/", "~1")}`;
     return differences((a as Record<string, unknown>)[key], (b as Record<string, unknown>)[key], pointer);
   });
+}
+
+function privilegedSCC(): object {
+  const apiGroup = "rbac.authorization.k8s.io";
+  return {
+    apiVersion: `${apiGroup}/v1`,
+    kind: "RoleBinding",
+    metadata: { name: "gingham-agent-scc", namespace: NAMESPACE },
+    roleRef: { apiGroup, kind: "ClusterRole", name: "system:openshift:scc:privileged" },
+    subjects: [{ kind: "ServiceAccount", name: AGENT, namespace: NAMESPACE }],
+  };
 }
 
 function dualStack(): object {

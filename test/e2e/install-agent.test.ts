@@ -107,8 +107,8 @@ function deadBlock(): object {
   return { apiVersion: "crd.projectcalico.org/v1", kind: "IPAMBlock", metadata: { name: "10-44-0-128-26" }, spec };
 }
 
-function startAgent(): Started {
-  return host.container("agent", [process.execPath, NODE_FLAGS, join(ROOT, "dist/agent.mjs")]);
+function startAgent(...options: readonly string[]): Started {
+  return host.container("agent", [process.execPath, NODE_FLAGS, join(ROOT, "dist/agent.mjs"), ...options]);
 }
 
 async function readiness(): Promise<{ ok: boolean; checks: Record<string, { ok: boolean; detail: string }> }> {
@@ -322,5 +322,34 @@ describe("the rights of manifests/install.yaml", () => {
       });
       expect(documented.filter((line) => !line.startsWith("verbs ")).toSorted()).toEqual(granted.toSorted());
     }
+  });
+});
+
+describe("gingham node clean", () => {
+  test("takes away what was installed, and gives another network's configuration its name back", async () => {
+    await agent.stop();
+    await host.ok(
+      `echo '${CALICO}' > ${CONF_DIR}/10-calico.conflist; echo other > ${BIN_DIR}/other; echo mine > ${BIN_DIR}/tuning`,
+    );
+    agent = startAgent("--cni-others", "rename");
+    await untilAgent("ready", ({ ok }) => ok);
+    expect(await confFiles()).toEqual(["10-calico.conflist.gingham-bak", "10-gingham.conflist"]);
+    await agent.stop();
+    const clean = host.container("agent", [
+      process.execPath,
+      NODE_FLAGS,
+      join(ROOT, "dist/cli.mjs"),
+      "node",
+      "clean",
+      "--yes",
+    ]);
+    expect({ exitCode: await clean.ended, log: clean.log() }).toMatchObject({ exitCode: 0 });
+    expect(await confFiles()).toEqual(["10-calico.conflist"]);
+    expect(await host.ok(`cat ${CONF_DIR}/10-calico.conflist`)).toBe(`${CALICO}\n`);
+    // What is another's, or has been changed since, stays.
+    expect((await host.ok(`ls ${BIN_DIR}`)).trim().split("\n")).toEqual(["other", "tuning"]);
+    expect(await host.ok("ls -A /var/lib; ip route show proto 80; ip -o link show type vxlan; nft list tables")).toBe(
+      "",
+    );
   });
 });
