@@ -8,7 +8,7 @@ import { LAYOUTS, type Layout } from "../src/install/layouts.ts";
 import type { Manifest } from "../src/operator/render/manifest.ts";
 import { AGENT, NAME_LABEL, NAMESPACE } from "../src/operator/render/names.ts";
 import { renderOperator } from "../src/operator/render/operator.ts";
-import { renderInstall, renderNamespace } from "../src/operator/render/render.ts";
+import { renderInstall, renderNamespace, renderPrivilegedSCC } from "../src/operator/render/render.ts";
 import { DEFAULT_SETTINGS, type InstallSettings } from "../src/operator/render/settings.ts";
 
 const HEADER =
@@ -37,7 +37,8 @@ export function renderInstallManifests(): ReadonlyMap<string, string> {
     ...Object.entries(base).map(([file, documents]) => [`base/${file}`, yaml(documents)] as const),
     ["base/kustomization.yaml", yaml([{ ...KUSTOMIZATION, ...kustomization }])],
     ["install.yaml", yaml(Object.values(base).flat())],
-    ["operator.yaml", yaml([...[...OPERATOR_KINDS, ...KINDS].map(renderCRD), ...renderOperator(SETTINGS)])],
+    // The other kinds the operator makes: who deletes this file must not delete every address with it.
+    ["operator.yaml", yaml([...OPERATOR_KINDS.map(renderCRD), ...renderOperator(SETTINGS)])],
     ["clean.yaml", yaml([renderNamespace(NAMESPACE), cleaner()])],
     ...LAYOUTS.flatMap(overlayOf),
     ["overlays/dual-stack/kustomization.yaml", yaml([dualStack()])],
@@ -74,7 +75,7 @@ function overlayOf(layout: Layout): (readonly [string, string])[] {
   };
   return [
     [`${folder}/kustomization.yaml`, yaml([kustomization])],
-    ...(isOpenShift ? [[`${folder}/scc.yaml`, yaml([privilegedSCC()])] as const] : []),
+    ...(isOpenShift ? [[`${folder}/scc.yaml`, yaml([renderPrivilegedSCC()])] as const] : []),
   ];
 }
 
@@ -136,17 +137,6 @@ function differences(a: unknown, b: unknown, path: string): readonly { path: str
     const pointer = `${path}/${key.replaceAll("~", "~0").replaceAll("/", "~1")}`;
     return differences((a as Record<string, unknown>)[key], (b as Record<string, unknown>)[key], pointer);
   });
-}
-
-function privilegedSCC(): object {
-  const apiGroup = "rbac.authorization.k8s.io";
-  return {
-    apiVersion: `${apiGroup}/v1`,
-    kind: "RoleBinding",
-    metadata: { name: "gingham-agent-scc", namespace: NAMESPACE },
-    roleRef: { apiGroup, kind: "ClusterRole", name: "system:openshift:scc:privileged" },
-    subjects: [{ kind: "ServiceAccount", name: AGENT, namespace: NAMESPACE }],
-  };
 }
 
 function dualStack(): object {

@@ -12,7 +12,7 @@ beforeEach(() => {
 afterEach(() => machine[Symbol.dispose]());
 
 /** Each call is a process of its own. */
-function call(verb: string, containerID: string, pod: string): ReturnType<typeof runOnce> {
+function call(verb: string, containerID: string, pod: string, conf: object = CONF): ReturnType<typeof runOnce> {
   const { cni } = machine.start();
   const env = {
     CNI_COMMAND: verb,
@@ -21,8 +21,17 @@ function call(verb: string, containerID: string, pod: string): ReturnType<typeof
     CNI_IFNAME: "eth0",
     CNI_ARGS: `K8S_POD_NAMESPACE=default;K8S_POD_NAME=${pod}`,
   };
-  return runOnce(async () => ({ cni, [Symbol.asyncDispose]: async () => {} }), env, JSON.stringify(CONF));
+  return runOnce(async () => ({ cni, [Symbol.asyncDispose]: async () => {} }), env, JSON.stringify(conf));
 }
+
+it("neither ADD nor DEL by another network takes an interface away", async () => {
+  expect(await call("ADD", "c1", "web-0")).toMatchObject({ exitCode: 0 });
+  const second = { ...CONF, name: "second" };
+  expect(await call("ADD", "c1", "web-0", second)).toMatchObject({ errorCode: 4 });
+  expect(await call("DEL", "c1", "web-0", second)).toMatchObject({ exitCode: 0 });
+  expect(machine.kernel.links).toHaveLength(1);
+  expect(machine.addresses.held).toHaveLength(1);
+});
 
 it("an address that a running pod has is given to no other, although its block says that it is free", async () => {
   expect(await call("ADD", "c1", "web-0")).toMatchObject({ exitCode: 0 });

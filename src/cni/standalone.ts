@@ -9,6 +9,15 @@ export interface Standalone extends AsyncDisposable {
   readonly cni: CNI;
 }
 
+/** An agent knows who is up, and gives nobody's address or interface away; here the records tell. */
+async function learnEndpoints(cni: CNI): Promise<void> {
+  try {
+    await announce(cni);
+  } catch (err) {
+    cni.log.warn({ err }, "Attachments cannot be listed; what running pods have is not known to this call");
+  }
+}
+
 /**
  * Runs one call in a process of its own, for machines without an agent. Nobody sweeps there, so what a DEL had to leave
  * while the datastore was away, later calls finish. Never rejects.
@@ -25,8 +34,8 @@ export async function runOnce(
   if ("reply" in prepared) return prepared.reply;
   try {
     await using standalone = await make(prepared.task);
-    // An agent knows who is up, and gives nobody's address away; here the records tell.
-    if (prepared.task.work.verb === "ADD") await announce(standalone.cni);
+    const { verb } = prepared.task.work;
+    if (verb === "ADD" || verb === "DEL") await learnEndpoints(standalone.cni);
     const reply = await perform(standalone.cni, prepared.task, signal);
     if (reply.exitCode === 0) await finishReleases(standalone.cni);
     return reply;

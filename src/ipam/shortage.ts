@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { EffectiveIPPool } from "../crds/ip-pool.ts";
-import { formatCIDR } from "../net/cidr.ts";
+import { type CIDR, formatCIDR } from "../net/cidr.ts";
 import { IPAMError } from "./errors.ts";
 
 /** How many blocks a node may own when IPAMConfig names no limit, as in Calico. Source: calico-interop 2.2, step 4. */
@@ -11,6 +11,8 @@ export interface SearchTally {
   readonly taken: number;
   /** Neither free nor taken as a whole: a block of another size or another pool has some of their addresses. */
   readonly overlapped: number;
+  /** One of those, and the block or the pool across it. */
+  readonly overlap?: { readonly candidate: CIDR; readonly by: CIDR | EffectiveIPPool };
   /** Every address of them is in an IPReservation. Large reservations count once. */
   readonly reserved: number;
 }
@@ -67,10 +69,11 @@ export function shortageError(shortage: Shortage): IPAMError {
 }
 
 function exhaustedError(shortage: Shortage, has: string, tally: SearchTally, isStrict: boolean): IPAMError {
-  const { taken, overlapped, reserved } = tally;
+  const { taken, overlapped, overlap, reserved } = tally;
   const reservedToo = reserved === 0 ? "" : ` or reserved (${reserved})`;
   if (overlapped > 0) {
-    const what = `${has}, ${taken} blocks are taken${reservedToo} and ${overlapped} overlap blocks or pools of another size`;
+    const such = overlap === undefined ? "" : `, such as ${overlapText(overlap)}`;
+    const what = `${has}, ${taken} blocks are taken${reservedToo} and ${overlapped} overlap blocks or pools of another size${such}`;
     return new IPAMError(
       "Overlap",
       `${what}; remove the IPPool or the old blocks that lie across these addresses (gingham ipam check names them)`,
@@ -86,6 +89,11 @@ function exhaustedError(shortage: Shortage, has: string, tally: SearchTally, isS
     "NoAddress",
     `${has}, and all ${taken} blocks are taken${reservedToo}${lent}${forbids}; ${step}`,
   );
+}
+
+function overlapText({ candidate, by }: Required<SearchTally>["overlap"]): string {
+  const other = "name" in by ? `IPPool ${by.name} (${formatCIDR(by.cidr)})` : `block ${formatCIDR(by)}`;
+  return `${formatCIDR(candidate)} with ${other}`;
 }
 
 function elsewhere({ elsewhere: free }: Shortage): string {

@@ -6,8 +6,9 @@ import { type ApplyTools, problemOf } from "./apply.ts";
 import { isOurs, MANAGER } from "./judge-pools.ts";
 import type { ClusterFacts, ClusterPort, Workloads } from "./ports.ts";
 import type { Problem } from "./problem.ts";
+import { type Manifest, nameOf } from "./render/manifest.ts";
 import { renderInstall } from "./render/render.ts";
-import { DEFAULT_SETTINGS } from "./render/settings.ts";
+import { DEFAULT_SETTINGS, PROVIDERS } from "./render/settings.ts";
 
 export interface RemovalOutcome {
   readonly problems: readonly Problem[];
@@ -23,7 +24,7 @@ export interface RemovalOutcome {
  * that is in them; without an agent, the launcher writes down what is to be released. Idempotent: each pass does what is possible now.
  */
 export async function remove(facts: ClusterFacts, workloads: Workloads, tools: ApplyTools): Promise<RemovalOutcome> {
-  const objects = [...renderInstall({ ...DEFAULT_SETTINGS, image: "", provider: "GKE" }, MANAGER)].reverse();
+  const objects = everythingEver().reverse();
   const isWorkload = ({ kind }: KubeObject): boolean => kind === "DaemonSet" || kind === "Deployment";
   const problems = await removeAll(objects.filter(isWorkload), tools);
   if (problems.length > 0) return { problems, kept: [] };
@@ -54,6 +55,12 @@ export async function remove(facts: ClusterFacts, workloads: Workloads, tools: A
     problems: await removeAll([...free, ...information, ...rest], tools),
     kept: kept.map(({ metadata }) => metadata.name),
   };
+}
+
+/** Whatever the settings were: the objects of each provider. */
+function everythingEver(): Manifest[] {
+  const all = PROVIDERS.flatMap((provider) => renderInstall({ ...DEFAULT_SETTINGS, image: "", provider }, MANAGER));
+  return [...new Map(all.map((object) => [nameOf(object), object])).values()];
 }
 
 async function removeAll(objects: readonly KubeObject[], tools: ApplyTools): Promise<readonly Problem[]> {

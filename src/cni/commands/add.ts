@@ -78,6 +78,7 @@ export async function add(cni: CNI, request: AddRequest, signal?: AbortSignal): 
     yields: true,
     cancel,
   });
+  await refuseTaken(cni, id, plan, netns);
   const record = await attach(cni, { id, plan, netns }, watch, ifaceTurn.signal);
   return { record, existed: false, stepsMs: watch.stepsMs() };
 }
@@ -124,6 +125,29 @@ function refuseInUse(cni: CNI, { hostIface, delegation }: AttachmentPlan, ips: r
   const why = "and the IPAMBlock says that it is free: somebody deleted the block or changed it";
   const step = "the next try gets another address; gingham ipam check names the pod to delete";
   throw new CNIError("TryAgainLater", `${what}, ${why}; ${step}`);
+}
+
+/**
+ * The interface may be there and another attachment's: the container is in another network by that name, or another
+ * container shares its namespace. As the host's end of both has one name, making the pair would take it away.
+ *
+ * @throws CNIError `InvalidEnvironment`. Source: CNI SPEC 1.1.0, Section 2, ADD
+ */
+async function refuseTaken(
+  { endpoints, wiring }: CNI,
+  id: AttachmentID,
+  { hostIface, contIface }: AttachmentPlan,
+  { path }: IntentRecord["netns"],
+): Promise<void> {
+  const other = endpoints.on(hostIface);
+  if (other === undefined || other.key === keyOf(id) || other.hostIfIndex === 0) return;
+  const { contLink } = await wiring.inspect({ netns: path, contIface, hostIface, ips: [] });
+  if (contLink?.peerIfIndex !== other.hostIfIndex) return;
+  const step = "DEL that one first, or choose another CNI_IFNAME";
+  throw new CNIError(
+    "InvalidEnvironment",
+    `Interface ${contIface} already exists in ${path} and is ${other.key}'s; ${step}`,
+  );
 }
 
 async function attach(cni: CNI, attaching: Attaching, watch: Stopwatch, signal: AbortSignal): Promise<WholeRecord> {

@@ -163,7 +163,9 @@ async function remove(cni: CNI, request: DelRequest, stored: StoredRecord): Prom
 /** Without a record the namespace at hand tells which pair is meant: its end in there, with the host's end as named. */
 async function removeUnrecorded(cni: CNI, { id, netns }: DelRequest, hostIface: string): Promise<void> {
   await cni.endpoints.down(keyOf(id));
-  if (netns === "") return;
+  // The only pair of that name is then another attachment's: the container's in another network, or another container's.
+  const isOthers = (cni.endpoints.on(hostIface)?.hostIfIndex ?? 0) !== 0;
+  if (netns === "" || isOthers) return;
   try {
     const identity = await cni.wiring.identifyNetns(netns);
     await unwireFromNetns(cni, { netns, identity, contIface: id.ifName, hostIface });

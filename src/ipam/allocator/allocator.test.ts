@@ -146,7 +146,20 @@ describe("assign()", () => {
     const others = Array.from({ length: 64 }, (_, i) => allocator.assign(request(`net.d${i}`)));
     const results = await Promise.allSettled(others);
     expect(results.filter((r) => r.status === "fulfilled")).toHaveLength(63);
-    expect(results.find((r) => r.status === "rejected")?.reason).toMatchObject({ code: "Overlap" });
+    const refused: unknown = results.find((r) => r.status === "rejected")?.reason;
+    expect(refused).toMatchObject({ code: "Overlap" });
+    expect(String(refused)).toContain("3 overlap blocks or pools of another size, such as 10.0.0.");
+    expect(String(refused)).toMatch(
+      /10\.0\.0\.(?:0|64)\/26 with block 10\.0\.0\.0\/25|10\.0\.0\.192\/26 with block 10\.0\.0\.192\/28/,
+    );
+  });
+
+  it("names both of two pools that overlap, when only the other one may have the addresses", async () => {
+    const pools = [{ cidr: "10.0.0.0/26" }, { cidr: "10.0.0.0/26", blockSize: 28, nodeSelector: "has(nothing)" }];
+    const { allocator } = setUp({ pools: pools.toReversed() });
+    await expect(allocator.assign(request("net.c1"))).rejects.toThrow(
+      /No free address in pool-1 \(10\.0\.0\.0\/26\).* 1 overlap blocks or pools of another size, such as 10\.0\.0\.0\/26 with IPPool pool-0 \(10\.0\.0\.0\/26\); remove/,
+    );
   });
 
   it("refuses while the datastore is locked, and so does release", async () => {

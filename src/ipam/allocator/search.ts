@@ -5,7 +5,7 @@ import { type CIDR, cidrsOverlap, formatCIDR, parseCIDR } from "../../net/cidr.t
 import { blockCandidates, coveringPool, KnownBlocks } from "../candidates.ts";
 import { isInPools } from "../pools.ts";
 import type { IPAMSettings } from "../ports.ts";
-import { DEFAULT_BLOCK_LIMIT, type ShortageReason } from "../shortage.ts";
+import { DEFAULT_BLOCK_LIMIT, type SearchTally, type ShortageReason } from "../shortage.ts";
 import type { BlockTable } from "./block-table.ts";
 import { type ClaimTools, claimBlock } from "./claims.ts";
 import { type BlockLister, type Listing, type ListTools, MIN_LIST_MS } from "./listing.ts";
@@ -24,6 +24,7 @@ const MAX_LOST = 4;
 /** Somebody else had the block: look for another one. */
 const LOST = Symbol("lost");
 
+type Tally = { -readonly [K in keyof SearchTally]: SearchTally[K] };
 type Limit = Extract<ShortageReason, { kind: "limit" }>;
 
 /** Looks for a block that nobody has, and claims it. */
@@ -128,7 +129,7 @@ export class BlockSearch {
     const all = await sources.pools();
     const own = await sources.ownAffinities();
     const known = mayClaim ? await this.taken() : await this.#known();
-    const tally = { taken: 0, overlapped: 0, reserved: 0 };
+    const tally: Tally = { taken: 0, overlapped: 0, reserved: 0 };
     const reservations = this.#tools.reservations();
     const passOver = (candidate: CIDR): CIDR | undefined => {
       const reserved = reservations.widest(candidate);
@@ -141,9 +142,12 @@ export class BlockSearch {
         if (++seen % CANDIDATES_A_TURN === 0) await turn();
         const other = known.overlap(cidr);
         const isTaken = other?.prefixLength === cidr.prefixLength || this.#table.isBusy(cidr);
+        const by = isTaken ? undefined : (other ?? coveringPool(cidr, pool, all));
         if (isTaken) tally.taken++;
-        else if (other !== undefined || coveringPool(cidr, pool, all) !== undefined) tally.overlapped++;
-        else if (reservations.covers(cidr)) tally.reserved++;
+        else if (by !== undefined) {
+          tally.overlapped++;
+          tally.overlap ??= { candidate: cidr, by };
+        } else if (reservations.covers(cidr)) tally.reserved++;
         else {
           const limit = this.limit(pools, settings, own);
           if (limit !== undefined || !mayClaim) return limit;

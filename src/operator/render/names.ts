@@ -8,6 +8,8 @@ export const AGENT = "gingham-agent";
 export const CONTROLLER = "gingham-controller";
 export const OPERATOR = "gingham-operator";
 
+/** RoleBinding of the agent on OpenShift. */
+export const AGENT_SCC = "gingham-agent-scc";
 /** ConfigMap with the network configuration, under the key CNI_CONFIG_KEY. */
 export const CNI_CONFIG = "gingham-cni-config";
 export const CNI_CONFIG_KEY = "conflist";

@@ -3,7 +3,7 @@ import { EVENT_NAMESPACE } from "../../controller/event.ts";
 import { variables } from "./agent.ts";
 import { OPERATOR_METRICS_PORT, renderDeployment } from "./controller.ts";
 import type { Manifest } from "./manifest.ts";
-import { AGENT, CONTROLLER, labelsOf, NAMESPACE, OPERATOR } from "./names.ts";
+import { AGENT, AGENT_SCC, CONTROLLER, labelsOf, NAMESPACE, OPERATOR } from "./names.ts";
 import {
   type Account,
   AGENT_RULES,
@@ -24,7 +24,7 @@ const RBAC = "rbac.authorization.k8s.io";
 const LOOK = ["list", "watch"];
 /** A server-side apply that makes an object takes patch and create. */
 const MANAGE = ["get", "list", "watch", "create", "patch", "delete"];
-const OURS = [AGENT, CONTROLLER];
+const OURS = [AGENT, CONTROLLER, AGENT_SCC];
 
 /** What the operator needs of the whole cluster. Nobody may grant a right that he lacks, so it has those of the others. */
 export const OPERATOR_RULES: readonly Rule[] = [
@@ -37,6 +37,8 @@ export const OPERATOR_RULES: readonly Rule[] = [
   // No object can be named when it is made or listed.
   rule(RBAC, ["clusterroles", "clusterrolebindings", "roles", "rolebindings"], [...LOOK, "create"]),
   rule(RBAC, ["clusterroles", "clusterrolebindings", "roles", "rolebindings"], ["get", "patch", "delete"], OURS),
+  // What the agents are bound to on OpenShift.
+  rule("security.openshift.io", ["securitycontextconstraints"], ["use"], ["privileged"]),
   rule("apiextensions.k8s.io", ["customresourcedefinitions"], ["get", "list", "watch", "create", "patch"]),
   rule(CALICO, ["ippools"], MANAGE),
   rule(CALICO, ["clusterinformations"], ["create", "patch", "delete"]),

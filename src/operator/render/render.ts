@@ -3,7 +3,7 @@ import { renderAgent } from "./agent.ts";
 import { renderCNIConfig } from "./conflist.ts";
 import { CONTROLLER_METRICS_PORT, controllerOptions, renderDeployment } from "./controller.ts";
 import type { Manifest } from "./manifest.ts";
-import { labelsOf, NAMESPACE } from "./names.ts";
+import { AGENT, AGENT_SCC, labelsOf, NAMESPACE } from "./names.ts";
 import { renderAccess } from "./rbac.ts";
 import type { InstallSettings } from "./settings.ts";
 
@@ -17,6 +17,7 @@ export function renderInstall(settings: InstallSettings, managedBy?: string): re
   return [
     ...(settings.provider === "GKE" ? [renderCriticalPodsQuota(managedBy)] : []),
     ...renderAccess(managedBy),
+    ...(settings.provider === "OpenShift" ? [renderPrivilegedSCC(managedBy)] : []),
     renderNetworkPolicy(settings, managedBy),
     renderCNIConfig(settings.cni, managedBy),
     renderAgent(settings, managedBy),
@@ -43,6 +44,18 @@ function renderNetworkPolicy({ nodeMetricsPort }: InstallSettings, managedBy?: s
     kind: "NetworkPolicy",
     metadata: { name: "gingham", namespace: NAMESPACE, labels: labelsOf("gingham", managedBy) },
     spec: { podSelector: {}, policyTypes: ["Ingress"], ingress: [{ ports }] },
+  };
+}
+
+/** OpenShift admits privileged pods only to accounts that may use this SecurityContextConstraints. */
+export function renderPrivilegedSCC(managedBy?: string): Manifest {
+  const apiGroup = "rbac.authorization.k8s.io";
+  return {
+    apiVersion: `${apiGroup}/v1`,
+    kind: "RoleBinding",
+    metadata: { name: AGENT_SCC, namespace: NAMESPACE, labels: labelsOf(AGENT, managedBy) },
+    roleRef: { apiGroup, kind: "ClusterRole", name: "system:openshift:scc:privileged" },
+    subjects: [{ kind: "ServiceAccount", name: AGENT, namespace: NAMESPACE }],
   };
 }
 
