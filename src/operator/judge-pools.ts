@@ -109,13 +109,14 @@ function changes(pool: IPPool, wish: PoolWish, pods: number, permissions: Readon
     const message = `${change}: give the new pool another name, then remove this one`;
     return [{ reason: "PoolConflict", field: wish.field, message }];
   }
-  const [from, to] = [encapsulationOf(is), encapsulationOf(wish.spec)];
+  const [from, to] = [modesOf(is), modesOf(wish.spec)];
   if (pods === 0 || from === to) return [];
   const harm = `${pods} pods have addresses of IPPool ${wish.name}, and ${from} would become ${to}: every node must reach the others by both while they change`;
   return needs("ChangeEncapsulation", `${wish.field}.encapsulation`, harm, { permissions });
 }
 
-function encapsulationOf({
+/** How a pool encapsulates, for messages and to compare. */
+export function modesOf({
   ipipMode = "Never",
   vxlanMode = "Never",
 }: Pick<IPPoolSpec, "ipipMode" | "vxlanMode">): string {

@@ -18,7 +18,16 @@ import { ConflictError, ForbiddenError, InvalidError, KubeError, NotFoundError, 
 import { type CIDR, cidrCovers, parseCIDR } from "../net/cidr.ts";
 import { agentPodOf, type KubePod } from "./agent-pod.ts";
 import { MANAGER } from "./judge-pools.ts";
-import type { ApplyOptions, ClusterFacts, ClusterPort, NodeFacts, Outcome, Workloads } from "./ports.ts";
+import type {
+  ApplyOptions,
+  ClusterFacts,
+  ClusterPort,
+  NodeFacts,
+  Outcome,
+  Questions,
+  SeenFirst,
+  Workloads,
+} from "./ports.ts";
 import { resourceOf } from "./render/manifest.ts";
 import { AGENT, CONTROLLER, NAME_LABEL, NAMESPACE } from "./render/names.ts";
 
@@ -30,26 +39,22 @@ export class KubeCluster implements ClusterPort {
     this.#client = client;
   }
 
-  async facts(
-    secretsOf: (installations: readonly Installation[]) => readonly string[],
-    signal: AbortSignal,
-  ): Promise<ClusterFacts> {
-    const client = this.#client;
+  async facts(ask: (seen: SeenFirst) => Questions, signal: AbortSignal): Promise<ClusterFacts> {
     const find = async <T extends KubeObject>(resource: Resource<T>, name: string): Promise<T | undefined> =>
-      await orAbsent(client.get(resource, name, { signal, ...(resource.namespaced && { namespace: NAMESPACE }) }));
-    const list = async <T extends KubeObject>(resource: Resource<T>): Promise<readonly T[]> =>
-      (await orAbsent(client.list(resource, { signal, limit: 500 })))?.items ?? [];
+      await orAbsent(
+        this.#client.get(resource, name, { signal, ...(resource.namespaced && { namespace: NAMESPACE }) }),
+      );
     const names = KINDS.map((kind) => renderCRD(kind).metadata.name);
-    const [installations, crds, pools, information, blocks, nodes] = await Promise.all([
-      list(INSTALLATIONS),
+    const [installations, pools, crds, information, nodes] = await Promise.all([
+      this.#list(INSTALLATIONS, signal),
+      this.#list(IP_POOLS, signal),
       Promise.all(names.map((name) => find(CUSTOM_RESOURCE_DEFINITIONS, name))),
-      list(IP_POOLS),
       find(CLUSTER_INFORMATIONS, CLUSTER_INFORMATION_NAME),
-      list<RawBlock>(RAW_BLOCKS),
-      list(NODES),
+      this.#list(NODES, signal),
     ]);
-    const wanted = [...new Set(secretsOf(installations))];
-    const secrets = await Promise.all(wanted.map((name) => find(SECRETS, name)));
+    const questions = ask({ installations, pools });
+    const secrets = await Promise.all([...new Set(questions.secrets)].map((name) => find(SECRETS, name)));
+    const blocks = questions.blocks ? await this.#list<RawBlock>(RAW_BLOCKS, signal) : [];
     return {
       installations,
       crds: new Map(crds.flatMap((crd) => (crd === undefined ? [] : [[crd.metadata.name, crd]]))),
@@ -112,12 +117,10 @@ export class KubeCluster implements ClusterPort {
   }
 
   async emptyIPAM(networks: readonly CIDR[], signal: AbortSignal): Promise<readonly KubeObject[]> {
-    const list = async <T extends KubeObject>(resource: Resource<T>): Promise<readonly T[]> =>
-      (await orAbsent(this.#client.list(resource, { signal, limit: 500 })))?.items ?? [];
     const [blocks, affinities, handles] = await Promise.all([
-      list<RawBlock>(RAW_BLOCKS),
-      list(BLOCK_AFFINITIES),
-      list(IPAM_HANDLES),
+      this.#list<RawBlock>(RAW_BLOCKS, signal),
+      this.#list(BLOCK_AFFINITIES, signal),
+      this.#list(IPAM_HANDLES, signal),
     ]);
     const used = new Set(blocks.filter((block) => blockFacts(block).some(({ pods }) => pods > 0)).map(cidrOfBlock));
     const mayGo = (cidr: string): boolean => !used.has(cidr) && isInside(cidr, networks);
@@ -148,6 +151,11 @@ export class KubeCluster implements ClusterPort {
     const patch = { type: "merge", body: { status: { conditions } }, fieldManager: `${MANAGER}-state` } as const;
     const options = { signal, subresource: "status" } as const;
     return await outcomeOf(this.#client.patch(rawResourceOf(object), object.metadata.name, patch, options));
+  }
+
+  /** None of a kind that is not served yet. */
+  async #list<T extends KubeObject>(resource: Resource<T>, signal: AbortSignal): Promise<readonly T[]> {
+    return (await orAbsent(this.#client.list(resource, { signal, limit: 500 })))?.items ?? [];
   }
 }
 

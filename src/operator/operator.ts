@@ -8,10 +8,9 @@ import type { Clock } from "../lib/clock.ts";
 import { applyPlan, preflight } from "./apply.ts";
 import { applyRollout } from "./apply-rollout.ts";
 import { MANAGER } from "./judge-pools.ts";
-import { chooseInstallation, type Plan, planInstallation, secondInstallation } from "./plan.ts";
+import { chooseInstallation, type Plan, planInstallation, questionsOf, secondInstallation } from "./plan.ts";
 import type { ClusterFacts, ClusterPort, Workloads } from "./ports.ts";
 import type { Problem } from "./problem.ts";
-import { readSpec } from "./read-spec.ts";
 import { remove } from "./removal.ts";
 import { labelsOf } from "./render/names.ts";
 import { conditionsOf, type Findings, installationConditionsOf } from "./status.ts";
@@ -44,6 +43,8 @@ const PERIOD_MS = 5 * 60_000;
 /** While something is wrong or on its way. */
 const SOON_MS = 10_000;
 const SETTLE_MS = 500;
+/** The time between two looks is at least this many times the length of one. */
+const PACE = 2;
 /** An agent whose node was healthy should be ready by then. */
 const LATE_MS = 3 * 60_000;
 
@@ -72,25 +73,27 @@ export class Operator {
     while (!signal.aborted) {
       this.#wake = new AbortController();
       let isSettled = false;
+      const startMs = clock.nowMs();
       try {
         isSettled = await this.pass(signal);
       } catch (error) {
         if (!signal.aborted) reporter.failed(error);
       }
+      const tookMs = clock.nowMs() - startMs;
       const early = AbortSignal.any([signal, this.#wake.signal]);
       await clock.sleep(isSettled ? PERIOD_MS : SOON_MS, early).catch(() => {});
-      await clock.sleep(settleMs, signal).catch(() => {});
+      // In a large cluster a look is long, and there is always something new.
+      await clock.sleep(Math.max(settleMs, PACE * tookMs), signal).catch(() => {});
     }
   }
 
   /** One look, and the writes that follow from it. @returns false when it should be repeated soon */
   async pass(signal: AbortSignal): Promise<boolean> {
     const { cluster, image, clock } = this.#options;
-    const secretsOf = (all: readonly Installation[]): readonly string[] => {
-      const { active } = chooseInstallation(all);
-      return active === undefined ? [] : readSpec(active, image).settings.imagePullSecrets;
-    };
-    const facts = await cluster.facts(secretsOf, signal);
+    const facts = await cluster.facts(({ installations, pools }) => {
+      const { active } = chooseInstallation(installations);
+      return active === undefined ? { secrets: [], blocks: false } : questionsOf(active, pools, image);
+    }, signal);
     const { active, others } = chooseInstallation(facts.installations);
     if (active === undefined) return true;
     for (const other of others) await this.#refuse(other, active, signal);

@@ -6,7 +6,7 @@ import type { InstalledCRD } from "../crds/installed-crd.ts";
 import type { IPPool } from "../crds/ip-pool.ts";
 import { IP_POOL_KIND } from "../crds/ip-pool.ts";
 import { parseCIDR } from "../net/cidr.ts";
-import { chooseInstallation, type Plan, planInstallation } from "./plan.ts";
+import { chooseInstallation, type Plan, planInstallation, questionsOf } from "./plan.ts";
 import type { ClusterFacts } from "./ports.ts";
 import { problemText } from "./problem.ts";
 import type { Manifest } from "./render/manifest.ts";
@@ -306,6 +306,19 @@ describe("planInstallation()", () => {
       "spec.calicoNetwork.bgp",
       "spec.calicoNetwork.windowsDataplane",
     ]);
+  });
+});
+
+describe("questionsOf()", () => {
+  it("asks for blocks only where a pool of the operator would change or go, or everything", () => {
+    const pools = [pool("main", "10.244.0.0/16")];
+    const blocks = (network: object, metadata: object = {}): boolean =>
+      questionsOf(installation({ calicoNetwork: network }, metadata), pools, "i").blocks;
+    expect(blocks({ ipPools: [MAIN] })).toBe(false);
+    expect(blocks({ ipPools: [{ ...MAIN, encapsulation: "None" }] })).toBe(true);
+    expect(blocks({ ipPools: [] })).toBe(true);
+    expect(blocks({})).toBe(true);
+    expect(blocks({ ipPools: [MAIN] }, { deletionTimestamp: "2026-01-01T00:00:00Z" })).toBe(true);
   });
 });
 

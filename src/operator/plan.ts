@@ -7,9 +7,9 @@ import { OVERHEAD_BYTES } from "../felix/calc/mtu.ts";
 import type { Encapsulation } from "../felix/calc/pools.ts";
 import { cidrFamily } from "../net/cidr.ts";
 import { planCRDs } from "./crd-plan.ts";
-import { MANAGER, needs, POOLS_FIELD, planPools } from "./judge-pools.ts";
-import type { PoolWish } from "./pool-wish.ts";
-import type { ClusterFacts } from "./ports.ts";
+import { isOurs, MANAGER, modesOf, needs, POOLS_FIELD, planPools } from "./judge-pools.ts";
+import { defaultPool, type PoolWish } from "./pool-wish.ts";
+import type { ClusterFacts, Questions } from "./ports.ts";
 import type { Problem } from "./problem.ts";
 import { readSpec, type Wanted } from "./read-spec.ts";
 import type { Manifest } from "./render/manifest.ts";
@@ -80,6 +80,15 @@ export function planInstallation({ installation, facts, image }: PlanInput): Pla
     ],
     maxUnavailable: wanted.maxUnavailable,
   };
+}
+
+/** What the plan depends on besides, and what is only read where it does. */
+export function questionsOf(installation: Installation, pools: readonly IPPool[], image: string): Questions {
+  const { settings, pools: asked = [defaultPool()] } = readSpec(installation, image);
+  const isKept = ({ metadata, spec }: IPPool): boolean =>
+    asked.some((wish) => wish.name === metadata.name && modesOf(wish.spec) === modesOf(spec));
+  const isRemoval = installation.metadata.deletionTimestamp !== undefined;
+  return { secrets: settings.imagePullSecrets, blocks: isRemoval || !pools.filter(isOurs).every(isKept) };
 }
 
 /** The Installation that counts, and those that claim to, too: of several the oldest does. */

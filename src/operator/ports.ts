@@ -15,11 +15,21 @@ export interface ClusterFacts {
   readonly pools: readonly IPPool[];
   /** ClusterInformation `default` is there. */
   readonly hasClusterInformation: boolean;
-  /** Of each block with addresses of pods: how many. */
+  /** Of each block: how many addresses are pods'. Empty when nobody asked. */
   readonly blocks: readonly { readonly cidr: CIDR; readonly pods: number }[];
   readonly nodes: readonly NodeFacts[];
   /** Names of the Secrets that were asked for and are there. */
   readonly secrets: ReadonlySet<string>;
+}
+
+export type SeenFirst = Pick<ClusterFacts, "installations" | "pools">;
+
+/** What is read only where it matters. */
+export interface Questions {
+  /** Names of Secrets. */
+  readonly secrets: readonly string[];
+  /** There are thousands of them. */
+  readonly blocks: boolean;
 }
 
 export interface NodeFacts {
@@ -66,11 +76,8 @@ export interface ApplyOptions {
 
 /** The API server, for the apply loop. Nothing but the signal's reason is thrown by a write. */
 export interface ClusterPort {
-  /** @param secrets names to look for. @throws GinghamError when something cannot be read */
-  facts(
-    secrets: (installations: readonly Installation[]) => readonly string[],
-    signal: AbortSignal,
-  ): Promise<ClusterFacts>;
+  /** @param ask says what else to read, by what was read first. @throws GinghamError when something cannot be read */
+  facts(ask: (seen: SeenFirst) => Questions, signal: AbortSignal): Promise<ClusterFacts>;
   workloads(signal: AbortSignal): Promise<Workloads>;
   get(object: KubeObject, signal: AbortSignal): Promise<Outcome<KubeObject | undefined>>;
   /** Server-side apply under our field manager, by force: what others changed of our fields is set back. */

@@ -314,5 +314,18 @@ describe("gingham operator plan", () => {
     const { status, stdout } = await plan(bench, { ipPools: [{ ...POOL, disableNewAllocations: true }] });
     expect(status).toBe(1);
     expect(stdout).toContain("NeedsPermission  spec.calicoNetwork.ipPools: no pool would be left");
+
+    const { parse: _, ...RAW_BLOCKS } = IPAM_BLOCKS;
+    // Damaged: it has fewer ordinals than addresses. Its pod is cut off like any other.
+    const block = {
+      apiVersion: "crd.projectcalico.org/v1",
+      kind: "IPAMBlock",
+      metadata: { name: "198-18-0-0-26" },
+      spec: { cidr: "198.18.0.0/26", allocations: [0], attributes: [{}], unallocated: [], strictAffinity: false },
+    };
+    await bench.client.create(RAW_BLOCKS as Resource<KubeObject>, block);
+    const change = await plan(bench, { ipPools: [{ ...POOL, encapsulation: "None" }] });
+    expect(change.status).toBe(1);
+    expect(change.stdout).toContain("ipPools[0].encapsulation: 1 pods have addresses of IPPool default-ipv4-ippool");
   });
 });

@@ -6,9 +6,14 @@ import type { KubeClient } from "../../kube/api.ts";
 import { NotFoundError } from "../../kube/errors.ts";
 import { type Change, previewPlan } from "../../operator/apply-preview.ts";
 import { KubeCluster } from "../../operator/kube-cluster.ts";
-import { chooseInstallation, type Plan, planInstallation, secondInstallation } from "../../operator/plan.ts";
+import {
+  chooseInstallation,
+  type Plan,
+  planInstallation,
+  questionsOf,
+  secondInstallation,
+} from "../../operator/plan.ts";
 import { type Problem, problemText } from "../../operator/problem.ts";
-import { readSpec } from "../../operator/read-spec.ts";
 import { AGENT, NAMESPACE, OPERATOR } from "../../operator/render/names.ts";
 import { type Command, type CommandContext, defineCommand, EXIT } from "../command.ts";
 import { UsageError } from "../errors.ts";
@@ -45,7 +50,7 @@ interface Tools {
 async function showPlan(given: Installation, { client, image, context }: Tools): Promise<number> {
   const signal = new AbortController().signal;
   const cluster = new KubeCluster(client);
-  const facts = await cluster.facts(() => readSpec(given, image).settings.imagePullSecrets, signal);
+  const facts = await cluster.facts(({ pools }) => questionsOf(given, pools, image), signal);
   const stored = facts.installations.find(({ metadata }) => metadata.name === given.metadata.name);
   const installation = planned(given, stored);
   const others = facts.installations.filter((one) => one !== stored);
