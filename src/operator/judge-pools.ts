@@ -111,7 +111,7 @@ function changes(pool: IPPool, wish: PoolWish, pods: number, permissions: Readon
   }
   const [from, to] = [modesOf(is), modesOf(wish.spec)];
   if (pods === 0 || from === to) return [];
-  const harm = `${pods} pods have addresses of IPPool ${wish.name}, and ${from} would become ${to}: every node must reach the others by both while they change`;
+  const harm = `IPPool ${wish.name} is in use (pods: ${pods}), and ${from} would become ${to}: every node must reach the others by both while they change`;
   return needs("ChangeEncapsulation", `${wish.field}.encapsulation`, harm, { permissions });
 }
 

@@ -44,7 +44,7 @@ const PERIOD_MS = 5 * 60_000;
 const SOON_MS = 10_000;
 const SETTLE_MS = 500;
 /** The time between two looks is at least this many times the length of one. */
-const PACE = 2;
+const PACE = 1;
 /** An agent whose node was healthy should be ready by then. */
 const LATE_MS = 3 * 60_000;
 

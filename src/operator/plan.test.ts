@@ -259,7 +259,7 @@ describe("planInstallation()", () => {
     expect(used.removePools).toEqual([]);
     const old = used.steps.flat().find(({ kind, metadata }) => kind === "IPPool" && metadata.name === "old");
     expect(old?.["spec"]).toMatchObject({ cidr: "10.9.0.0/16", disabled: true });
-    expect(used.notes).toEqual(["IPPool old goes when its last 3 pods are gone"]);
+    expect(used.notes).toEqual(["IPPool old is disabled, and goes when nobody uses it any more (pods: 3)"]);
   });
 
   it("asks for addresses of the families that the pools have", () => {

@@ -76,7 +76,10 @@ export function planInstallation({ installation, facts, image }: PlanInput): Pla
     notes: [
       ...crds.notes,
       ...(arePoolsRead ? pools.notes : []),
-      ...pools.drain.map(({ pool, pods }) => `IPPool ${pool.metadata.name} goes when its last ${pods} pods are gone`),
+      ...pools.drain.map(
+        ({ pool, pods }) =>
+          `IPPool ${pool.metadata.name} is disabled, and goes when nobody uses it any more (pods: ${pods})`,
+      ),
     ],
     maxUnavailable: wanted.maxUnavailable,
   };

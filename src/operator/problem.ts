@@ -14,7 +14,8 @@ export type ProblemReason =
   | "Forbidden"
   | "Rejected"
   | "APIServerAway"
-  | "RolloutPaused";
+  | "RolloutPaused"
+  | "PodFailure";
 
 /** Something that keeps the cluster from being as the Installation says. */
 export interface Problem {

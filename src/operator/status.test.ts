@@ -93,6 +93,18 @@ describe("conditionsOf()", () => {
     expect(row({ rollout: rollout(false), late: ["a"] })).toMatch(paused);
   });
 
+  it("names an agent that cannot run, unless its node is down or the roll-out tells of it", () => {
+    const broken: AgentPod = { ...agent("b", false), trouble: "install: ImagePullBackOff" };
+    const failing = { workloads: workloads([agent("a"), broken]) };
+    expect(row(failing)).toBe(
+      "True True True Pod n/b on node b: install: ImagePullBackOff; see kubectl -n n describe pod b, and its log",
+    );
+    expect(row({ ...failing, down: ["b"] })).toMatch(/^True False False/);
+    const waitsFor = [{ node: "b", why: "it is not", isFailing: true }];
+    const rollout = { remove: [], changing: ["b"], updated: 1, total: 2, waitsFor };
+    expect(row({ ...failing, rollout })).not.toContain("ImagePullBackOff");
+  });
+
   it("has each condition for the generation that was looked at", () => {
     expect(installationConditionsOf(GOOD).map(({ observedGeneration }) => observedGeneration)).toEqual([3, 3, 3, 3]);
   });

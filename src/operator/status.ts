@@ -29,7 +29,7 @@ const MAX_MESSAGE = 1500;
 /** Available, Progressing and Degraded, which are those of TigeraStatus and Installation alike. Source: calico-interop 6.2. */
 export function conditionsOf(findings: Findings): Condition[] {
   const { generation, notes } = findings;
-  const problems = [...findings.problems, ...rolloutProblems(findings)];
+  const problems = [...findings.problems, ...rolloutProblems(findings), ...podProblems(findings)];
   const [first] = problems;
   const progress = progressOf(findings);
   const available = availabilityOf(findings);
@@ -109,5 +109,17 @@ function rolloutProblems({ rollout, late }: Findings): Problem[] {
       reason: "RolloutPaused",
       field: `node ${node}`,
       message: `${why}, and it was healthy before the change: no other node is changed until it is again; see kubectl -n gingham-system describe pods, then mend the node or take the change of the Installation back`,
+    }));
+}
+
+/** Agents that cannot run where they should; those of a roll-out are told by it. */
+function podProblems({ workloads, rollout, down }: Findings): Problem[] {
+  const told = rollout?.waitsFor.map(({ node }) => node) ?? [];
+  return workloads.pods
+    .filter(({ node, trouble }) => trouble !== "" && !down.includes(node) && !told.includes(node))
+    .map(({ name, namespace, node, trouble }) => ({
+      reason: "PodFailure",
+      field: `Pod ${namespace}/${name} on node ${node}`,
+      message: `${trouble}; see kubectl -n ${namespace} describe pod ${name}, and its log`,
     }));
 }

@@ -326,6 +326,6 @@ describe("gingham operator plan", () => {
     await bench.client.create(RAW_BLOCKS as Resource<KubeObject>, block);
     const change = await plan(bench, { ipPools: [{ ...POOL, encapsulation: "None" }] });
     expect(change.status).toBe(1);
-    expect(change.stdout).toContain("ipPools[0].encapsulation: 1 pods have addresses of IPPool default-ipv4-ippool");
+    expect(change.stdout).toContain("ipPools[0].encapsulation: IPPool default-ipv4-ippool is in use (pods: 1), and");
   });
 });
