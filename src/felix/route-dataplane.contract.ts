@@ -74,6 +74,19 @@ export function routeDataplaneContract(name: string, open: () => Promise<RouteDa
         for (const route of routes) await expectThere(route);
       });
 
+      test(`replaceRoutes() takes an IPv${family} route over to another link, though its gateway is one of its own addresses`, async () => {
+        const plain = remote(family);
+        await replace(plain);
+        const tunnel = await harness.addLink("contract1", []);
+        const gateway = plain.dst.network;
+        const inTunnel: KernelRoute = { ...plain, ifIndex: tunnel, gateway };
+        await replace(inTunnel);
+        await expectThere(inTunnel);
+        // Nothing else stays, such as a way to the gateway alone.
+        const all = await dataplane.listRoutes(family);
+        expect(all.filter(({ dst, protocol }) => protocol === 80 && dst.network === gateway)).toHaveLength(1);
+      });
+
       test(`replaceRoutes() writes an equal IPv${family} route again without harm`, async () => {
         const routes = [blackhole(family), pod(family), remote(family)];
         await replace(...routes);

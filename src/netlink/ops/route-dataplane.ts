@@ -4,6 +4,7 @@ import type { KernelAddr, KernelLink, KernelRoute, RouteDataplane, RouteResult }
 import { cidrFamily } from "../../net/cidr.ts";
 import { type Family, familyOf } from "../../net/ip.ts";
 import type { Conn, Request } from "../conn.ts";
+import type { NetlinkError } from "../errors.ts";
 import { type ChangeKind, Monitor, type Topic } from "../monitor.ts";
 import * as c from "../wire/constants.ts";
 import type { LinkMessage } from "../wire/link.ts";
@@ -12,6 +13,7 @@ import type { RouteMessage } from "../wire/route.ts";
 import { listAddrs } from "./addr.ts";
 import { listLinks } from "./link.ts";
 import { ifIndexOf, NewsFilter } from "./news-filter.ts";
+import { replaceOverGateway } from "./onlink-gateway.ts";
 import { deleteRoute, listRoutes, type RouteSpec, replaceRoute } from "./route.ts";
 
 /** net/ipv6.h, IP6_RT_PRIO_USER: what IPv6 makes of a route without a metric. */
@@ -78,12 +80,20 @@ export class KernelRouteDataplane implements RouteDataplane {
   }
 
   async replaceRoutes(routes: readonly KernelRoute[]): Promise<readonly RouteResult[]> {
-    return this.#apply(routes, (route) => replaceRoute(routeSpecOf(route)), []);
+    return this.#apply(
+      routes,
+      (route) => replaceRoute(routeSpecOf(route)),
+      (route, error) => replaceOverGateway(this.#conn, routeSpecOf(route), error),
+    );
   }
 
   async deleteRoutes(routes: readonly KernelRoute[]): Promise<readonly RouteResult[]> {
     const { ESRCH, ENODEV } = constants.errno;
-    return this.#apply(routes, (route) => deleteRoute(routeSpecOf(route)), [ESRCH, ENODEV]);
+    return this.#apply(
+      routes,
+      (route) => deleteRoute(routeSpecOf(route)),
+      (_, error) => ([ESRCH, ENODEV].includes(error.errno) ? undefined : error),
+    );
   }
 
   watch(onChange: (change: RouteChange) => void): () => void {
@@ -124,15 +134,17 @@ export class KernelRouteDataplane implements RouteDataplane {
   #apply(
     routes: readonly KernelRoute[],
     request: (route: KernelRoute) => Request,
-    successes: readonly number[],
+    /** What is left of an error; undefined: nothing. */
+    mend: (route: KernelRoute, error: NetlinkError) => NetlinkError | undefined,
   ): readonly RouteResult[] {
     const results: RouteResult[] = [];
     for (let start = 0; start < routes.length; start += SLICE_REQUESTS) {
       const slice = routes.slice(start, start + SLICE_REQUESTS);
       const outcomes = this.#conn.executeBatch(slice.map(request));
       for (const [i, route] of slice.entries()) {
-        const error = outcomes[i]?.error;
-        results.push(error === undefined || successes.includes(error.errno) ? { route } : { route, error });
+        const refusal = outcomes[i]?.error;
+        const error = refusal && mend(route, refusal);
+        results.push(error === undefined ? { route } : { route, error });
       }
       this.#monitor?.poll();
     }
