@@ -15,17 +15,37 @@ export function endedChildrenCPU(): number {
   return Number((userSeconds + systemSeconds) * 1_000_000n + userMicros + systemMicros) / 1000;
 }
 
-/** CPU time of a running process, all threads. Units: milliseconds. Source: proc(5), /proc/PID/schedstat. */
+/** CPU time of a running process, all threads. Units: milliseconds. */
 export function processCPU(pid: number): number {
-  let nanos = 0n;
+  return Object.values(threadCPU(pid)).reduce((total, ms) => total + ms, 0);
+}
+
+/** Names of Node's threads and ours, as the kernel keeps them: 15 characters. */
+const THREADS: Readonly<Record<string, string>> = {
+  "node-MainThread": "main thread",
+  "gingham-wiring": "wiring worker",
+  "gingham-deletio": "deletion worker",
+  "node-V8Worker": "V8's helpers",
+  "libuv-worker": "thread pool",
+};
+
+/**
+ * CPU time of a running process by kind of thread; those that have ended are not in it. Units: milliseconds.
+ * Source: proc(5), /proc/PID/task/TID/schedstat.
+ */
+export function threadCPU(pid: number): Readonly<Record<string, number>> {
+  const times: Record<string, number> = {};
   for (const task of readdirSync(`/proc/${pid}/task`)) {
     try {
-      nanos += BigInt(readFileSync(`/proc/${pid}/task/${task}/schedstat`, "utf8").split(" ")[0] ?? "0");
+      const dir = `/proc/${pid}/task/${task}`;
+      const kind = THREADS[readFileSync(`${dir}/comm`, "utf8").trim()] ?? "other threads";
+      const nanos = Number(readFileSync(`${dir}/schedstat`, "utf8").split(" ")[0]);
+      times[kind] = (times[kind] ?? 0) + nanos / 1e6;
     } catch {
-      // A thread that has just ended; threads of ours live as long as their process.
+      // A thread that has just ended.
     }
   }
-  return Number(nanos) / 1e6;
+  return times;
 }
 
 /** Resident memory. Units: megabytes (10^6). */

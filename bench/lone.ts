@@ -1,132 +1,160 @@
 // SPDX-License-Identifier: Apache-2.0
 import { randomBytes } from "node:crypto";
-import { endedChildrenCPU, processCPU } from "./cpu.ts";
-import { type Contender, callPlugin } from "./plugin-call.ts";
+import { endedChildrenCPU, threadCPU } from "./cpu.ts";
+import { type Command, type Contender, callPlugin, type PluginCall } from "./plugin-call.ts";
 import { formatMs, median, percentile, sum } from "./stats.ts";
 
-/** Times of one pod at a time. Units: milliseconds, all of them. */
+/** One pod at a time. */
 export interface LoneFigures {
   readonly name: string;
-  readonly add: readonly number[];
-  readonly del: readonly number[];
-  /** CPU time over all ADDs and over all DELs, by process. */
-  readonly addCPU: CPUTimes;
-  readonly delCPU: CPUTimes;
+  readonly calls: Readonly<Record<Command, CallFigures>>;
 }
 
-/** Units: milliseconds. `plugin` is what the runtime executes, with its children; the others are daemons. */
+export interface CallFigures {
+  /** Each call's time, by round. Units: milliseconds. */
+  readonly rounds: readonly (readonly number[])[];
+  /** CPU time of all calls together, by process and thread. */
+  readonly cpu: CPUTimes;
+}
+
+/** Units: milliseconds. `plugin` is what the runtime executes, with its children; the others are threads of daemons. */
 export type CPUTimes = Readonly<Record<string, number>>;
 
 export interface LoneOptions {
   readonly contenders: readonly Contender[];
   readonly rounds: number;
+  readonly podsARound: number;
   /** One namespace for each contender. */
   readonly netns: readonly string[];
   /** Process IDs of daemons whose CPU time counts, by their names, for the contender of that name. */
-  readonly daemons: Readonly<Record<string, Readonly<Record<string, number>>>>;
-  /** First pod to use; each round uses the next. */
+  readonly daemons: Readonly<Record<string, Daemons>>;
+  /** First pod to use; each set of calls uses the next. */
   readonly firstPod: number;
 }
+
+export type Daemons = Readonly<Record<string, number>>;
+
+const COMMANDS: readonly Command[] = ["ADD", "CHECK", "DEL"];
 
 /**
  * Before the rounds that count, for contenders with daemons. These live for weeks; their code is compiled as it runs, and
  * for some hundred calls the compiler's threads alone take half a millisecond of CPU a call.
  */
-export const WARM_UP_ROUNDS = 400;
+export const WARM_UP_PODS = 400;
 /** Daemons go on a little after the answer (status, watches): that is work of the call, too. */
 const SETTLE_MS = 15;
 
-/** ADD and DEL, one pod after the other; the contenders take turns, and the order of the turns rotates. */
+/** ADD, CHECK and DEL, one pod after the other; the contenders take turns, and the order of the turns rotates. */
 export async function measureLone(options: LoneOptions): Promise<readonly LoneFigures[]> {
-  const { contenders, rounds, netns, daemons, firstPod } = options;
-  const figures = contenders.map(({ name }) => ({
-    name,
-    add: [] as number[],
-    del: [] as number[],
-    addCPU: {} as CPUTimes,
-    delCPU: {} as CPUTimes,
-  }));
+  const { contenders, rounds, podsARound, netns, daemons, firstPod } = options;
+  const ledgers = contenders.map(() => new Ledger());
   for (const [index, contender] of contenders.entries()) {
     if (daemons[contender.name] !== undefined) await warmUp(contender, netns[index] ?? "", firstPod);
   }
-  for (let round = 0; round < rounds; round++) {
+  for (let n = 0; n < rounds * podsARound; n++) {
     for (let turn = 0; turn < contenders.length; turn++) {
-      const index = (turn + round) % contenders.length;
-      const [contender, figure] = [contenders[index], figures[index]];
-      if (contender === undefined || figure === undefined) continue;
-      const call = {
-        contender,
-        pod: firstPod + WARM_UP_ROUNDS + round,
-        containerID: randomBytes(32).toString("hex"),
-        netns: netns[index] ?? "",
-      };
+      const index = (turn + n) % contenders.length;
+      const [contender, ledger] = [contenders[index], ledgers[index]];
+      if (contender === undefined || ledger === undefined) continue;
       const pids = daemons[contender.name] ?? {};
-      const add = await measureCall(() => callPlugin({ ...call, command: "ADD" }), pids);
-      const del = await measureCall(() => callPlugin({ ...call, command: "DEL" }), pids);
-      figure.add.push(add.ms);
-      figure.del.push(del.ms);
-      figure.addCPU = addTimes(figure.addCPU, add.cpu);
-      figure.delCPU = addTimes(figure.delCPU, del.cpu);
+      const containerID = randomBytes(32).toString("hex");
+      let added: string | undefined;
+      for (const command of COMMANDS) {
+        const call = { contender, command, pod: firstPod + WARM_UP_PODS + n, netns: netns[index] ?? "" };
+        const { ms, output, cpu } = await measureCall({ ...call, containerID, ...(added && { added }) }, pids);
+        if (command === "ADD") added = output;
+        ledger.note(command, Math.floor(n / podsARound), ms, cpu);
+      }
     }
   }
-  return figures;
+  return contenders.map(({ name }, i) => ({ name, calls: ledgers[i]?.figures() ?? new Ledger().figures() }));
+}
+
+class Ledger {
+  readonly #rounds = { ADD: [] as number[][], CHECK: [] as number[][], DEL: [] as number[][] };
+  readonly #cpu: Record<Command, CPUTimes> = { ADD: {}, CHECK: {}, DEL: {} };
+
+  note(command: Command, round: number, ms: number, cpu: CPUTimes): void {
+    const rounds = this.#rounds[command];
+    rounds[round] = [...(rounds[round] ?? []), ms];
+    this.#cpu[command] = addTimes(this.#cpu[command], cpu);
+  }
+
+  figures(): LoneFigures["calls"] {
+    const of = (command: Command): CallFigures => ({ rounds: this.#rounds[command], cpu: this.#cpu[command] });
+    return { ADD: of("ADD"), CHECK: of("CHECK"), DEL: of("DEL") };
+  }
 }
 
 async function warmUp(contender: Contender, netns: string, firstPod: number): Promise<void> {
-  for (let round = 0; round < WARM_UP_ROUNDS; round++) {
-    const call = { contender, pod: firstPod + round, containerID: randomBytes(32).toString("hex"), netns };
+  for (let n = 0; n < WARM_UP_PODS; n++) {
+    const call = { contender, pod: firstPod + n, containerID: randomBytes(32).toString("hex"), netns };
     await callPlugin({ ...call, command: "ADD" });
     await callPlugin({ ...call, command: "DEL" });
   }
 }
 
 async function measureCall(
-  call: () => Promise<number>,
-  pids: Readonly<Record<string, number>>,
-): Promise<{ ms: number; cpu: CPUTimes }> {
+  call: PluginCall,
+  pids: Daemons,
+): Promise<{ readonly ms: number; readonly output: string; readonly cpu: CPUTimes }> {
   const before = readCPU(pids);
-  const ms = await call();
+  const answer = await callPlugin(call);
   await new Promise((resolve) => setTimeout(resolve, SETTLE_MS));
-  const after = readCPU(pids);
-  return { ms, cpu: Object.fromEntries(Object.entries(after).map(([name, t]) => [name, t - (before[name] ?? 0)])) };
+  return { ...answer, cpu: spentSince(before, pids) };
 }
 
-function readCPU(pids: Readonly<Record<string, number>>): CPUTimes {
-  const daemons = Object.entries(pids).map(([name, pid]) => [name, processCPU(pid)] as const);
+/** CPU time up to now, of plugins that have ended and of daemons by thread. */
+export function readCPU(pids: Daemons): CPUTimes {
+  const daemons = Object.entries(pids).flatMap(([name, pid]) =>
+    Object.entries(threadCPU(pid)).map(([thread, ms]) => [`${name}, ${thread}`, ms] as const),
+  );
   return { plugin: endedChildrenCPU(), ...Object.fromEntries(daemons) };
 }
 
+export function spentSince(before: CPUTimes, pids: Daemons): CPUTimes {
+  const after = Object.entries(readCPU(pids));
+  return Object.fromEntries(after.map(([name, ms]) => [name, ms - (before[name] ?? 0)]));
+}
+
 function addTimes(a: CPUTimes, b: CPUTimes): CPUTimes {
-  return Object.fromEntries(Object.entries(b).map(([name, t]) => [name, t + (a[name] ?? 0)]));
+  return { ...a, ...Object.fromEntries(Object.entries(b).map(([name, ms]) => [name, ms + (a[name] ?? 0)])) };
+}
+
+export function totalCPU(times: CPUTimes): number {
+  return sum(Object.values(times));
 }
 
 /** Units: milliseconds a call. */
-export function cpuPerCall(times: CPUTimes, calls: readonly number[]): number {
-  return sum(Object.values(times)) / calls.length;
+export function cpuPerCall({ cpu, rounds }: CallFigures): number {
+  return totalCPU(cpu) / rounds.flat().length;
 }
 
-/** Where the CPU time of an ADD goes. */
-export function renderCPU({ name, add, addCPU }: LoneFigures): string {
-  const parts = Object.entries(addCPU).map(([part, t]) => `${part} ${formatMs(t / add.length)}`);
-  return `CPU of an ADD of ${name}: ${parts.join(", ")}`;
+/** Where the CPU time of a command goes. */
+export function renderCPU({ name, calls }: LoneFigures, command: Command): string {
+  const { cpu, rounds } = calls[command];
+  const count = rounds.flat().length;
+  const parts = Object.entries(cpu)
+    .map(([part, ms]) => [part, ms / count] as const)
+    .filter(([, ms]) => ms >= 0.005)
+    .sort(([, a], [, b]) => b - a)
+    .map(([part, ms]) => `${part} ${formatMs(ms)}`);
+  return `CPU of a lone ${command} of ${name}: ${parts.join("; ")}`;
 }
 
-export const LONE_HEAD: readonly string[] = [
-  "one pod at a time",
-  "ADD p50",
-  "ADD p90",
-  "DEL p50",
-  "CPU an ADD",
-  "CPU a DEL",
-];
+const HEAD = ["one pod at a time", "p50", "p90", "p99", "p50 by round", "CPU a call"];
 
-export function renderLone({ name, add, del, addCPU, delCPU }: LoneFigures): readonly string[] {
-  return [
-    name,
-    formatMs(median(add)),
-    formatMs(percentile(add, 90)),
-    formatMs(median(del)),
-    formatMs(cpuPerCall(addCPU, add)),
-    formatMs(cpuPerCall(delCPU, del)),
-  ];
+/** A line for each contender and command. */
+export function renderLone(figures: readonly LoneFigures[]): readonly (readonly string[])[] {
+  const rows = COMMANDS.flatMap((command) =>
+    figures.map(({ name, calls }) => {
+      const { rounds } = calls[command];
+      const all = rounds.flat();
+      const medians = rounds.map(median);
+      const spread = `${formatMs(Math.min(...medians))} to ${formatMs(Math.max(...medians))}`;
+      const times = [50, 90, 99].map((p) => formatMs(percentile(all, p)));
+      return [`${command} of ${name}`, ...times, spread, formatMs(cpuPerCall(calls[command]))];
+    }),
+  );
+  return [HEAD, ...rows];
 }

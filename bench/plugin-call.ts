@@ -11,22 +11,33 @@ export interface Contender {
   readonly args: (pod: number) => string;
 }
 
+export type Command = "ADD" | "CHECK" | "DEL";
+
 export interface PluginCall {
-  readonly command: "ADD" | "DEL";
+  readonly command: Command;
   readonly contender: Contender;
   readonly pod: number;
   readonly containerID: string;
   readonly netns: string;
+  /** What ADD printed; CHECK needs it. */
+  readonly added?: string;
+  /** Beyond what a runtime sets. */
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+export interface PluginAnswer {
+  /** From before the start until its output has ended and it has been waited for. Units: milliseconds. */
+  readonly ms: number;
+  readonly output: string;
 }
 
 /**
- * Executes a plugin as a runtime does and returns how long it took, from before the start until its output has ended and
- * it has been waited for. Units: milliseconds. The price of starting a program is the same for every contender.
+ * Executes a plugin as a runtime does. The price of starting a program is the same for every contender.
  *
  * @throws Error with the plugin's words when it failed
  */
-export async function callPlugin(call: PluginCall): Promise<number> {
-  const { command, contender, containerID, netns } = call;
+export async function callPlugin(call: PluginCall): Promise<PluginAnswer> {
+  const { command, contender, containerID, netns, added } = call;
   const env = {
     PATH: process.env["PATH"] ?? "",
     CNI_COMMAND: command,
@@ -35,10 +46,13 @@ export async function callPlugin(call: PluginCall): Promise<number> {
     CNI_IFNAME: "eth0",
     CNI_PATH: "/opt/cni/bin",
     CNI_ARGS: contender.args(call.pod),
+    ...call.env,
   };
+  const prevResult: unknown = added === undefined ? undefined : JSON.parse(added);
+  const stdin = JSON.stringify({ ...contender.conf, prevResult });
   const start = performance.now();
-  const { code, output } = await execute(contender.plugin, env, JSON.stringify(contender.conf));
-  const elapsed = performance.now() - start;
+  const { code, output } = await execute(contender.plugin, env, stdin);
+  const ms = performance.now() - start;
   if (code !== 0) throw new Error(`${contender.name} ${command} exited with ${code}: ${output.trim()}`);
-  return elapsed;
+  return { ms, output };
 }

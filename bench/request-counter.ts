@@ -4,12 +4,16 @@ import { createServer } from "node:http";
 import { request } from "node:https";
 import type { AddressInfo } from "node:net";
 
-/** A request that went through, by when its head came in. Units: milliseconds of performance.now(). */
+/** A request that went through, by when its head came in. */
 export interface SeenRequest {
+  /** Units: milliseconds of performance.now(). */
   readonly atMs: number;
   readonly method: string;
   /** Path and query. */
   readonly url: string;
+  /** Bodies so far, without heads and TLS. Units: bytes. */
+  sentBytes: number;
+  receivedBytes: number;
 }
 
 export interface RequestCounter {
@@ -26,12 +30,20 @@ export async function startRequestCounter(target: {
 }): Promise<RequestCounter> {
   const seen: SeenRequest[] = [];
   const server = createServer((incoming, outgoing) => {
-    seen.push({ atMs: performance.now(), method: incoming.method ?? "", url: incoming.url ?? "" });
+    const { method = "", url = "" } = incoming;
+    const one: SeenRequest = { atMs: performance.now(), method, url, sentBytes: 0, receivedBytes: 0 };
+    seen.push(one);
+    incoming.on("data", (bytes: Buffer) => {
+      one.sentBytes += bytes.length;
+    });
     const onward = request(
       // The API server is our own child on the loopback; its certificate is checked where it matters, in the agent.
       { ...target, method: incoming.method, path: incoming.url, headers: incoming.headers, rejectUnauthorized: false },
       (answer) => {
         outgoing.writeHead(answer.statusCode ?? 502, answer.headers);
+        answer.on("data", (bytes: Buffer) => {
+          one.receivedBytes += bytes.length;
+        });
         answer.pipe(outgoing);
         outgoing.flushHeaders();
       },
@@ -56,7 +68,16 @@ export async function startRequestCounter(target: {
 
 /** What the requests were, long-running watches left out. */
 export function countRequests(seen: readonly SeenRequest[]): { readonly reads: number; readonly writes: number } {
-  const calls = seen.filter(({ url }) => !/[?&]watch=(true|1)/.test(url));
+  const calls = seen.filter(({ url }) => !isWatch(url));
   const reads = calls.filter(({ method }) => method === "GET").length;
   return { reads, writes: calls.length - reads };
+}
+
+/** What the watches have brought so far. Units: bytes. */
+export function heardBytes(seen: readonly SeenRequest[]): number {
+  return seen.filter(({ url }) => isWatch(url)).reduce((total, { receivedBytes }) => total + receivedBytes, 0);
+}
+
+function isWatch(url: string): boolean {
+  return /[?&]watch=(true|1)/.test(url);
 }

@@ -16,7 +16,7 @@ import { benchThroughput } from "./throughput.ts";
 const script = fileURLToPath(import.meta.url);
 const root = dirname(dirname(script));
 const IPAM = ["requesters", "nearly-full", "fill", "known-blocks", "collection"];
-const SANDBOXED = ["lone", "burst", "requests", "routes", "addresses", "cluster-size", "vxlan", ...IPAM];
+const SANDBOXED = ["lone", "burst", "requests", "standalone", "routes", "addresses", "cluster-size", "vxlan", ...IPAM];
 const NAMES = ["launcher", ...SANDBOXED, "throughput"];
 
 const chosen = process.argv.slice(2);
@@ -33,7 +33,11 @@ if ((loadavg()[0] ?? 0) > 1)
   process.stdout.write(`Something else is running (load ${loadavg()[0]?.toFixed(1)}): trust ratios only.\n`);
 
 const results: BenchResult[] = [];
-if (wants("launcher")) results.push(await benchLauncher(root));
+if (wants("launcher")) {
+  const result = await benchLauncher(root);
+  process.stdout.write(`${result.lines.join("\n")}\n`);
+  results.push(result);
+}
 const sandboxed = SANDBOXED.filter(wants);
 if (sandboxed.length > 0) results.push(...(await runSandboxed(sandboxed)));
 if (wants("throughput")) {

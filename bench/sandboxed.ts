@@ -17,9 +17,13 @@ import type { BenchResult } from "./report.ts";
 import { benchRequests } from "./requests.ts";
 import { benchRoutes } from "./routes.ts";
 import { type Stack, startStack } from "./stack.ts";
+import { benchStandalone } from "./standalone.ts";
 import { benchVXLAN } from "./vxlan.ts";
 
-const BURST = 100;
+/** As many as the largest burst has pods. */
+const NAMESPACES = 250;
+const AT_ONCE = 100;
+const PODS_A_ROUND = 40;
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const [dir = "", ...names] = process.argv.slice(2);
 
@@ -30,12 +34,13 @@ process.on("SIGINT", () => {});
 async function setUp(): Promise<readonly string[]> {
   await setUpSandbox();
   for (const name of ["cni", "gingham"]) mkdirSync(join(dir, name));
-  const netns = Array.from({ length: BURST }, (_, i) => `bench-${i}`);
+  const netns = Array.from({ length: NAMESPACES }, (_, i) => `bench-${i}`);
   await runScript(`
     mount --bind ${dir}/cni /var/lib/cni
     mount --bind ${dir}/gingham /var/lib/gingham
     ln -s /usr/lib/cni/* /opt/cni/bin/
     install -m 755 ${root}/dist/gingham /opt/cni/bin/gingham
+    ln -s ${root}/dist/gingham-standalone /opt/cni/bin/
     echo 1 > /proc/sys/net/ipv4/ip_forward
     printf '${netns.map((name) => `netns add ${name}\\n`).join("")}' | ip -batch -`);
   return netns.map((name) => `/run/netns/${name}`);
@@ -71,11 +76,12 @@ const results: BenchResult[] = [];
 try {
   const netns = await setUp();
   await bench("routes", () => benchRoutes(root, dir));
-  if (["lone", "burst", "requests", "addresses"].some((name) => names.includes(name))) {
+  if (["lone", "burst", "requests", "standalone", "addresses"].some((name) => names.includes(name))) {
     await withStack("synced", join(dir, "api.db"), async (stack) => {
-      await bench("lone", () => benchLone(stack, netns.slice(0, 3), 100));
+      await bench("lone", () => benchLone(stack, netns.slice(0, 3), PODS_A_ROUND));
       await bench("burst", () => benchBurst(stack, netns, 3));
-      await bench("requests", () => benchRequests(stack, netns));
+      await bench("requests", () => benchRequests(stack, netns.slice(0, AT_ONCE), dir));
+      await bench("standalone", () => benchStandalone(stack, netns[0] ?? ""));
       await bench("addresses", () => benchAddresses(stack));
     });
   }
