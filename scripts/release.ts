@@ -33,7 +33,7 @@ const PROGRAMS = {
   "gingham-controller": "controller",
 };
 const ENTRIES = [...Object.values(PROGRAMS).map((name) => `${name}.mjs`), "kernel-worker.mjs", "standalone.cjs"];
-const DOCS = ["machines", "operate", "cni-config", "errors", "install"];
+const DOCS = ["machines", "operate", "cni-config", "errors", "install", "migrate-from-calico"];
 const RUNTIME = `node-linux-${process.arch}`;
 
 const { values: flags } = parseArgs({

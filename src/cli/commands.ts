@@ -44,6 +44,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import("./node/clean.ts")).command,
   },
   {
+    name: "node import",
+    summary: "claim the addresses of running containers that host-local gave",
+    load: async () => (await import("./node/import/import.ts")).command,
+  },
+  {
     name: "operator plan",
     summary: "what an Installation would change in the cluster",
     load: async () => (await import("./operator/plan.ts")).command,

@@ -59,7 +59,9 @@ export function planAssign(
  * Whose address it is. Calico's collector frees the address of a `namespace` and `pod` whose status does not show it, and
  * the status shows eth0 alone: so only that carries them under these names.
  */
-function ownerAttributes(plan: AttachmentPlan): Readonly<Record<string, string>> {
+export function ownerAttributes(
+  plan: Pick<AttachmentPlan, "pod" | "nodeName" | "contIface">,
+): Readonly<Record<string, string>> {
   const { pod, nodeName, contIface } = plan;
   if (pod !== undefined && isPrimary(plan)) return { namespace: pod.namespace, node: nodeName, pod: pod.name };
   return {

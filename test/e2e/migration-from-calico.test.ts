@@ -105,6 +105,10 @@ describe("a node moves from Calico", () => {
     expect(await onNode(`ip route show ${plugin.ip}; ip -o link show ${plugin.hostIface} 2>&1 || true`)).toContain(
       "does not exist",
     );
+    // The third's namespace has ended. An agent sweeps when it starts, and else every 20 s; it knows the adopted by their records.
+    await lab.killAgent(NODE, "SIGKILL");
+    await lab.startAgent(NODE);
+    expect(await ping(felix.ip)).toBe(true);
     await waitUntil(
       "the other's to be free",
       async () => !(await held()).some((line) => line.endsWith(" job")),

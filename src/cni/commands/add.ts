@@ -84,7 +84,7 @@ export async function add(cni: CNI, request: AddRequest, signal?: AbortSignal): 
 }
 
 /** Namespace and vantage are looked up beside the record; neither has an effect, so an early failure leaves nothing. */
-export async function lookAtNetns(cni: CNI, path: string): Promise<IntentRecord["netns"]> {
+export async function lookAtNetns(cni: Pick<CNI, "wiring" | "host">, path: string): Promise<IntentRecord["netns"]> {
   const [identity, vantage] = await Promise.all([cni.wiring.identifyNetns(path), cni.host.vantageOf(path)]);
   return { path, identity, vantage };
 }

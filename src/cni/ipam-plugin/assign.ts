@@ -16,6 +16,8 @@ import { type IPAMCaller, keptBack, type Segment, segmentOf } from "./segment.ts
 /** Each family may begin a new block, and learn by its first address what may not be given. */
 const MAX_ROUNDS = 8;
 
+type Keeper = Pick<CNI, "addresses" | "clock" | "host" | "log" | "segments">;
+
 interface Given {
   readonly ip: IP;
   readonly segment: Segment;
@@ -55,8 +57,8 @@ export async function assignOnSegment(
  * @param isSure what was once kept back is remembered. Not after an address that should be: somebody has released it
  * @throws CNIError `NoAddress` when a pod has the gateway's address
  */
-async function keepBack(
-  cni: CNI,
+export async function keepBack(
+  cni: Keeper,
   segment: Segment,
   block: CIDR,
   { isSure, signal }: { readonly isSure: boolean; readonly signal: AbortSignal },
@@ -69,7 +71,13 @@ async function keepBack(
 }
 
 /** @returns false when it cools down: nobody can be given it for now, and later calls try again */
-async function keepOneBack(cni: CNI, { gateway }: Segment, block: CIDR, ip: IP, signal: AbortSignal): Promise<boolean> {
+async function keepOneBack(
+  cni: Keeper,
+  { gateway }: Segment,
+  block: CIDR,
+  ip: IP,
+  signal: AbortSignal,
+): Promise<boolean> {
   const { clock, host } = cni;
   const handleID = `gingham-segment.${blockName(block)}`;
   const attributes = { node: host.nodeName, type: SEGMENT_TYPE, timestamp: formatGoUTC(clock.nowNs()) };
