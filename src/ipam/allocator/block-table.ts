@@ -17,6 +17,9 @@ export interface TableTools extends CommitTools {
 /** A damaged block is looked at again after this time. */
 const BROKEN_PAUSE_MS = 30_000;
 
+/** Blocks of others that are kept in memory, if no more of them are at work. */
+const MAX_FOREIGN = 64;
+
 /** The blocks that this process knows, ours or not, and which of them it is just claiming. */
 export class BlockTable {
   readonly #tools: TableTools;
@@ -32,13 +35,22 @@ export class BlockTable {
     this.#tools = tools;
   }
 
-  /** The one committer of a block, ours or not. */
+  /** The one committer of a block, ours or not, for as long as somebody works with it. */
   committer(cidr: CIDR): BlockCommitter {
     const key = formatCIDR(cidr);
-    const onOwnerChange = (): unknown => (this.#own = new WeakMap());
-    const found = this.#committers.get(key) ?? new BlockCommitter(this.#tools, cidr, onOwnerChange);
-    this.#committers.set(key, found);
-    return found;
+    const found = this.#committers.get(key);
+    if (found !== undefined) return found;
+    const committer = new BlockCommitter(this.#tools, cidr, () => (this.#own = new WeakMap()));
+    this.#committers.set(key, committer);
+    this.#dropForeign();
+    return committer;
+  }
+
+  /** In a full cluster a node looks at block after block of others, and each is tens of kilobytes. The oldest ones go. */
+  #dropForeign(): void {
+    const foreign = [...this.#committers].filter(([, { isOwn }]) => !isOwn);
+    // One whose addresses cool stays until they have: another one would not know.
+    for (const [key, committer] of foreign.slice(0, -MAX_FOREIGN)) if (committer.isIdle) this.#committers.delete(key);
   }
 
   committers(): Iterable<BlockCommitter> {

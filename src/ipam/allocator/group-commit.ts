@@ -129,6 +129,12 @@ export class BlockCommitter extends BlockView {
     await this.#look;
   }
 
+  /** Nobody waits for it, nobody is about to, and it remembers nothing that matters: it may be forgotten. */
+  get isIdle(): boolean {
+    const isAtWork = this.#isRunning || this.#queue.length > 0 || this.#look !== undefined || this.reserved > 0;
+    return !isAtWork && this.cooling.count(this.#tools.clock.nowMs(), undefined) === 0;
+  }
+
   #start(): void {
     if (this.#isRunning) return;
     this.#isRunning = true;
