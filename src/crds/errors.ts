@@ -9,16 +9,20 @@ export class InvalidObjectError extends GinghamError {
   /** Path of the bad field, such as `spec.allocations[3]`. */
   readonly field: string;
   readonly value: unknown;
+  /** What is there and what should be, for who names object and field himself. */
+  readonly words: string;
 
   constructor(kind: string, objectName: string, field: string, value: unknown, want: string) {
+    const words = `${shown(value)}, want ${want}`;
     super(
       "InvalidObject",
-      `${kind} ${objectName || "without a name"}: ${field} is ${shown(value)}, want ${want}; correct or delete the object`,
+      `${kind} ${objectName || "without a name"}: ${field} is ${words}; correct or delete the object`,
     );
     this.kind = kind;
     this.objectName = objectName;
     this.field = field;
     this.value = value;
+    this.words = words;
   }
 }
 

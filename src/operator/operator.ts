@@ -131,14 +131,16 @@ export class Operator {
   async #carryOut(plan: Plan, signal: AbortSignal): Promise<readonly Problem[]> {
     const { cluster, clock, reporter } = this.#options;
     const tools = { cluster, clock, signal };
-    const key = JSON.stringify([plan.steps, plan.extendCRDs, plan.removePools]);
+    // What is only made, and never again, is missing the next time.
+    const lasting = plan.steps.flat().filter(({ kind }) => kind !== "ClusterInformation");
+    const key = JSON.stringify([lasting, plan.extendCRDs, plan.removePools]);
     if (key !== this.#applied) {
       const problems = await preflight(plan, tools);
       if (problems.length > 0) return problems;
     }
     const problems = await applyPlan(plan, tools);
     if (problems.length === 0 && key !== this.#applied) {
-      reporter.changed("The objects are as the Installation says", { objects: plan.steps.flat().length });
+      reporter.changed("The objects are as the Installation says", { objects: lasting.length });
       this.#applied = key;
     }
     return problems;

@@ -121,7 +121,7 @@ describe("planInstallation() refuses, and says which field, why and what to do:"
     [
       "an unknown provider",
       () => plan({}, {}, { spec: { kubernetesProvider: "Moon" } }),
-      'InvalidField spec.kubernetesProvider: is "Moon", want one of ',
+      'InvalidField spec.kubernetesProvider: "Moon", want one of ',
     ],
     [
       "a pull secret that is not there",
@@ -141,14 +141,14 @@ describe("planInstallation() refuses, and says which field, why and what to do:"
     [
       "a sysctl of the host",
       () => plan({ sysctl: [{ key: "kernel.panic", value: "1" }] }),
-      'sysctl[0].key: is "kernel.panic", want a key that begins with net.',
+      'sysctl[0].key: "kernel.panic", want a key that begins with net.',
     ],
     [
       "two ways to find an address",
       () => plan({ nodeAddressAutodetectionV4: { firstFound: true, interface: "eth0" } }),
       "only one: there is firstFound",
     ],
-    ["a wrong type", () => plan({ ipPools: "all" }), 'InvalidField spec.calicoNetwork.ipPools: is "all", want a list'],
+    ["a wrong type", () => plan({ ipPools: "all" }), 'InvalidField spec.calicoNetwork.ipPools: "all", want a list'],
     [
       "an unknown permission",
       () => plan({}, {}, { allow: "Everything" }),

@@ -37,32 +37,26 @@ const MODES: Readonly<
 export const DEFAULT_POOL_CIDR = "192.168.0.0/16";
 
 /** Reads spec.calicoNetwork.ipPools. An entry that cannot be used is a problem, and the others are read nevertheless. */
-export function readPools(network: FieldReader, problems: Problem[]): readonly PoolWish[] {
+export function readPools(network: FieldReader): {
+  readonly wishes: readonly PoolWish[];
+  readonly problems: readonly Problem[];
+} {
   const taken = new Set<string>();
   const wishes: PoolWish[] = [];
+  const problems: Problem[] = [];
   network.list("ipPools", (value, element) => {
     try {
-      const wish = readPool(network.nested(element, value), `spec.calicoNetwork.${element}`, taken);
-      if (taken.has(wish.name))
-        throw network.nested(element, value).fail("name", wish.name, "another name than the pool before");
+      const reader = network.nested(element, value);
+      const wish = readPool(reader, `spec.calicoNetwork.${element}`, taken);
+      if (taken.has(wish.name)) throw reader.fail("name", wish.name, "another name than the pool before");
       taken.add(wish.name);
       wishes.push(wish);
     } catch (error) {
       if (!(error instanceof InvalidObjectError)) throw error;
-      problems.push(poolProblem(error));
+      problems.push({ reason: "InvalidField", field: error.field, message: error.words });
     }
   });
-  return wishes;
-}
-
-function poolProblem(error: InvalidObjectError): Problem {
-  const shown = error.value === undefined ? "missing" : JSON.stringify(error.value);
-  const want = /, want (.*); correct or delete the object$/s.exec(error.message)?.[1] ?? "another value";
-  return {
-    reason: "InvalidField",
-    field: error.field,
-    message: `${shown}, want ${want}`,
-  };
+  return { wishes, problems };
 }
 
 function readPool(reader: FieldReader, field: string, taken: ReadonlySet<string>): PoolWish {

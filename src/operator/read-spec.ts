@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-import { InvalidObjectError } from "../crds/errors.ts";
-import { FieldReader } from "../crds/field-reader.ts";
+import type { FieldReader } from "../crds/field-reader.ts";
 import { ALLOW_ANNOTATION, type Installation } from "../crds/installation.ts";
 import { autodetectionMethod } from "./autodetection.ts";
 import { type PoolWish, readPools } from "./pool-wish.ts";
 import { PERMISSIONS, type Permission, type Problem } from "./problem.ts";
 import { type CNISettings, DEFAULT_SETTINGS, type InstallSettings, PROVIDERS } from "./render/settings.ts";
+import { SpecReader } from "./spec-reader.ts";
 
 /** What an Installation asks for, before anybody has looked at the cluster. */
 export interface Wanted {
@@ -21,19 +21,7 @@ export interface Wanted {
   readonly ignored: readonly string[];
 }
 
-/** Values that a field may have because they change nothing here. */
-const ONLY: readonly (readonly [path: string, values: readonly string[], instead: string])[] = [
-  ["variant", ["Calico"], "Gingham installs the variant Calico only: leave the field out"],
-  ["cni.type", ["Calico"], "Gingham is the network plugin: leave the field out, or do not install Gingham"],
-  [
-    "cni.ipam.type",
-    ["Calico"],
-    "leave the field out; other IPAM plugins need a conflist of your own (docs/cni-config.md)",
-  ],
-  ["calicoNetwork.linuxDataplane", ["Nftables", "Iptables"], "Gingham has nftables only: leave the field out"],
-  ["calicoNetwork.linuxPodInterfaceType", ["Veth"], "pods have veth pairs: leave the field out"],
-  ["nonPrivileged", ["Disabled"], "the agent writes routes and sysctls of the host: leave the field out"],
-];
+const LOG_LEVELS = ["Debug", "Info", "Warning", "Error"] as const;
 
 /** Why a field that Tigera's operator heeds has no effect here. */
 const REASONS: Readonly<Record<string, string>> = {
@@ -44,124 +32,76 @@ const REASONS: Readonly<Record<string, string>> = {
 
 /** Reads a spec field by field: what cannot be used is a problem, what is not heeded is named, and nothing throws. */
 export function readSpec({ metadata, spec = {} }: Installation, image: string): Wanted {
-  const problems: Problem[] = [];
-  const ignored: string[] = [];
-  const root = new FieldReader("Installation", metadata.name, "spec", spec);
-  const attempt = <T>(read: () => T, fallback: T): T => {
-    try {
-      return read();
-    } catch (error) {
-      if (!(error instanceof InvalidObjectError)) throw error;
-      problems.push(invalid(error));
-      return fallback;
-    }
-  };
-  const nested = (reader: FieldReader, field: string): FieldReader =>
-    attempt(
-      () => reader.nested(field, reader.value(field) ?? {}),
-      new FieldReader("Installation", metadata.name, `spec.${field}`, {}),
-    );
-  const enabled = (reader: FieldReader, field: string, fallback: boolean): boolean =>
-    attempt(
-      () => (reader.optionalEnum(field, ["Enabled", "Disabled"]) ?? (fallback ? "Enabled" : "Disabled")) === "Enabled",
-      fallback,
-    );
-
-  const cni = nested(root, "cni");
-  const ipam = nested(cni, "ipam");
-  const network = nested(root, "calicoNetwork");
-  const update = nested(root, "nodeUpdateStrategy");
-  const rolling = nested(update, "rollingUpdate");
-  const logging = nested(root, "logging");
-  const cniLog = nested(logging, "cni");
-  const v4 = nested(network, "nodeAddressAutodetectionV4");
-  const v6 = nested(network, "nodeAddressAutodetectionV6");
-  const readers: Readonly<Record<string, FieldReader>> = { "": root, cni, "cni.ipam": ipam, calicoNetwork: network };
-  for (const [path, values, instead] of ONLY) {
-    const dot = path.lastIndexOf(".");
-    const reader = readers[path.slice(0, Math.max(0, dot))] ?? root;
-    const value = attempt(() => reader.optionalString(path.slice(dot + 1)), undefined);
-    if (value && !values.includes(value))
-      problems.push({
-        reason: "UnsupportedField",
-        field: `spec.${path}`,
-        message: `${JSON.stringify(value)}: ${instead}`,
-      });
-  }
-
-  const fallback = DEFAULT_SETTINGS;
-  const pools = attempt(
-    () => (network.value("ipPools") === undefined ? undefined : readPools(network, problems)),
-    undefined,
-  );
-  const cniSettings: CNISettings = {
-    ...fallback.cni,
-    binDir: attempt(() => absolute(cni, "binDir", fallback.cni.binDir), fallback.cni.binDir),
-    confDir: attempt(() => absolute(cni, "confDir", fallback.cni.confDir), fallback.cni.confDir),
-    install:
-      attempt(() => cni.optionalEnum("installMode", ["All", "CalicoOnly"]), undefined) === "CalicoOnly"
-        ? "OursOnly"
-        : "All",
-    hostPorts: enabled(network, "hostPorts", true),
-    ipForwarding: enabled(network, "containerIPForwarding", false),
-    sysctls: attempt(() => readSysctls(network), {}),
-  };
-  const method = (reader: FieldReader): string | undefined => attempt(() => autodetectionMethod(reader), undefined);
-  const [methodV4, methodV6] = [method(v4), method(v6)];
-  const settings: Wanted["settings"] = {
-    image: attempt(() => readImage(root, image), image),
-    imagePullSecrets: attempt(() => readNames(root, "imagePullSecrets"), []),
-    provider: attempt(() => root.optionalEnum("kubernetesProvider", PROVIDERS) ?? "", ""),
-    cni: cniSettings,
-    mtuBytes: attempt(() => network.optionalInteger("mtu", 0, 65_535) ?? 0, 0),
-    autodetection: { ...(methodV4 !== undefined && { v4: methodV4 }), ...(methodV6 !== undefined && { v6: methodV6 }) },
-    nodeMetricsPort:
-      attempt(() => root.optionalInteger("nodeMetricsPort", 1, 65_535), undefined) ?? fallback.nodeMetricsPort,
-    nodeSelector: attempt(() => root.optionalStringMap("nodeSelector") ?? {}, {}),
-    controlPlaneNodeSelector: attempt(() => root.optionalStringMap("controlPlaneNodeSelector") ?? {}, {}),
-    controlPlaneReplicas:
-      attempt(() => root.optionalInteger("controlPlaneReplicas", 1, 100), undefined) ?? fallback.controlPlaneReplicas,
+  const root = SpecReader.open(metadata.name, spec);
+  const cni = root.section("cni");
+  const network = root.section("calicoNetwork");
+  refuseOthers(root, cni, network);
+  const settings: InstallSettings = {
+    image: root.read((fields) => readImage(fields, image), image),
+    imagePullSecrets: root.read(readPullSecrets, []),
+    provider: root.oneOf("kubernetesProvider", PROVIDERS, ""),
+    cni: readCNI(cni, network),
+    mtuBytes: network.integer("mtu", 0, 65_535, 0),
+    autodetection: readAutodetection(network),
+    nodeMetricsPort: root.integer("nodeMetricsPort", 1, 65_535, DEFAULT_SETTINGS.nodeMetricsPort),
+    nodeSelector: root.labels("nodeSelector"),
+    controlPlaneNodeSelector: root.labels("controlPlaneNodeSelector"),
+    controlPlaneReplicas: root.integer("controlPlaneReplicas", 1, 100, DEFAULT_SETTINGS.controlPlaneReplicas),
     rollout: "Operator",
-    logLevel:
-      attempt(() => cniLog.optionalEnum("logSeverity", ["Debug", "Info", "Warning", "Error"]), undefined) ?? "Info",
+    logLevel: root.section("logging").section("cni").oneOf("logSeverity", LOG_LEVELS, DEFAULT_SETTINGS.logLevel),
   };
-  const serviceCIDRs = attempt(() => root.strings("serviceCIDRs"), []);
-  const maxUnavailable = attempt(() => rolling.optionalInteger("maxUnavailable", 1, 1000) ?? 1, 1);
-  const strategy = attempt(() => update.optionalEnum("type", ["RollingUpdate"]), undefined);
-  if (strategy === undefined && problems.length === 0 && update.value("type") !== undefined)
-    ignored.push("spec.nodeUpdateStrategy.type");
-
-  const unread: readonly (readonly [string, FieldReader])[] = [
-    ["spec", root],
-    ["spec.cni", cni],
-    ["spec.cni.ipam", ipam],
-    ["spec.calicoNetwork", network],
-    ["spec.calicoNetwork.nodeAddressAutodetectionV4", v4],
-    ["spec.calicoNetwork.nodeAddressAutodetectionV6", v6],
-    ["spec.nodeUpdateStrategy", update],
-    ["spec.nodeUpdateStrategy.rollingUpdate", rolling],
-    ["spec.logging", logging],
-    ["spec.logging.cni", cniLog],
-  ];
-  for (const [path, reader] of unread) ignored.push(...ignoredFields(path, reader.unread()));
-  const permissions = readPermissions(metadata.annotations?.[ALLOW_ANNOTATION], problems);
-  return { settings, pools, serviceCIDRs, maxUnavailable, permissions, problems, ignored };
+  const wanted = {
+    settings,
+    pools: network.read((fields) => {
+      if (fields.value("ipPools") === undefined) return undefined;
+      const { wishes, problems } = readPools(fields);
+      network.note(...problems);
+      return wishes;
+    }, undefined),
+    serviceCIDRs: root.texts("serviceCIDRs"),
+    maxUnavailable: readMaxUnavailable(root.section("nodeUpdateStrategy")),
+    permissions: readPermissions(metadata.annotations?.[ALLOW_ANNOTATION], root),
+  };
+  const ignored = root.unread().map((path) => (REASONS[path] === undefined ? path : `${path} (${REASONS[path]})`));
+  return { ...wanted, problems: root.problems, ignored };
 }
 
-function ignoredFields(path: string, unread: Readonly<Record<string, unknown>>): string[] {
-  return Object.keys(unread).map((field) => {
-    const name = `${path}.${field}`;
-    const reason = REASONS[name];
-    return reason === undefined ? name : `${name} (${reason})`;
-  });
+/** Values that would have to change something, and cannot. */
+function refuseOthers(root: SpecReader, cni: SpecReader, network: SpecReader): void {
+  root.refuseBut("variant", ["Calico"], "Gingham installs the variant Calico only: leave the field out");
+  root.refuseBut("nonPrivileged", ["Disabled"], "the agent writes routes and sysctls of the host: leave the field out");
+  cni.refuseBut("type", ["Calico"], "Gingham is the network plugin: leave the field out, or do not install Gingham");
+  const ownConflist = "leave the field out; other IPAM plugins need a conflist of your own (docs/cni-config.md)";
+  cni.section("ipam").refuseBut("type", ["Calico"], ownConflist);
+  const nftables = "Gingham has nftables only: leave the field out";
+  network.refuseBut("linuxDataplane", ["Nftables", "Iptables"], nftables);
+  network.refuseBut("linuxPodInterfaceType", ["Veth"], "pods have veth pairs: leave the field out");
 }
 
-function invalid(error: InvalidObjectError): Problem {
-  const message = error.message
-    .replace(/^Installation [^:]*: /, "")
-    .replace(`${error.field} `, "")
-    .replace("; correct or delete the object", "");
-  return { reason: "InvalidField", field: error.field, message: `${message}; correct the field` };
+function readCNI(cni: SpecReader, network: SpecReader): CNISettings {
+  const { cni: fallback } = DEFAULT_SETTINGS;
+  const folder = (field: "binDir" | "confDir"): string =>
+    cni.read((fields) => absolute(fields, field, fallback[field]), fallback[field]);
+  return {
+    ...fallback,
+    binDir: folder("binDir"),
+    confDir: folder("confDir"),
+    install: cni.oneOf("installMode", ["All", "CalicoOnly"], "All") === "All" ? "All" : "OursOnly",
+    hostPorts: network.isEnabled("hostPorts", fallback.hostPorts),
+    ipForwarding: network.isEnabled("containerIPForwarding", fallback.ipForwarding),
+    sysctls: network.read(readSysctls, {}),
+  };
+}
+
+function readAutodetection(network: SpecReader): InstallSettings["autodetection"] {
+  const v4 = network.section("nodeAddressAutodetectionV4").read(autodetectionMethod, undefined);
+  const v6 = network.section("nodeAddressAutodetectionV6").read(autodetectionMethod, undefined);
+  return { ...(v4 !== undefined && { v4 }), ...(v6 !== undefined && { v6 }) };
+}
+
+function readMaxUnavailable(strategy: SpecReader): number {
+  strategy.refuseBut("type", ["RollingUpdate"], "the operator changes one node after the other: leave the field out");
+  return strategy.section("rollingUpdate").integer("maxUnavailable", 1, 1000, 1);
 }
 
 function absolute(reader: FieldReader, field: string, fallback: string): string {
@@ -181,8 +121,8 @@ function readSysctls(network: FieldReader): Record<string, string> {
   return Object.fromEntries(entries);
 }
 
-function readNames(root: FieldReader, field: string): string[] {
-  return root.list(field, (value, element) => root.nested(element, value).string("name"));
+function readPullSecrets(root: FieldReader): string[] {
+  return root.list("imagePullSecrets", (value, element) => root.nested(element, value).string("name"));
 }
 
 /** Registry, path and prefix replace those parts of the operator's own image. Source: calico-interop 6.1. */
@@ -203,7 +143,7 @@ function readImage(root: FieldReader, own: string): string {
     .join("/");
 }
 
-function readPermissions(text: string | undefined, problems: Problem[]): ReadonlySet<Permission> {
+function readPermissions(text: string | undefined, root: SpecReader): ReadonlySet<Permission> {
   const permissions = new Set<Permission>();
   for (const name of (text ?? "").split(",").map((word) => word.trim())) {
     if (name === "") continue;
@@ -211,7 +151,7 @@ function readPermissions(text: string | undefined, problems: Problem[]): Readonl
     if (permission !== undefined) permissions.add(permission);
     else {
       const message = `${JSON.stringify(name)} is not known; there are ${PERMISSIONS.join(", ")}`;
-      problems.push({ reason: "InvalidField", field: `metadata.annotations[${ALLOW_ANNOTATION}]`, message });
+      root.note({ reason: "InvalidField", field: `metadata.annotations[${ALLOW_ANNOTATION}]`, message });
     }
   }
   return permissions;

@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { createControllerMetrics } from "../../src/controller/metrics.ts";
 import { createMetrics } from "../../src/felix/metrics.ts";
+import { createOperatorMetrics } from "../../src/operator/metrics.ts";
 
 /** What the programs tell, what docs/operate.md says of it, and what the dashboard asks for. */
 
@@ -23,6 +24,7 @@ const documented = tableOf(readFileSync("docs/operate.md", "utf8"));
 const types = new Map([
   ...typesIn(await createMetrics("node").text()),
   ...typesIn(await createControllerMetrics().text()),
+  ...typesIn(await createOperatorMetrics().text()),
 ]);
 
 const METRIC = /\b(?:felix|gingham|ipam|process)_[a-z_]+\b/g;
