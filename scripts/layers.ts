@@ -61,7 +61,7 @@ const RULES: readonly (readonly [string | RegExp, Layer])[] = [
   [/^felix\/(http|metrics|nft\/run-nft|node-address\/reach|foreign\/gather)/, "adapter"],
   ["felix/drivers/", "shell"],
   [
-    /^felix\/(felix|apply-loop|config-watch|health|inputs|packet-filter|reporter|local-network|tunnels|node-address\/detector|self-test\/self-test|foreign\/watch|plan\/plan)/,
+    /^felix\/(felix|apply-loop|config-watch|health|inputs|packet-filter|reporter|local-network|tunnels|node-address\/detector|self-test\/self-test|path-mtu\/path-probe|foreign\/watch|plan\/plan)/,
     "shell",
   ],
   ["felix/", "core"],

@@ -202,6 +202,11 @@ const OPTIONS = {
     help: "random source ports when masquerading, where the kernel can: on or off",
     fallback: "on",
   },
+  "path-mtu-probe": {
+    env: "GINGHAM_PATH_MTU_PROBE",
+    help: "send large packets to the other nodes every ten minutes, and tell of paths that lose them: on or off",
+    fallback: "off",
+  },
   "self-test": {
     env: "GINGHAM_SELF_TEST",
     help: "at the start, send a packet between two pods of the agent's own; it is not ready before: on or off",

@@ -47,6 +47,7 @@ describe("resolveConfig() of flags and variables", () => {
       ignoresDuplicates: false,
       packetFilter: { natOutgoing: true, natOutgoingExclusions: "IPPoolsOnly", randomFully: true },
       nftRefreshMs: 60_000,
+      probesPaths: false,
       hasSelfTest: true,
       startupTaint: "gingham.dev/agent-not-ready",
       collect: "on",

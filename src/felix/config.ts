@@ -75,6 +75,8 @@ export interface AgentConfig {
   /** Absent: the table in nftables is left alone. */
   readonly packetFilter?: FilterSettings;
   readonly nftRefreshMs: number;
+  /** Whether large packets are sent to the other nodes, to see that they get through. */
+  readonly probesPaths: boolean;
   /** Whether the agent is ready only after a packet went from pod to pod. */
   readonly hasSelfTest: boolean;
   /** Key of the taint that is taken off the node once the agent is ready; empty: none. */
@@ -174,6 +176,7 @@ function readConfig(reader: ConfigReader<OptionName>, nodeName: string): AgentCo
     ignoresDuplicates: read("disable-node-ip-check", (given) => oneOf(TRUE_FALSE, given)) === "true",
     ...(packetFilter && { packetFilter: filterSettings }),
     nftRefreshMs: read("nft-refresh-interval", intervalOf),
+    probesPaths: read("path-mtu-probe", isOn),
     hasSelfTest: read("self-test", isOn),
     startupTaint: read("startup-taint", taintOf),
     collect: read("collect", (given) => oneOf(COLLECT, given)),

@@ -409,6 +409,27 @@ describe("Felix", () => {
     await felix.stop();
   });
 
+  test("a kernel that refuses everything after a while makes it not ready, though not at once", async () => {
+    const { clock, kernel, felix } = await setUpRunning();
+    await clock.advance(1000);
+    kernel.onCall = (call) => {
+      if (call === "listRoutes") throw new Error("ENOBUFS");
+    };
+    kernel.remove(parseCIDR("10.0.0.0/26"));
+    await clock.advance(20_000);
+    expect(felix.health.readiness().ok).toBe(true);
+    await clock.advance(20_000);
+    expect(felix.health.readiness().checks["apply"]).toEqual({
+      ok: false,
+      detail: expect.stringMatching(/^failing for \d\d\.\d s: ENOBUFS$/) as string,
+    });
+    expect(felix.health.liveness().ok).toBe(true);
+    kernel.onCall = undefined;
+    await clock.advance(15_000);
+    expect(felix.health.readiness()).toMatchObject({ ok: true, checks: { apply: { detail: "each try succeeds" } } });
+    await felix.stop();
+  });
+
   test("forwarding of IPv6 is switched on with the first IPv6 pool, and again at each resync", async () => {
     const { clock, sources, forwarding, felix } = await setUpRunning();
     expect(forwarding).toEqual([[4]]);

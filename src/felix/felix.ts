@@ -115,7 +115,7 @@ class FelixAgent implements Felix {
       isFirstApplyDone: this.#reporter.isFirstApplyDone,
       packetFilter: options.packetFilter?.readiness,
       nodeAddressProblem: this.#addressFindings().at(0)?.message,
-      lastError: this.#reporter.lastError,
+      failure: this.#reporter.failure,
     }));
   }
 

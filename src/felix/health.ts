@@ -14,7 +14,23 @@ export interface FelixStatus {
   readonly packetFilter?: Check | undefined;
   /** Absent: nothing speaks against this node's addresses. */
   readonly nodeAddressProblem?: string | undefined;
-  readonly lastError: string | undefined;
+  readonly failure: Failure | undefined;
+}
+
+/** What has gone wrong each time since then. */
+export interface Failure {
+  readonly reason: string;
+  readonly sinceMs: number;
+}
+
+/** A loop that fails goes on trying; a moment of it is nothing that anybody should act on. Units: milliseconds. */
+const FAILING_AFTER_MS = 30_000;
+
+/** Whether what is kept true has been so lately. */
+export function keptCheck(failure: Failure | undefined, nowMs: number): Check {
+  if (failure === undefined) return { ok: true, detail: "each try succeeds" };
+  const forMs = nowMs - failure.sinceMs;
+  return { ok: forMs < FAILING_AFTER_MS, detail: `failing for ${seconds(forMs)}: ${failure.reason}` };
 }
 
 /** Longer than any honest turn: the first apply of 10,000 routes takes well under a second. Units: milliseconds. */
@@ -32,12 +48,13 @@ export function felixHealth(clock: Clock, status: () => FelixStatus): Health {
       return report({ applyLoop: { ok: silentMs < STUCK_AFTER_MS, detail } });
     },
     readiness: () => {
-      const { waitingFor, isMonitorUp, isFirstApplyDone, packetFilter, nodeAddressProblem, lastError } = status();
+      const { waitingFor, isMonitorUp, isFirstApplyDone, packetFilter, nodeAddressProblem, failure } = status();
       const isInSync = waitingFor.length === 0;
-      const failure = lastError === undefined ? "" : `; the last try failed: ${lastError}`;
+      const why = failure === undefined ? "" : `; the last try failed: ${failure.reason}`;
       return report({
         datastore: { ok: isInSync, detail: isInSync ? "in sync" : `waiting for ${waitingFor.join(", ")}` },
-        firstApply: { ok: isFirstApplyDone, detail: isFirstApplyDone ? "done" : `not done yet${failure}` },
+        firstApply: { ok: isFirstApplyDone, detail: isFirstApplyDone ? "done" : `not done yet${why}` },
+        apply: keptCheck(failure, clock.nowMs()),
         monitor: { ok: isMonitorUp, detail: isMonitorUp ? "listening" : "not listening to the kernel yet" },
         nodeAddress: { ok: nodeAddressProblem === undefined, detail: nodeAddressProblem ?? "certain" },
         ...(packetFilter && { packetFilter }),

@@ -27,7 +27,7 @@ describe("serveHealth()", () => {
       waitingFor: ["pools"],
       isMonitorUp: true,
       isFirstApplyDone: false,
-      lastError: "EPERM",
+      failure: { reason: "EPERM", sinceMs: clock.nowMs() - 5000 },
     };
     listener = await serveHealth(
       felixHealth(clock, () => status),
@@ -41,6 +41,7 @@ describe("serveHealth()", () => {
       checks: {
         datastore: { ok: false, detail: "waiting for pools" },
         firstApply: { ok: false, detail: "not done yet; the last try failed: EPERM" },
+        apply: { ok: true, detail: "failing for 5.0 s: EPERM" },
         monitor: { ok: true, detail: "listening" },
         nodeAddress: { ok: true, detail: "certain" },
       },

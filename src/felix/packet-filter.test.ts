@@ -177,6 +177,24 @@ describe("PacketFilter", () => {
     await filter.stop();
   });
 
+  test("a table that cannot be kept for half a minute makes it not ready", async () => {
+    const { clock, nft, filter } = setUp();
+    filter.start();
+    filter.markSynced();
+    await clock.advance(10);
+    nft.refuse = () => new NftError("EPERM");
+    nft.notify();
+    await clock.advance(20_000);
+    expect(filter.readiness).toMatchObject({ ok: true });
+    await clock.advance(20_000);
+    expect(filter.readiness.ok).toBe(false);
+    expect(filter.readiness.detail).toMatch(/^failing for \d\d\.\d s: EPERM$/);
+    nft.refuse = undefined;
+    await clock.advance(15_000);
+    expect(filter.readiness).toEqual({ ok: true, detail: "programmed" });
+    await filter.stop();
+  });
+
   test("a kernel that refuses fully-random gets rules without it; another refusal does not change them", async () => {
     const { clock, nft, log, filter } = setUp();
     let isBroken = true;

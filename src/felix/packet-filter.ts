@@ -5,6 +5,7 @@ import { ApplyLoop } from "./apply-loop.ts";
 import { FilterState } from "./calc/filter-state.ts";
 import type { Finding } from "./calc/findings.ts";
 import { type FilterReport, FilterTable } from "./drivers/filter-table.ts";
+import { type Failure, keptCheck } from "./health.ts";
 import { elementsOf } from "./nft/elements.ts";
 import { layoutOf } from "./nft/layout.ts";
 import type { PacketFilterMetrics, PacketFilterPort } from "./nft/ports.ts";
@@ -53,7 +54,7 @@ export class PacketFilter {
   #isProgrammed = false;
   #seenVersion = 0;
   #stopWatching: () => void = () => {};
-  #lastError: string | undefined;
+  #failure: Failure | undefined;
   readonly #repairs = new RecentEvents();
   readonly #errors = new RecentEvents();
   #counters = new Map<string, number>();
@@ -112,8 +113,11 @@ export class PacketFilter {
 
   /** Whether rules and sets have been in the kernel as they should be, and if not, why. */
   get readiness(): Check {
-    if (this.#isProgrammed) return { ok: true, detail: "programmed" };
-    const failure = this.#lastError === undefined ? "" : `; the last try failed: ${this.#lastError}`;
+    if (this.#isProgrammed) {
+      const kept = keptCheck(this.#failure, this.#options.clock.nowMs());
+      return this.#failure === undefined ? { ok: true, detail: "programmed" } : kept;
+    }
+    const failure = this.#failure === undefined ? "" : `; the last try failed: ${this.#failure.reason}`;
     return { ok: false, detail: `not programmed yet${failure}` };
   }
 
@@ -123,11 +127,11 @@ export class PacketFilter {
   }
 
   findings(): readonly Finding[] {
-    if (this.#lastError === undefined) return [];
+    if (this.#failure === undefined) return [];
     const effect = this.#isProgrammed
       ? "later changes of pools and nodes are not in it"
       : "pods can send from any address, and nothing is masqueraded";
-    const message = `Cannot keep the table inet gingham: ${this.#lastError}; ${effect}`;
+    const message = `Cannot keep the table inet gingham: ${this.#failure.reason}; ${effect}`;
     return [{ code: "PacketFilterOff", subject: "inet gingham", message }];
   }
 
@@ -197,7 +201,7 @@ export class PacketFilter {
 
   #tell({ wrote, repaired, counters }: FilterReport, isInSync: boolean): void {
     const { clock, log, metrics } = this.#options;
-    this.#lastError = undefined;
+    this.#failure = undefined;
     if (isInSync && !this.#isProgrammed) {
       this.#isProgrammed = true;
       const did = { table: "written", elements: "its sets brought up to date", nothing: "adopted as it was" }[wrote];
@@ -237,9 +241,9 @@ export class PacketFilter {
     metrics.filterTurn(false);
     this.#errors.add(wallMs(this.#options.clock), message);
     // Once for each reason: the finding goes on to tell of it.
-    if (message !== this.#lastError)
+    if (message !== this.#failure?.reason)
       log.error({ err: message, retryInMs: Math.round(retryInMs) }, "cannot program the packet filter; will retry");
-    this.#lastError = message;
+    this.#failure = { reason: message, sinceMs: this.#failure?.sinceMs ?? this.#options.clock.nowMs() };
     this.#firstTry.resolve();
   }
 }

@@ -6,6 +6,7 @@ import type { CalcState } from "./calc/state.ts";
 import type { ApplyReport, RouteTable } from "./drivers/route-table.ts";
 import { FelixLog } from "./felix-log.ts";
 import type { FelixOptions } from "./felix-options.ts";
+import type { Failure } from "./health.ts";
 import { formatKernelRoute } from "./kernel-route.ts";
 import type { LocalNetwork } from "./local-network.ts";
 import type { RouteManager } from "./managers/route-manager.ts";
@@ -31,7 +32,7 @@ export class Reporter {
   readonly #repairs = new RecentEvents();
   readonly #errors = new RecentEvents();
   #isFirstApplyDone = false;
-  #lastError: string | undefined;
+  #failure: Failure | undefined;
 
   constructor(options: Pick<FelixOptions, "log" | "metrics" | "packetFilter" | "clock">, of: Reported) {
     this.#options = options;
@@ -43,9 +44,9 @@ export class Reporter {
     return this.#isFirstApplyDone;
   }
 
-  /** Why the last turn failed; undefined: it did not. */
-  get lastError(): string | undefined {
-    return this.#lastError;
+  /** Why turns fail, and since when; undefined: the last one did not. */
+  get failure(): Failure | undefined {
+    return this.#failure;
   }
 
   /** The latest repairs and errors, the packet filter's among them. */
@@ -64,7 +65,7 @@ export class Reporter {
   /** Returns when to have another turn for the sake of findings that are not told yet. Units: milliseconds from now. */
   turnDone(report: ApplyReport, turn: TurnReport, nowMs: number): number | undefined {
     const { manager, network, state, table } = this.#of;
-    this.#lastError = undefined;
+    this.#failure = undefined;
     const linkName = (ifIndex: number): string | undefined => manager.linkName(ifIndex);
     const atMs = wallMs(this.#options.clock);
     for (const route of report.restored) this.#repairs.add(atMs, `route ${formatKernelRoute(route, linkName)}`);
@@ -87,8 +88,9 @@ export class Reporter {
   }
 
   turnFailed(error: unknown, retryInMs: number): void {
-    this.#lastError = describeError(error);
-    this.#errors.add(wallMs(this.#options.clock), this.#lastError);
+    const reason = describeError(error);
+    this.#failure = { reason, sinceMs: this.#failure?.sinceMs ?? this.#options.clock.nowMs() };
+    this.#errors.add(wallMs(this.#options.clock), reason);
     this.#options.metrics.turnFailed();
     this.#log.turnFailed(error, retryInMs);
   }

@@ -58,7 +58,7 @@ async function main(): Promise<void> {
   const conflist = makeConflistKeeper(base);
   const adopter = makeAdopter(base);
   const dataplane = makeDataplane(base, conflist, adopter);
-  const { felix, selfTest, foreign, packetFilter, plan } = dataplane;
+  const { felix, selfTest, pathProbe, foreign, packetFilter, plan } = dataplane;
   const { health, socket, gate } = makeHealth(base, dataplane, conflist);
   const ipam = makeIPAM(base, dataplane.nodeWriter);
   const cni = makeCNI(base, ipam, felix);
@@ -70,6 +70,7 @@ async function main(): Promise<void> {
   felix.start();
   foreign.start();
   selfTest?.start();
+  pathProbe?.start();
   gate.start();
   if (plan !== undefined) {
     const problem = await settle(felix.health, clock);
@@ -106,6 +107,7 @@ async function main(): Promise<void> {
       ipam.tunnelAddresses.stop(),
       felix.stop(),
       foreign.stop(),
+      pathProbe?.stop(),
       cluster.cache.stop(),
       ...listeners.map((listener) => listener.close()),
     ]);

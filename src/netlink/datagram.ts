@@ -56,7 +56,7 @@ export class DatagramSocket implements Disposable {
 }
 
 /** struct sockaddr_in { u16 family; be16 port; u8 addr[4]; u8 zero[8] }; sockaddr_in6 { …; u32 flow; u8 addr[16]; u32 scope }. */
-function socketAddress(ip: IP, port: number): Uint8Array {
+export function socketAddress(ip: IP, port: number): Uint8Array {
   const isIPv4 = typeof ip === "number";
   const bytes = new Uint8Array(isIPv4 ? 16 : 28);
   const view = new DataView(bytes.buffer);

@@ -4,11 +4,13 @@ import type { Conntrack } from "../cni/conntrack/ports.ts";
 import type { PodWiring } from "../cni/ports.ts";
 import type { TableChange, TableChanges } from "../felix/nft/ports.ts";
 import { TABLE_NAME } from "../felix/nft/table.ts";
+import type { EchoPort } from "../felix/path-mtu/ports.ts";
 import type { RouteDataplane, TunnelDataplane } from "../felix/ports.ts";
 import type { SelfTestPort } from "../felix/self-test/ports.ts";
 import { Conn } from "./conn.ts";
 import { NetlinkError } from "./errors.ts";
 import { KernelConntrack } from "./ops/conntrack.ts";
+import { KernelEcho } from "./ops/echo.ts";
 import { KernelPodWiring } from "./ops/pod-wiring.ts";
 import { KernelRouteDataplane } from "./ops/route-dataplane.ts";
 import { KernelSelfTest } from "./ops/self-test.ts";
@@ -24,6 +26,7 @@ export interface Kernel {
   /** Of the packet filter's table. */
   readonly tables: TableChanges;
   readonly selfTest: SelfTestPort;
+  readonly echo: EchoPort;
   close(): Promise<void>;
 }
 
@@ -46,6 +49,7 @@ export function createDirectKernel(): Kernel {
     tunnels,
     conntrack,
     selfTest: new KernelSelfTest(wiring),
+    echo: new KernelEcho(),
     tables: {
       watch: (onChange) => watchTable(onChange),
     },

@@ -22,7 +22,7 @@ const { functions: libc } = dlopen(null, {
   ioctl: { arguments: ["i32", "u64"], return: "i32" },
 });
 
-/** bits/socket.h, asm-generic/socket.h, linux/sched.h, linux/nsfs.h. */
+/** bits/socket.h, asm-generic/socket.h, linux/in.h, linux/in6.h, linux/sched.h, linux/nsfs.h. */
 export const AF_NETLINK = 16;
 export const SOCK_DGRAM = 2;
 export const SOCK_RAW = 3;
@@ -33,6 +33,15 @@ export const SO_RCVBUF = 8;
 export const SO_RCVTIMEO = 20;
 export const SO_RCVBUFFORCE = 33;
 export const SOL_NETLINK = 270;
+export const IPPROTO_IP = 0;
+export const IPPROTO_ICMP = 1;
+export const IPPROTO_IPV6 = 41;
+export const IPPROTO_ICMPV6 = 58;
+export const IP_MTU_DISCOVER = 10;
+export const IPV6_MTU_DISCOVER = 23;
+export const IPV6_RECVERR = 25;
+/** Of either: not to be fragmented, and not held to what is known of the path. */
+export const PMTUDISC_PROBE = 3;
 export const CLONE_NEWNET = 0x40000000;
 const NS_GET_NSTYPE = 0xb703n;
 

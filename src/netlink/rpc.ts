@@ -2,6 +2,7 @@
 import type { Conntrack } from "../cni/conntrack/ports.ts";
 import type { PodWiring } from "../cni/ports.ts";
 import type { TableChange } from "../felix/nft/ports.ts";
+import type { EchoPort } from "../felix/path-mtu/ports.ts";
 import type { KernelRoute, RouteDataplane, TunnelDataplane, TunnelEntry } from "../felix/ports.ts";
 import type { SelfTestPort } from "../felix/self-test/ports.ts";
 import { GinghamError, InvariantError } from "../lib/errors.ts";
@@ -21,6 +22,7 @@ export interface KernelCalls {
   inspect: PodWiring["inspect"];
   flushConntrack: Conntrack["flush"];
   selfTest: SelfTestPort["exchange"];
+  echo: EchoPort["echo"];
   listRoutes: RouteDataplane["listRoutes"];
   listLinks: RouteDataplane["listLinks"];
   listAddrs: RouteDataplane["listAddrs"];

@@ -23,7 +23,7 @@ export function serveKernel(port: MessagePort): void {
 }
 
 function kernelCalls(kernel: Kernel, post: (message: WorkerMessage) => void): KernelCalls {
-  const { wiring, routes, tunnels, conntrack, tables, selfTest } = kernel;
+  const { wiring, routes, tunnels, conntrack, tables, selfTest, echo } = kernel;
   const watches: { readonly [T in keyof Changes]: () => () => void } = {
     routes: () => routes.watch((change) => post({ kind: "change", topic: "routes", change })),
     tables: () => tables.watch((change) => post({ kind: "change", topic: "tables", change })),
@@ -37,6 +37,7 @@ function kernelCalls(kernel: Kernel, post: (message: WorkerMessage) => void): Ke
     inspect: (query) => wiring.inspect(query),
     flushConntrack: (ips) => conntrack.flush(ips),
     selfTest: (pair) => selfTest.exchange(pair),
+    echo: (to, packetBytes) => echo.echo(to, packetBytes),
     listRoutes: (family) => routes.listRoutes(family),
     listLinks: () => routes.listLinks(),
     listAddrs: () => routes.listAddrs(),

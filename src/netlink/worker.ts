@@ -2,6 +2,7 @@
 import type { Conntrack } from "../cni/conntrack/ports.ts";
 import type { PodWiring } from "../cni/ports.ts";
 import type { TableChanges } from "../felix/nft/ports.ts";
+import type { EchoPort } from "../felix/path-mtu/ports.ts";
 import type { KernelRoute, RouteDataplane, RouteResult, TunnelDataplane } from "../felix/ports.ts";
 import type { SelfTestPort } from "../felix/self-test/ports.ts";
 import type { KernelWorkerError } from "./errors.ts";
@@ -49,8 +50,9 @@ export async function createKernel(options: KernelOptions): Promise<Kernel> {
   const [routes, tunnels] = [routesOver(main), tunnelsOver(main)];
   const tables: TableChanges = { watch: (onChange) => main.watch("tables", onChange) };
   // It deletes links, too.
+  const echo: EchoPort = { echo: (to, packetBytes) => deletions.call("echo", to, packetBytes) };
   const selfTest: SelfTestPort = { exchange: (pair) => deletions.call("selfTest", pair) };
-  return { wiring: wiringOver(main, deletions), routes, tunnels, conntrack, tables, selfTest, close };
+  return { wiring: wiringOver(main, deletions), routes, tunnels, conntrack, tables, selfTest, echo, close };
 }
 
 function defaultWorkerURL(): URL {

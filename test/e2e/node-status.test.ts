@@ -147,6 +147,14 @@ describe("the start-up taint", () => {
   });
 });
 
+test("an agent whose socket somebody has deleted is not ready, and says why", async () => {
+  await lab.exec("node-2", ["rm", "/run/gingham/agent.sock"]);
+  const readiness = async () => (await lab.exec("node-2", ["curl", "-s", "localhost:9099/readiness"])).stdout;
+  await expect.poll(readiness, { timeout: 10_000 }).toContain("agent.sock does not answer (connect ENOENT");
+  await lab.killAgent("node-2", "SIGTERM");
+  await lab.startAgent("node-2");
+});
+
 describe("gingham-agent --plan", () => {
   /** As an administrator starts it, beside the agent that runs or in its place. */
   function plan(node: string): Promise<RunResult> {

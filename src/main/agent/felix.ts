@@ -13,6 +13,7 @@ import type { FilterSettings } from "../../felix/nft/settings.ts";
 import { NodeAddressDetector } from "../../felix/node-address/detector.ts";
 import { udpReach } from "../../felix/node-address/reach.ts";
 import { PacketFilter } from "../../felix/packet-filter.ts";
+import { PathProbe } from "../../felix/path-mtu/path-probe.ts";
 import { type Plan, planOnly } from "../../felix/plan/plan.ts";
 import type { DriverPorts } from "../../felix/plan/ports.ts";
 import { withPodCIDRs } from "../../felix/pod-cidrs.ts";
@@ -29,6 +30,8 @@ export interface Dataplane {
   readonly felix: Felix;
   /** Absent: nothing is proved at the start. */
   readonly selfTest: SelfTest | undefined;
+  /** Absent: paths to other nodes are not probed. */
+  readonly pathProbe: PathProbe | undefined;
   readonly foreign: ForeignWatch;
   readonly nodeWriter: NodeWriter;
   /** Absent: the table in nftables is left alone. */
@@ -77,7 +80,8 @@ export function makeDataplane(base: Base, conflist: ConflistKeeper | undefined, 
       pollMs: config.addressPollMs,
     }),
     ignoresDuplicates: config.ignoresDuplicates,
-    moreFindings: () => [settings, foreign, conflist, selfTest, adopter].flatMap((teller) => teller?.findings() ?? []),
+    moreFindings: () =>
+      [settings, foreign, conflist, selfTest, pathProbe, adopter].flatMap((teller) => teller?.findings() ?? []),
     onAddresses: (addrs) => {
       const own = new Set(addrs.map(({ ip }) => formatIP(ip)));
       client.dropConnectionsFrom((address) => !own.has(address.replace(/^::ffff:/, "")) && !address.startsWith("127."));
@@ -95,7 +99,8 @@ export function makeDataplane(base: Base, conflist: ConflistKeeper | undefined, 
     felix.configure(now);
   });
   const selfTest = makeSelfTest(base, ports, () => felix.health.readiness().ok);
-  return { felix, selfTest, foreign, nodeWriter, packetFilter, plan };
+  const pathProbe = makePathProbe(base, felix);
+  return { felix, selfTest, pathProbe, foreign, nodeWriter, packetFilter, plan };
 }
 
 function makeSelfTest(
@@ -109,6 +114,24 @@ function makeSelfTest(
     port: ports.selfTest,
     isTime,
     pairs: () => testPairs(pools.list(), affinities.list()),
+    clock,
+    random,
+    log: logs.of("felix"),
+  });
+}
+
+/** A plan only looks at its own node. */
+function makePathProbe({ nodeName, config, cluster, kernel, logs }: Base, felix: Felix): PathProbe | undefined {
+  if (!config.probesPaths || config.isPlan) return undefined;
+  return new PathProbe({
+    nodeName,
+    port: kernel.echo,
+    nodes: cluster.cache.nodes,
+    // Where pods are made smaller than what fits, all else is, too.
+    neededBytes: () => {
+      const fitting = felix.podMTUBytes;
+      return felix.status().mtu.hostBytes - Math.max(0, fitting - (config.podInterfaceMTUBytes || fitting));
+    },
     clock,
     random,
     log: logs.of("felix"),

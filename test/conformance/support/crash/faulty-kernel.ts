@@ -20,6 +20,7 @@ function withPoints(kernel: Kernel): Kernel {
     tunnels: kernel.tunnels,
     tables: kernel.tables,
     selfTest: kernel.selfTest,
+    echo: kernel.echo,
     close: () => kernel.close(),
     conntrack: { flush: (ips) => around("flush conntrack", () => conntrack.flush(ips)) },
     wiring: {
