@@ -3,6 +3,7 @@
 # gingham, the command for people.
 #
 #   docker build -t gingham .
+#   buildah build --build-arg PROGRAMS=built -t gingham .          older ones do not follow the default of an ARG to its stage
 #   npm run build:image && docker build --build-arg PROGRAMS=prebuilt -t gingham .    takes what this machine has built
 #
 # Reproducible: with the same base image, packages and SOURCE_DATE_EPOCH (buildah build --timestamp "$SOURCE_DATE_EPOCH"; buildx

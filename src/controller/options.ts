@@ -16,6 +16,8 @@ export interface OptionReader<Name extends string> {
   /** A flag wins over its variable; an empty variable is one that a manifest left blank. */
   text(name: Name): string;
   required(name: Name, want: string): string;
+  /** @param parse undefined for what it does not take */
+  parsed<T>(name: Name, parse: (text: string) => T | undefined, want: string): T;
   integer(name: Name, min: number, max: number): number;
   boolean(name: Name): boolean;
   oneOf<T extends string>(name: Name, values: readonly T[]): T;
@@ -45,6 +47,7 @@ export function readOptions<O extends Options>(
   return {
     text,
     required: (name, want) => text(name) || fail(name, want),
+    parsed: (name, parse, want) => parse(text(name)) ?? fail(name, want),
     oneOf: (name, values) => oneOf(name, values),
     boolean: (name) => oneOf(name, ["true", "false"], "true or false") === "true",
     integer: (name, min, max) => {

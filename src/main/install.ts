@@ -16,7 +16,7 @@ if (process.argv.includes("--help")) {
 }
 
 async function main(): Promise<void> {
-  const config = parseInstallerConfig(process.argv.slice(2), process.env);
+  const config = parseInstallerConfig({ args: process.argv.slice(2), env: process.env });
   const here = dirname(fileURLToPath(import.meta.url));
   const pluginsDir = config.pluginsDir ?? join(here, "plugins");
   const plugins = config.plugins.map((name) => ({ name, source: join(pluginsDir, name), kind: "plugin" }) as const);
