@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { setImmediate as turn } from "node:timers/promises";
 import { BLOCK_AFFINITIES } from "../src/crds/block-affinity.ts";
 import { CLUSTER_INFORMATIONS } from "../src/crds/cluster-information.ts";
 import { IP_POOLS, type IPPoolSpec } from "../src/crds/ip-pool.ts";
@@ -114,7 +115,10 @@ export class SimulatedNodes {
       clusterInformation: () => informations.get("default"),
       ipamConfig: () => configs.get("default"),
       pools: () => [...pools.list()],
-      affinities: () => [...affinities.list()],
+      affinities: async (since) => {
+        while (since !== undefined && affinities.get(since.metadata.name) === undefined) await turn();
+        return [...affinities.list()];
+      },
       reservations: () => [...reservations.list()],
       nodeLabels: () => ({}),
       namespaceLabels: () => ({}),

@@ -329,7 +329,7 @@ describe("NodeCollector.run()", () => {
     ]);
     const since = world.reads.slice(2, world.reads.indexOf("handles")).filter((which) => which === "own").length;
     expect(since, "looks of 5 minutes before the first of handles").toBeLessThan(12);
-  });
+  }, 60_000);
 
   it("has freed what was lost within 60 s of its start", async () => {
     world.blocks = [blockOf(BLOCK, "node-a", [LEAKED])];

@@ -79,7 +79,7 @@ describe("nodes that cut one pool into blocks of different size, since its block
         expect(overlaps(store)).toEqual([]);
       }),
     );
-  });
+  }, 60_000);
 
   it("all get addresses where there is room for all of their blocks", async () => {
     await fc.assert(
@@ -89,5 +89,5 @@ describe("nodes that cut one pool into blocks of different size, since its block
         expect(served).toBe(2);
       }),
     );
-  });
+  }, 60_000);
 });
