@@ -27,6 +27,41 @@ const nothingLeft = async () => {
 const parsed = (reply: { readonly stdout: string }) => JSON.parse(reply.stdout) as Record<string, unknown>;
 
 describe("ADD", () => {
+  it("behind another plugin answers what that one made, too, and its own addresses name its own interfaces", async () => {
+    const prevResult = {
+      cniVersion: "1.0.0",
+      interfaces: [{ name: "ext0", sandbox: "/run/netns/c1" }],
+      ips: [{ address: "192.0.2.7/24", interface: 0 }],
+      routes: [{ dst: "198.51.100.0/24" }],
+      dns: { nameservers: ["192.0.2.1"] },
+      "x-extra": 1,
+    };
+    const answer = parsed(await agent.call("ADD", { conf: { prevResult } }));
+    expect(answer).toMatchObject({
+      interfaces: [{ name: "ext0" }, { name: "cali0d7763386da" }, { name: "eth0", sandbox: "/run/netns/c1" }],
+      ips: [
+        { address: "192.0.2.7/24", interface: 0 },
+        { address: "10.244.0.64/32", interface: 2 },
+      ],
+      routes: [{ dst: "198.51.100.0/24" }, { dst: "0.0.0.0/0" }],
+      dns: { nameservers: ["192.0.2.1"] },
+      "x-extra": 1,
+    });
+    // A second ADD answers the same, and CHECK takes it.
+    expect(parsed(await agent.call("ADD", { conf: { prevResult } }))).toEqual(answer);
+    expect(await agent.call("CHECK", { conf: { prevResult: answer } })).toMatchObject({ exitCode: 0 });
+  });
+
+  it("and DEL are logged in one line with address, block and times", async () => {
+    await agent.call("ADD");
+    await agent.call("DEL");
+    const told = { ips: ["10.244.0.64"], blocks: ["10.244.0.64/26"], pod: "web-0", containerID: "c1" };
+    for (const message of ["ADD done", "DEL done"]) {
+      const lines = agent.logged.filter((line) => line.message === message);
+      expect(lines).toMatchObject([{ level: "info", fields: { ...told, stepsMs: expect.any(Object) as object } }]);
+    }
+  });
+
   it("answers the golden result of 1.0.0", async () => {
     const reply = await agent.call("ADD");
     expect(reply.exitCode).toBe(0);

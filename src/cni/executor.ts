@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+import type { Allocation } from "../ipam/types.ts";
 import { describeError } from "../lib/errors.ts";
 import { parseJSON, stringifyJSON } from "../lib/json.ts";
+import { formatCIDR } from "../net/cidr.ts";
 import { formatIP } from "../net/ip.ts";
 import { keyOf } from "./attachment.ts";
 import { add } from "./commands/add.ts";
@@ -18,11 +20,18 @@ import { CancelledError, toErrorObject } from "./errors.ts";
 import type { VerbEvent } from "./journal/types.ts";
 import { decodeNetConf, type NetConf, parseNetConf, parseNetwork, parseValidAttachments } from "./netconf.ts";
 import type { Logger } from "./ports.ts";
-import { type PrevResult, parsePrevResult } from "./prev-result.ts";
+import { type PrevResult, parsePrevResult, prevResultIn } from "./prev-result.ts";
 import { type Call, type Env, parseCall, requireCommandIn } from "./protocol.ts";
-import { renderIPAMResult, renderResult } from "./result.ts";
+import { appendResult, renderIPAMResult, renderResult } from "./result.ts";
 import type { AttachmentID } from "./types.ts";
-import { answerVersion, type CNIVersion, NEWEST_VERSION, parseVersion, SUPPORTED_VERSIONS } from "./versions.ts";
+import {
+  answerVersion,
+  type CNIVersion,
+  isAtLeast,
+  NEWEST_VERSION,
+  parseVersion,
+  SUPPORTED_VERSIONS,
+} from "./versions.ts";
 
 /** What the plugin's process gives to its caller. */
 export interface Reply {
@@ -48,7 +57,11 @@ export interface Task {
 
 /** What a command needs besides the attachment. DEL needs no more, so that it goes through whatever is broken. */
 export type Work =
-  | ({ readonly verb: "ADD"; readonly conf: NetConf } & Delegated)
+  | ({
+      readonly verb: "ADD";
+      readonly conf: NetConf;
+      readonly prevResult?: Readonly<Record<string, unknown>>;
+    } & Delegated)
   | ({ readonly verb: "DEL"; readonly asked: Pick<DelRequest, "call" | "pendingName"> } & Delegated)
   | { readonly verb: "CHECK"; readonly conf: NetConf; readonly prevResult: PrevResult }
   | ({ readonly verb: "GC"; readonly valid: readonly AttachmentID[] } & Delegated)
@@ -78,7 +91,11 @@ function parseWork(verb: Work["verb"], raw: Readonly<Record<string, unknown>>, e
   const delegation = delegationIn(raw, env, stdin);
   const delegated = delegation && { delegation };
   switch (verb) {
-    case "ADD":
+    case "ADD": {
+      const conf = parseNetConf(raw);
+      const prevResult = isAtLeast(conf.cniVersion, "0.3.0") && prevResultIn(raw);
+      return { verb, conf, ...(prevResult && { prevResult }), ...delegated };
+    }
     case "STATUS":
       return { verb, conf: parseNetConf(raw), ...delegated };
     case "CHECK":
@@ -142,13 +159,19 @@ async function run(cni: CNI, task: Task, signal?: AbortSignal): Promise<Ended> {
         if (work.conf.caller !== undefined) {
           const { record, existed, stepsMs } = await addAddresses(cni, adding, work.conf.caller, signal);
           const ips = record.allocations.map(({ ip }) => ip);
-          log.info({ ips: ips.map(formatIP), caller: work.conf.caller.type, existed, stepsMs }, "ADD done, as IPAM");
+          const fields = { ips: ips.map(formatIP), blocks: blocksOf(record.allocations) };
+          log.info({ ...fields, caller: work.conf.caller.type, existed, stepsMs }, "ADD done, as IPAM");
           return { ...succeed(renderIPAMResult(record.result, task.cniVersion)), ips, stepsMs };
         }
         const { record, existed, stepsMs } = await add(cni, adding, signal);
         const ips = record.result.ips.map(formatIP);
-        log.info({ ips, hostIface: record.hostIface, existed, stepsMs }, "ADD done");
-        return { ...succeed(renderResult(record.result, task.cniVersion)), ips: record.result.ips, stepsMs };
+        log.info(
+          { ips, blocks: blocksOf(record.allocations), hostIface: record.hostIface, existed, stepsMs },
+          "ADD done",
+        );
+        const result = renderResult(record.result, task.cniVersion);
+        const answer = work.prevResult === undefined ? result : appendResult(work.prevResult, result);
+        return { ...succeed(answer), ips: record.result.ips, stepsMs };
       }
       case "DEL":
         return await runDel(cni, { ...request, ...work.asked }, log, durationMs);
@@ -178,10 +201,14 @@ async function run(cni: CNI, task: Task, signal?: AbortSignal): Promise<Ended> {
   }
 }
 
+function blocksOf(allocations: readonly Allocation[]): readonly string[] {
+  return allocations.map(({ block }) => formatCIDR(block));
+}
+
 async function runDel(cni: CNI, request: DelRequest, log: Logger, durationMs: () => number): Promise<Ended> {
   const outcome = await del(cni, request);
-  const { found, ips, stepsMs } = outcome;
-  const fields = { durationMs: durationMs(), found, ips: ips.map(formatIP), stepsMs };
+  const { found, ips, blocks, stepsMs } = outcome;
+  const fields = { durationMs: durationMs(), found, ips: ips.map(formatIP), blocks: blocks.map(formatCIDR), stepsMs };
   const told = { ...(ips.length > 0 && { ips }), stepsMs };
   if (outcome.kind === "deferred") {
     const message = "DEL done, but the release is still to come";

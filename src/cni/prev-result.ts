@@ -29,6 +29,13 @@ export interface PrevInterface {
   readonly sandbox: string;
 }
 
+/** `prevResult` as it is; undefined when there is none. */
+export function prevResultIn(raw: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> | undefined {
+  const { prevResult } = raw;
+  const isObject = typeof prevResult === "object" && prevResult !== null && !Array.isArray(prevResult);
+  return isObject ? (prevResult as Readonly<Record<string, unknown>>) : undefined;
+}
+
 /**
  * Reads `prevResult` of a network configuration, without which there is nothing to compare with.
  *

@@ -15,7 +15,7 @@ const CONTAINER_INDEX = 1;
  * Shape: 1.1.0 adds `mtu`; up to 0.4.0 each address carries its `version`; up to 0.2.0 there is one `ip4` and one `ip6`
  * and no interface. Source: CNI SPEC, "Result" of each version.
  */
-export function renderResult(result: AddResult, cniVersion: CNIVersion): object {
+export function renderResult(result: AddResult, cniVersion: CNIVersion): JSONObject {
   if (!isAtLeast(cniVersion, "0.3.0")) return renderLegacy(result, cniVersion);
   const { host, container } = result;
   const mtu = isAtLeast(cniVersion, "1.1.0") && container.mtuBytes > 0 ? { mtu: container.mtuBytes } : {};
@@ -37,6 +37,32 @@ export function renderResult(result: AddResult, cniVersion: CNIVersion): object 
   };
 }
 
+type JSONObject = Readonly<Record<string, unknown>>;
+
+/**
+ * A result behind that of the plugins before ours, which the runtime must get as well: lists are joined, and our addresses
+ * name our interfaces in the longer list. A prevResult comes in the version of the call, and there is none before 0.3.0.
+ *
+ * Source: CNI SPEC 1.1.0, Section 5, ADD Success.
+ */
+export function appendResult(prevResult: JSONObject, result: JSONObject): object {
+  const before = listIn(prevResult, "interfaces");
+  const ips = listIn(result, "ips") as readonly JSONObject[]; // As rendered above.
+  return {
+    ...prevResult,
+    ...result,
+    interfaces: [...before, ...listIn(result, "interfaces")],
+    ips: [...listIn(prevResult, "ips"), ...ips.map((ip) => ({ ...ip, interface: before.length + CONTAINER_INDEX }))],
+    routes: [...listIn(prevResult, "routes"), ...listIn(result, "routes")],
+    dns: { ...(prevResult["dns"] as object | undefined), ...(result["dns"] as object) },
+  };
+}
+
+function listIn(object: JSONObject, key: string): readonly unknown[] {
+  const value = object[key];
+  return Array.isArray(value) ? value : [];
+}
+
 /** Writes the answer of a call as IPAM alone: it tells of no interface. Source: CNI SPEC, "Result" of each version, Section 4. */
 export function renderIPAMResult({ ips, routes }: IPAMResult, cniVersion: CNIVersion): object {
   const familyOfCIDR = (text: string): Family => familyOf(parseIPWithPrefix(text).ip);
@@ -55,7 +81,7 @@ export function renderIPAMResult({ ips, routes }: IPAMResult, cniVersion: CNIVer
   return { cniVersion, ...(ip4 && { ip4 }), ...(ip6 && { ip6 }), dns: {} };
 }
 
-function renderLegacy(result: AddResult, cniVersion: CNIVersion): object {
+function renderLegacy(result: AddResult, cniVersion: CNIVersion): JSONObject {
   const ofFamily = (family: Family) => {
     const ip = result.ips.find((candidate) => familyOf(candidate) === family);
     if (ip === undefined) return undefined;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import { isAtLeast } from "../cni/versions.ts";
 import { type Check, NotApplicable, Violation } from "./model.ts";
 import { addressesOf, complainOfResult, interfaceOf, parseObject } from "./shapes.ts";
 import { excerpt } from "./subject.ts";
@@ -121,6 +122,30 @@ export const ADD_CHECKS: readonly Check[] = [
       if (left.length > 0) throw new Violation(`DEL left ${left.map(({ name }) => name).join(", ")} on the machine`);
       const inside = await subject.machine.links(container.netns);
       if (inside.length > 0) throw new Violation(`DEL left ${inside.map(({ name }) => name).join(", ")} inside`);
+    },
+  },
+  {
+    name: "ADD passes prevResult on",
+    section: RESULT,
+    since: "0.3.0",
+    async run(subject) {
+      const container = await subject.container();
+      // Of plugins that only give addresses, the calling one looks after it.
+      await (await subject.container()).addLink();
+      const version = isAtLeast(subject.version, "1.0.0") ? {} : { version: "4" };
+      const prevResult = {
+        cniVersion: subject.version,
+        interfaces: [{ name: "before0", sandbox: container.netns }],
+        ips: [{ ...version, address: "192.0.2.77/24", interface: 0 }],
+      };
+      const answer = await container.call("ADD", {}, { prevResult });
+      subject.expectSuccess(answer, "ADD");
+      const result = parseObject(answer.stdout) ?? {};
+      const problem = complainOfResult(result, subject.version);
+      if (problem !== undefined) throw new Violation(`the result ${problem}`);
+      if (interfaceOf(result, "before0") === undefined || !addressesOf(result).includes("192.0.2.77/24"))
+        throw new Violation("the result has lost the interface and the address of prevResult");
+      if (interfaceOf(result, "eth0") === undefined) throw new Violation("the result lacks eth0");
     },
   },
   {

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import type { CIDR } from "../../net/cidr.ts";
 import type { IP } from "../../net/ip.ts";
 import { keyOf } from "../attachment.ts";
 import { givenBy, isRefusal } from "../delegation/delegate.ts";
@@ -38,6 +39,8 @@ export type DelOutcome = {
   readonly found: StoredRecord["kind"];
   /** Empty where no record tells which addresses the attachment had. */
   readonly ips: readonly IP[];
+  /** Of the addresses that are out of our own blocks. */
+  readonly blocks: readonly CIDR[];
   /** How long each step took. */
   readonly stepsMs: Readonly<Record<string, number>>;
 } & (
@@ -73,7 +76,7 @@ export async function del(cni: CNI, request: DelRequest): Promise<DelOutcome> {
   } catch (error) {
     await cni.pending.add(call, cni.clock.nowNs());
     watch.lap("lock");
-    return { kind: "deferred", found: "absent", ips: [], stepsMs: watch.stepsMs(), error };
+    return { kind: "deferred", found: "absent", ips: [], blocks: [], stepsMs: watch.stepsMs(), error };
   }
   using _turn = turn;
   watch.lap("lock");
@@ -93,7 +96,7 @@ async function delOnce(cni: CNI, request: DelRequest, timing: Timing): Promise<D
       { op: "DEL", ...id, file: pendingName },
       "Nothing to do: it was written down and worked off meanwhile",
     );
-    return { kind: "released", found: "absent", ips: [], stepsMs: timing.watch.stepsMs() };
+    return { kind: "released", found: "absent", ips: [], blocks: [], stepsMs: timing.watch.stepsMs() };
   }
   const outcome = await delLocked(cni, request, timing);
   if (await cni.pending.has(pendingName)) await cni.pending.remove(pendingName);
@@ -119,7 +122,8 @@ export async function delLocked(
   const stored = await cni.records.read(id);
   const held = await remove(cni, request, stored);
   watch.lap("kernel");
-  const told = { found: stored.kind, ips: addressesOf(held) };
+  const blocks = held.allocations?.map(({ block }) => block) ?? [];
+  const told = { found: stored.kind, ips: addressesOf(held), blocks };
   const pod = (stored.kind === "record" ? stored.record.pod : undefined) ?? request.pod;
   try {
     const note = { why, id, ...(pod && { pod }) };
