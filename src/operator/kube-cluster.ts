@@ -14,7 +14,15 @@ import { TIGERA_STATUSES } from "../crds/tigera-status.ts";
 import { DAEMON_SETS, DEPLOYMENTS, SECRETS } from "../crds/workloads.ts";
 import { LINK_MTU_ANNOTATION } from "../felix/calc/node-status.ts";
 import type { KubeClient } from "../kube/api.ts";
-import { ConflictError, ForbiddenError, InvalidError, KubeError, NotFoundError, RequestError } from "../kube/errors.ts";
+import {
+  ConflictError,
+  ForbiddenError,
+  InvalidError,
+  KubeError,
+  NotFoundError,
+  RequestError,
+  resourceName,
+} from "../kube/errors.ts";
 import { type CIDR, cidrCovers, parseCIDR } from "../net/cidr.ts";
 import { agentPodOf, type KubePod } from "./agent-pod.ts";
 import { MANAGER } from "./judge-pools.ts";
@@ -31,6 +39,8 @@ import type {
 import { resourceOf } from "./render/manifest.ts";
 import { AGENT, CONTROLLER, NAME_LABEL, NAMESPACE } from "./render/names.ts";
 
+const PAGE_SIZE = 500;
+
 /** The port over any Kubernetes API server. */
 export class KubeCluster implements ClusterPort {
   readonly #client: KubeClient;
@@ -40,21 +50,37 @@ export class KubeCluster implements ClusterPort {
   }
 
   async facts(ask: (seen: SeenFirst) => Questions, signal: AbortSignal): Promise<ClusterFacts> {
-    const find = async <T extends KubeObject>(resource: Resource<T>, name: string): Promise<T | undefined> =>
-      await orAbsent(
-        this.#client.get(resource, name, { signal, ...(resource.namespaced && { namespace: NAMESPACE }) }),
-      );
+    const unreadable = new Map<string, string>();
+    /** Without the right to read them, what is told is that, and nothing is done. */
+    const readable = async <T>(resource: Resource<KubeObject>, answer: Promise<T>): Promise<T | undefined> => {
+      try {
+        return await orAbsent(answer);
+      } catch (error) {
+        if (!(error instanceof ForbiddenError)) throw error;
+        unreadable.set(resourceName(resource), error.message);
+        return undefined;
+      }
+    };
+    const find = async <T extends KubeObject>(resource: Resource<T>, name: string): Promise<T | undefined> => {
+      const options = { signal, ...(resource.namespaced && { namespace: NAMESPACE }) };
+      return await readable(resource as Resource<KubeObject>, this.#client.get(resource, name, options));
+    };
+    const list = async <T extends KubeObject>(resource: Resource<T>): Promise<readonly T[]> => {
+      const answer = this.#client.list(resource, { signal, limit: PAGE_SIZE });
+      return (await readable(resource as Resource<KubeObject>, answer))?.items ?? [];
+    };
     const names = KINDS.map((kind) => renderCRD(kind).metadata.name);
     const [installations, pools, crds, information, nodes] = await Promise.all([
+      // Without these there is nobody to tell.
       this.#list(INSTALLATIONS, signal),
-      this.#list(IP_POOLS, signal),
+      list(IP_POOLS),
       Promise.all(names.map((name) => find(CUSTOM_RESOURCE_DEFINITIONS, name))),
       find(CLUSTER_INFORMATIONS, CLUSTER_INFORMATION_NAME),
-      this.#list(NODES, signal),
+      list(NODES),
     ]);
     const questions = ask({ installations, pools });
     const secrets = await Promise.all([...new Set(questions.secrets)].map((name) => find(SECRETS, name)));
-    const blocks = questions.blocks ? await this.#list<RawBlock>(RAW_BLOCKS, signal) : [];
+    const blocks = questions.blocks ? await list<RawBlock>(RAW_BLOCKS) : [];
     return {
       installations,
       crds: new Map(crds.flatMap((crd) => (crd === undefined ? [] : [[crd.metadata.name, crd]]))),
@@ -63,6 +89,7 @@ export class KubeCluster implements ClusterPort {
       blocks: blocks.flatMap(blockFacts),
       nodes: nodes.map(nodeFacts),
       secrets: new Set(secrets.flatMap((secret) => secret?.metadata.name ?? [])),
+      unreadable: [...unreadable].map(([resource, message]) => ({ resource, message })),
     };
   }
 
@@ -155,7 +182,7 @@ export class KubeCluster implements ClusterPort {
 
   /** None of a kind that is not served yet. */
   async #list<T extends KubeObject>(resource: Resource<T>, signal: AbortSignal): Promise<readonly T[]> {
-    return (await orAbsent(this.#client.list(resource, { signal, limit: 500 })))?.items ?? [];
+    return (await orAbsent(this.#client.list(resource, { signal, limit: PAGE_SIZE })))?.items ?? [];
   }
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { mergeConditions } from "../controller/conditions.ts";
-import type { Condition, Installation } from "../crds/installation.ts";
+import { type Condition, type Installation, MANAGED_ANNOTATION } from "../crds/installation.ts";
 import type { KubeObject } from "../crds/object.ts";
 import { TIGERA_STATUS_NAME } from "../crds/tigera-status.ts";
 import { aborted } from "../lib/aborted.ts";
@@ -95,6 +95,7 @@ export class Operator {
       return active === undefined ? { secrets: [], blocks: false } : questionsOf(active, pools, image);
     }, signal);
     const { active, others } = chooseInstallation(facts.installations);
+    for (const former of formerOnes(facts.installations)) await this.#letGo(former, signal);
     if (active === undefined) return true;
     for (const other of others) await this.#refuse(other, active, signal);
     if (active.metadata.deletionTimestamp !== undefined) return await this.#remove(active, facts, signal);
@@ -167,25 +168,17 @@ export class Operator {
       await this.#report(installation, { ...findings, ...(waiting !== undefined && { waiting }) }, signal);
       return false;
     }
-    for (const outcome of [
-      await cluster.remove(statusObject(), signal),
-      await cluster.setFinalizers(
-        installation,
-        finalizers.filter((name) => name !== FINALIZER),
-        signal,
-      ),
-    ]) {
-      if (outcome.kind !== "ok" && outcome.kind !== "missing") {
-        reporter.failed(new Error(outcome.message));
-        return false;
-      }
+    const gone = await cluster.remove(statusObject(), signal);
+    if (gone.kind !== "ok") {
+      reporter.failed(new Error(gone.message));
+      return false;
     }
+    if (!(await this.#letGo(installation, signal))) return false;
     reporter.changed("Everything was removed but the CRDs", { kept });
     return true;
   }
 
   async #refuse(other: Installation, active: Installation, signal: AbortSignal): Promise<void> {
-    const { metadata } = other;
     const workloads: Workloads = { daemonSet: undefined, deployment: undefined, pods: [] };
     const findings = {
       notes: [],
@@ -196,15 +189,23 @@ export class Operator {
       late: [],
       problems: [secondInstallation(active)],
     };
-    await this.#write(other, installationConditionsOf({ ...findings, generation: metadata.generation ?? 0 }), signal);
-    // One that was in charge before and is not any more must be deletable.
-    const { finalizers = [] } = metadata;
-    if (metadata.deletionTimestamp !== undefined && finalizers.includes(FINALIZER))
-      await this.#options.cluster.setFinalizers(
-        other,
-        finalizers.filter((name) => name !== FINALIZER),
-        signal,
-      );
+    await this.#write(
+      other,
+      installationConditionsOf({ ...findings, generation: other.metadata.generation ?? 0 }),
+      signal,
+    );
+    await this.#letGo(other, signal);
+  }
+
+  /** One that was in charge before, and is not any more, does not wait for us. */
+  async #letGo(installation: Installation, signal: AbortSignal): Promise<boolean> {
+    const { finalizers = [] } = installation.metadata;
+    if (!finalizers.includes(FINALIZER)) return true;
+    const others = finalizers.filter((name) => name !== FINALIZER);
+    const outcome = await this.#options.cluster.setFinalizers(installation, others, signal);
+    const isDone = outcome.kind === "ok" || outcome.kind === "missing";
+    if (!isDone) this.#options.reporter.failed(new Error(outcome.message));
+    return isDone;
   }
 
   async #report(installation: Installation, findings: Findings, signal: AbortSignal): Promise<boolean> {
@@ -238,6 +239,11 @@ export class Operator {
     for (const node of changing) if (!this.#changingSince.has(node)) this.#changingSince.set(node, nowMs);
     return changing.filter((node) => nowMs - (this.#changingSince.get(node) ?? nowMs) >= LATE_MS);
   }
+}
+
+/** Whose annotation was taken off. */
+function formerOnes(all: readonly Installation[]): readonly Installation[] {
+  return all.filter(({ metadata }) => metadata.annotations?.[MANAGED_ANNOTATION] !== "true");
 }
 
 function downNodes({ nodes }: ClusterFacts): readonly string[] {

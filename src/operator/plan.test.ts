@@ -19,6 +19,7 @@ const EMPTY: ClusterFacts = {
   blocks: [],
   nodes: [{ name: "node-a", isReady: true, addresses: ["203.0.113.1"] }],
   secrets: new Set(),
+  unreadable: [],
 };
 
 const MAIN = { name: "main", cidr: "10.244.0.0/16", encapsulation: "VXLAN" };

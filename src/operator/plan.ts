@@ -66,6 +66,7 @@ export function planInstallation({ installation, facts, image }: PlanInput): Pla
     extendCRDs: crds.extend,
     removePools: pools.remove,
     problems: [
+      ...facts.unreadable.map(unreadableProblem),
       ...wanted.problems,
       ...secretProblems(wanted, facts),
       ...crds.problems,
@@ -170,6 +171,10 @@ function clusterInformation({ metadata }: Installation): Manifest {
 function encapsulationOf({ ipipMode, vxlanMode }: PoolWish["spec"]): Encapsulation {
   if (vxlanMode !== "Never") return "vxlan";
   return ipipMode === "Never" ? "none" : "ipip";
+}
+
+function unreadableProblem({ resource, message }: ClusterFacts["unreadable"][number]): Problem {
+  return { reason: "Forbidden", field: resource, message: `${message}; apply the operator's manifest again` };
 }
 
 function secretProblems({ settings }: Wanted, { secrets }: ClusterFacts): Problem[] {

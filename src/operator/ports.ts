@@ -20,6 +20,8 @@ export interface ClusterFacts {
   readonly nodes: readonly NodeFacts[];
   /** Names of the Secrets that were asked for and are there. */
   readonly secrets: ReadonlySet<string>;
+  /** What the API server does not let us read: nothing is known of it. */
+  readonly unreadable: readonly { readonly resource: string; readonly message: string }[];
 }
 
 export type SeenFirst = Pick<ClusterFacts, "installations" | "pools">;

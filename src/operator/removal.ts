@@ -24,6 +24,9 @@ export interface RemovalOutcome {
  * that is in them; without an agent, the launcher writes down what is to be released. Idempotent: each pass does what is possible now.
  */
 export async function remove(facts: ClusterFacts, workloads: Workloads, tools: ApplyTools): Promise<RemovalOutcome> {
+  const [blind] = facts.unreadable;
+  if (blind !== undefined)
+    return { problems: [{ reason: "Forbidden", field: blind.resource, message: blind.message }], kept: [] };
   const objects = everythingEver().reverse();
   const isWorkload = ({ kind }: KubeObject): boolean => kind === "DaemonSet" || kind === "Deployment";
   const problems = await removeAll(objects.filter(isWorkload), tools);

@@ -168,6 +168,27 @@ describe("the operator", () => {
     await bench.until("it goes on", async () => (await bench.find(DAEMON_SETS, AGENT)) !== undefined);
   });
 
+  it("names the kind that it has no right to read, and does nothing blindly", async () => {
+    const bench = await startOperatorBench();
+    bench.hidden = "ippools";
+    await bench.install({ calicoNetwork: NETWORK });
+    bench.startOperator();
+    await bench.untilCondition("Degraded", "True Forbidden: ippools.crd.projectcalico.org: Cannot list ippools");
+    expect(await bench.find(SERVICE_ACCOUNTS, AGENT)).toBeUndefined();
+  });
+
+  it("lets go of an Installation whose annotation is taken off, and touches nothing any more", async () => {
+    const bench = await installed();
+    await bench.install({ calicoNetwork: NETWORK }, { annotations: { "gingham.dev/managed": "false" } });
+    await bench.until("the finalizer is gone", async () => {
+      const { finalizers = [] } = (await bench.find(INSTALLATIONS, "default"))?.metadata ?? {};
+      return finalizers.length === 0;
+    });
+    expect(await bench.find(DAEMON_SETS, AGENT)).toBeDefined();
+    await bench.client.delete(INSTALLATIONS, "default");
+    expect(await bench.find(INSTALLATIONS, "default")).toBeUndefined();
+  });
+
   it("heeds the older of two Installations, and tells the other so; one without the annotation not at all", async () => {
     const bench = await installed();
     await bench.install({ calicoNetwork: { ipPools: [] } }, { name: "second" });

@@ -57,6 +57,8 @@ export class OperatorBench {
   behaviour: Behaviour = {};
   /** Plural of a kind that the operator may not write. */
   forbidden: string | undefined;
+  /** Plural of a kind that it may not list. */
+  hidden: string | undefined;
   #pods = 0;
 
   constructor(client: KubeClient, operatorClient: KubeClient) {
@@ -95,14 +97,22 @@ export class OperatorBench {
   }
 
   #withoutRights(client: KubeClient): KubeClient {
-    const patch: KubeClient["patch"] = async (resource, name, body, options) => {
-      if (resource.plural !== this.forbidden) return await client.patch(resource, name, body, options);
-      const target = { verb: "patch", resource: resourceName(resource), objectName: name };
+    const check = (verb: string, resource: Resource<KubeObject>, without: string | undefined): void => {
+      if (resource.plural !== without) return;
+      const target = { verb, resource: resourceName(resource) };
       throw new ForbiddenError(target, { status: 403, message: `${resource.plural} is forbidden` });
+    };
+    const patch: KubeClient["patch"] = async (resource, ...rest) => {
+      check("patch", resource as Resource<KubeObject>, this.forbidden);
+      return await client.patch(resource, ...rest);
+    };
+    const list: KubeClient["list"] = async (resource, options) => {
+      check("list", resource as Resource<KubeObject>, this.hidden);
+      return await client.list(resource, options);
     };
     return new Proxy(client, {
       get: (of, name) => {
-        const found: unknown = name === "patch" ? patch : Reflect.get(of, name);
+        const found: unknown = { patch, list }[String(name)] ?? Reflect.get(of, name);
         return typeof found === "function" ? (found.bind(of) as unknown) : found;
       },
     });
