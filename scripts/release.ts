@@ -4,7 +4,6 @@
 //
 //   node scripts/build.ts && node scripts/release.ts            release/gingham-VERSION-linux-ARCH.tar.gz and SHA256SUMS
 //   node scripts/release.ts --stage DIR                         the files alone, under DIR/
-import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import {
   chmodSync,
@@ -23,6 +22,7 @@ import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { bundledPackages, type Metafile, reachable, readNotice, renderNotices } from "./notices.ts";
+import { pack } from "./pack.ts";
 
 const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 const DIST = join(ROOT, "dist");
@@ -86,13 +86,6 @@ function notices(): string {
   return renderNotices(packages.map((name) => readNotice(join(ROOT, "node_modules", name))));
 }
 
-/** Owners, times and order are the same wherever it runs; SOURCE_DATE_EPOCH is the files' time. */
-function pack(root: string, tarball: string): void {
-  const time = `@${process.env["SOURCE_DATE_EPOCH"] ?? "0"}`;
-  const same = ["--sort=name", "--owner=0", "--group=0", "--numeric-owner", `--mtime=${time}`, "--format=gnu"];
-  execFileSync("tar", ["-C", root, ...same, "--mode=u=rwX,go=rX", "-I", "gzip -n", "-cf", tarball, "opt", "usr"]);
-}
-
 function main(): void {
   if (flags.stage !== undefined) {
     stage(flags.stage);
@@ -102,7 +95,7 @@ function main(): void {
   mkdirSync(flags.out, { recursive: true });
   const root = join(flags.out, "root");
   stage(root);
-  pack(root, join(flags.out, name));
+  pack(root, join(flags.out, name), Number(process.env["SOURCE_DATE_EPOCH"] ?? 0));
   const digest = createHash("sha256")
     .update(readFileSync(join(flags.out, name)))
     .digest("hex");
