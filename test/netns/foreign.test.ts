@@ -68,6 +68,30 @@ describe("gatherForeign() and judgeForeign()", () => {
     expect(await findings()).toEqual([]);
   });
 
+  test("no false alarm: kube-proxy's and Docker's tables, with rules by interface or by pool, with comments", async () => {
+    const iptables = (line: string): void => inside("iptables-nft", ...line.split(" "));
+    for (const line of [
+      "-N KUBE-FORWARD",
+      "-A FORWARD -m comment --comment kubernetes -j KUBE-FORWARD",
+      "-A KUBE-FORWARD -m conntrack --ctstate INVALID -j DROP",
+      "-A KUBE-FORWARD -m mark --mark 0x4000/0x4000 -j ACCEPT",
+      "-A KUBE-FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+      "-N DOCKER",
+      "-A FORWARD -o docker0 -j DOCKER",
+      "-A FORWARD -i docker0 ! -o docker0 -j ACCEPT",
+    ])
+      iptables(line);
+    inside("nft", "add table ip kube-proxy; add chain ip kube-proxy c { type filter hook forward priority -110; }");
+    // It drops what is invalid, and nothing else.
+    expect(await findings()).toEqual([]);
+    // What of all this accepts something accepts it of nobody's pods.
+    iptables("-P FORWARD DROP");
+    expect(await findings()).toEqual(["ForwardDropped ip filter FORWARD"]);
+    iptables("-I FORWARD -s 10.0.0.0/8 -m comment --comment pods -j ACCEPT");
+    iptables("-I FORWARD -o cali+ -m comment --comment pods -j ACCEPT");
+    expect(await findings()).toEqual([]);
+  });
+
   test.each([
     ["nft", "add table inet mine; add chain inet mine fw { type filter hook forward priority 0; policy drop; }"],
     ["iptables-nft", "-P FORWARD DROP"],
@@ -103,9 +127,12 @@ describe("gatherForeign() and judgeForeign()", () => {
 
   test("what a Calico agent has left", async () => {
     await namespace.addLink("cali1", []);
-    namespace.ip("route", "add", "10.0.0.9", "dev", "cali1", "proto", "3");
+    // By this one the pod has its network, until it is adopted.
+    namespace.ip("route", "add", "10.0.0.9", "dev", "cali1", "proto", "3", "metric", "1024");
+    expect(await findings()).toEqual([]);
+    namespace.ip("route", "add", "10.0.0.9", "dev", "cali1", "proto", "80");
     expect(await findings()).toEqual(["CalicoLeftovers calico"]);
-    namespace.ip("route", "del", "10.0.0.9");
+    namespace.ip("route", "flush", "10.0.0.9");
     execFileSync("ip", ["netns", "exec", namespace.name, "nft", "-f", "-"], { input: CALICO });
     expect(await findings()).toEqual(["CalicoLeftovers calico"]);
     inside("nft", "delete", "table", "ip", "calico");

@@ -54,7 +54,7 @@ export function gatherForeign({
       const forwardChains = await Promise.all(
         forward.map(async (chain): Promise<ForwardChain> => {
           // A chain that drops nothing needs no closer look.
-          if (chain.policy === "accept") return { ...chain, acceptsFromPods: true, acceptsToPods: true };
+          if (chain.policy === "accept") return { ...chain, acceptsFrom: ["*"], acceptsTo: ["*"] };
           return { ...chain, ...parseAcceptance(await listTable(chain.family, chain.table)) };
         }),
       );

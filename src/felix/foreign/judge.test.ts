@@ -58,6 +58,9 @@ const PROGRAMS: readonly [string, Configured, string, string | undefined][] = [
   ["firewalld", "firewalldTrusted", "", "FirewalldBlocks firewalld"],
   ["firewalld", "firewalldTrusted", '<zone><source address="10.0.0.0/16"/></zone>', undefined],
   ["firewalld", "firewalldTrusted", '<zone><source address="10.0.0.0/17"/></zone>', "FirewalldBlocks firewalld"],
+  ["firewalld", "firewalldTrusted", '<zone><source address="10.0.0.0/8"/></zone>', undefined],
+  ["firewalld", "firewalldTrusted", '<zone><interface name="cali+"/></zone>', undefined],
+  ["firewalld", "firewalldTrusted", '<zone><interface name="eth0"/></zone>', "FirewalldBlocks firewalld"],
 ];
 
 describe("judgeForeign()", () => {
@@ -89,16 +92,24 @@ describe("judgeForeign() on chains that drop", () => {
     table: "filter",
     chain: "FORWARD",
     policy: "drop",
-    acceptsFromPods: false,
-    acceptsToPods: false,
+    acceptsFrom: [],
+    acceptsTo: [],
   };
   const fix = (more: Parameters<typeof machine>[0]): string | undefined =>
     judgeForeign(machine(more), NEEDS)[0]?.message.replace(/.*: /, "");
 
   test.each<[string, Partial<ForwardChain>, boolean]>([
     ["drops and accepts nothing", {}, true],
-    ["accepts what comes from pods only", { acceptsFromPods: true }, true],
-    ["accepts both", { acceptsFromPods: true, acceptsToPods: true }, false],
+    ["accepts what comes from pods only", { acceptsFrom: ["cali*"] }, true],
+    ["accepts both", { acceptsFrom: ["eth0", "cali*"], acceptsTo: ["cali*"] }, false],
+    ["accepts everything", { acceptsFrom: ["*"], acceptsTo: ["*"] }, false],
+    ["accepts the pool, or more", { acceptsFrom: ["10.0.0.0/8"], acceptsTo: ["10.0.0.0/16"] }, false],
+    ["accepts a part of the pool", { acceptsFrom: ["10.0.0.0/17"], acceptsTo: ["10.0.0.0/16"] }, true],
+    [
+      "accepts the pool one way, and pods' interfaces the other",
+      { acceptsFrom: ["10.0.0.0/16"], acceptsTo: ["cali*"] },
+      false,
+    ],
     ["has no policy to drop", { policy: "accept" }, false],
     ["is of a family that no pool has", { family: "ip6" }, false],
     ["is of both families", { family: "inet", table: "mine", chain: "fwd" }, true],

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { IPPool } from "../../crds/ip-pool.ts";
-import { cidrFamily, formatCIDR, parseCIDR } from "../../net/cidr.ts";
+import { type CIDR, cidrCovers, cidrFamily, formatCIDR, parseCIDR } from "../../net/cidr.ts";
 import type { Finding, FindingCode } from "../calc/findings.ts";
 import { IPIP_DEVICE, VXLAN_DEVICES, WORKLOAD_IFACE_PREFIX } from "../ownership.ts";
 import { calicoLeftovers, describeLeftovers } from "./leftovers.ts";
@@ -77,10 +77,12 @@ function networkd({ programs, files }: ForeignFacts): Finding | undefined {
 /** It rejects what is forwarded between zones that nobody named. */
 function firewalld({ programs, files }: ForeignFacts, { pools }: OwnNeeds): Finding | undefined {
   if (!programs.has("firewalld")) return undefined;
-  const trusted = files.firewalldTrusted.flatMap(({ text }) =>
-    [...text.matchAll(/<source\s+address="([^"]+)"/g)].map(([, cidr]) => cidr),
-  );
-  const missing = pools.filter((pool) => !trusted.includes(pool));
+  const zone = files.firewalldTrusted.map(({ text }) => text).join("\n");
+  const trusted = [
+    ...[...zone.matchAll(/<source\s+address="([^"]+)"/g)].map(([, cidr = ""]) => cidr),
+    ...[...zone.matchAll(/<interface\s+name="([^"]+)\+"/g)].map(([, prefix = ""]) => `${prefix}*`),
+  ];
+  const missing = pools.filter((pool) => !isAccepted(trusted, [parseCIDR(pool)]));
   if (missing.length === 0) return undefined;
   const adds = missing.map((pool) => `--add-source=${pool}`).join(" ");
   return finding(
@@ -90,15 +92,28 @@ function firewalld({ programs, files }: ForeignFacts, { pools }: OwnNeeds): Find
   );
 }
 
-function forwardDrops(facts: ForeignFacts, { families }: OwnNeeds): readonly Finding[] {
+function forwardDrops(facts: ForeignFacts, { families, pools }: OwnNeeds): readonly Finding[] {
   const names = { ip: [4], ip6: [6], inet: [4, 6] } as Readonly<Record<string, readonly number[]>>;
   return facts.forwardChains.flatMap((chain) => {
+    const own = pools.map(parseCIDR).filter((pool) => (names[chain.family] ?? []).includes(cidrFamily(pool)));
     const concerns = (names[chain.family] ?? []).some((family) => families.some((used) => used === family));
-    if (!concerns || chain.policy === "accept" || (chain.acceptsFromPods && chain.acceptsToPods)) return [];
+    if (!concerns || chain.policy === "accept") return [];
+    if (isAccepted(chain.acceptsFrom, own) && isAccepted(chain.acceptsTo, own)) return [];
     const name = `${chain.isLegacy === true ? "iptables-legacy " : ""}${chain.family} ${chain.table} ${chain.chain}`;
     const message = `Chain ${name} drops what no rule accepts, and none accepts packets of pods: ${forwardFix(chain, facts)}`;
     return [finding("ForwardDropped", name, message)];
   });
+}
+
+/** By the names of pods' interfaces, or by all the networks that pods have addresses of. */
+function isAccepted(accepted: readonly string[], pools: readonly CIDR[]): boolean {
+  if (accepted.includes("*") || accepted.includes(`${WORKLOAD_IFACE_PREFIX}*`)) return true;
+  const networks = accepted.flatMap((text) => attempt(() => parseCIDR(text)) ?? []);
+  return pools.length > 0 && pools.every((pool) => networks.some((network) => sameFamilyCovers(network, pool)));
+}
+
+function sameFamilyCovers(network: CIDR, pool: CIDR): boolean {
+  return cidrFamily(network) === cidrFamily(pool) && cidrCovers(network, pool);
 }
 
 function forwardFix({ family, table, chain, isLegacy }: ForwardChain, { files, chains }: ForeignFacts): string {

@@ -31,17 +31,32 @@ describe("parseAcceptance()", () => {
   const accept = { accept: null };
   const rule = (...expr: readonly object[]) => ({ rule: { chain: "FORWARD", handle: 1, expr } });
   const say = (...rules: readonly object[]): string => {
-    const { acceptsFromPods, acceptsToPods } = parseAcceptance(json(...rules));
-    return `${acceptsFromPods ? "from" : "-"} ${acceptsToPods ? "to" : "-"}`;
+    const { acceptsFrom, acceptsTo } = parseAcceptance(json(...rules));
+    return `${acceptsFrom.join(",") || "-"} ${acceptsTo.join(",") || "-"}`;
   };
+  const address = (field: string, right: unknown) => ({
+    match: { op: "==", left: { payload: { protocol: "ip", field } }, right },
+  });
+  const prefix = { prefix: { addr: "10.0.0.0", len: 16 } };
+  const comment = { xt: { type: "match", name: "comment" } };
 
   test.each<[string, object[], string]>([
     ["nothing", [], "- -"],
-    ["what comes from pods", [rule(match("iifname", "cali*"), { counter: {} }, accept)], "from -"],
-    ["what goes to pods", [rule(match("oifname", "cali*"), accept)], "- to"],
-    ["everything", [rule({ counter: {} }, accept)], "from to"],
-    ["one pod", [rule(match("iifname", "cali123"), accept)], "- -"],
+    ["what comes from pods", [rule(match("iifname", "cali*"), { counter: {} }, accept)], "cali* -"],
+    ["what goes to pods", [rule(match("oifname", "cali*"), accept)], "- cali*"],
+    ["with a comment of iptables", [rule(match("iifname", "cali*"), comment, { counter: {} }, accept)], "cali* -"],
+    ["everything", [rule({ counter: {} }, accept)], "* *"],
+    ["everything, with a comment", [rule(comment, accept)], "* *"],
+    [
+      "a network",
+      [rule(address("saddr", prefix), accept), rule(address("daddr", "10.9.0.1"), accept)],
+      "10.0.0.0/16 10.9.0.1",
+    ],
+    ["several networks", [rule(address("saddr", { set: [prefix, "10.9.0.1"] }), accept)], "10.0.0.0/16,10.9.0.1 -"],
+    ["a range", [rule(address("saddr", { range: ["10.0.0.1", "10.0.0.9"] }), accept)], "- -"],
+    ["one pod", [rule(match("iifname", "cali123"), accept)], "cali123 -"],
     ["all but pods", [rule(match("iifname", "cali*", "!="), accept)], "- -"],
+    ["a port", [rule(address("dport", "80"), accept)], "- -"],
     ["with a further condition", [rule(match("iifname", "cali*"), match("oifname", "eth0"), accept)], "- -"],
     ["with one that nft cannot read", [rule({ xt: { type: "match", name: "set" } }, accept)], "- -"],
     ["and drops", [rule(match("iifname", "cali*"), { drop: null })], "- -"],
@@ -64,11 +79,18 @@ test("parseJumps() finds rules that lead to a chain", () => {
 test("parseLegacyForward() reads iptables' own words", () => {
   expect(parseLegacyForward("ip", "")).toBeUndefined();
   expect(parseLegacyForward("ip", "-P FORWARD ACCEPT\n")).toMatchObject({ policy: "accept" });
-  const text = "-P FORWARD DROP\n-A FORWARD -i cali+ -j ACCEPT\n-A FORWARD -o eth0 -j ACCEPT\n";
+  const text = [
+    "-P FORWARD DROP",
+    "-A FORWARD -i cali+ -j ACCEPT",
+    '-A FORWARD -d 10.0.0.0/16 -m comment --comment "to pods" -j ACCEPT',
+    "-A FORWARD -i eth0 -o cali+ -j ACCEPT",
+    "-A FORWARD -o eth0 -j ACCEPT",
+  ].join("\n");
+  expect(parseLegacyForward("ip", "-P FORWARD DROP\n-A FORWARD -j ACCEPT\n")?.acceptsTo).toEqual(["*"]);
   expect(parseLegacyForward("ip6", text)).toMatchObject({
     family: "ip6",
     policy: "drop",
-    acceptsFromPods: true,
-    acceptsToPods: false,
+    acceptsFrom: ["cali*"],
+    acceptsTo: ["10.0.0.0/16", "eth0"],
   });
 });

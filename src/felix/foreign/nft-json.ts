@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-import { WORKLOAD_IFACE_PREFIX } from "../ownership.ts";
 import type { ChainName, ForwardChain } from "./ports.ts";
 
 /** A chain as `nft -j list chains` prints it. Source: libnftables-json(5). */
@@ -34,18 +33,16 @@ export function parseChains(json: string): {
 }
 
 /**
- * Whether some rule of the table accepts all that comes from pods' interfaces, and some rule all that goes to them. A rule
- * with any further condition does not count.
+ * From which interfaces and networks, and to which, rules of the table accept everything. A rule with any further condition
+ * does not count; a comment is none.
  */
-export function parseAcceptance(json: string): Pick<ForwardChain, "acceptsFromPods" | "acceptsToPods"> {
-  const rules = objectsOf(json).flatMap(({ rule }) => (rule?.expr === undefined ? [] : [rule.expr]));
-  const accepts = (key: "iifname" | "oifname"): boolean =>
-    rules.some((expr) => {
-      const isAccept = expr.some((part) => has(part, "accept"));
-      const matches = expr.filter((part) => has(part, "match"));
-      return isAccept && matches.every((part) => isPodMatch(part, key)) && !expr.some((part) => has(part, "xt"));
-    });
-  return { acceptsFromPods: accepts("iifname"), acceptsToPods: accepts("oifname") };
+export function parseAcceptance(json: string): Pick<ForwardChain, "acceptsFrom" | "acceptsTo"> {
+  const conditions = objectsOf(json).flatMap(({ rule }) => acceptCondition(rule?.expr ?? []) ?? []);
+  const accepted = (direction: "from" | "to"): readonly string[] =>
+    conditions.flatMap((condition) =>
+      condition.direction === undefined || condition.direction === direction ? condition.values : [],
+    );
+  return { acceptsFrom: accepted("from"), acceptsTo: accepted("to") };
 }
 
 /** Handles of rules that jump to one of these chains. */
@@ -61,14 +58,21 @@ export function parseJumps(json: string, to: (chain: string) => boolean): readon
 export function parseLegacyForward(family: "ip" | "ip6", text: string): ForwardChain | undefined {
   const lines = text.split("\n");
   if (!lines.some((line) => line.startsWith("-P FORWARD "))) return undefined;
-  const accepts = (flag: "-i" | "-o"): boolean => lines.includes(`-A FORWARD ${flag} cali+ -j ACCEPT`);
+  // As iptables prints it, a comment stands before the target.
+  const plain = lines.map((line) => line.replace(/ -m comment --comment (?:"[^"]*"|\S+)/, ""));
+  const accepts = (...flags: readonly string[]): readonly string[] =>
+    plain.flatMap((line) => {
+      const [, flag = "", value = ""] = /^-A FORWARD (?:(-[iosd]) (\S+) )?-j ACCEPT$/.exec(line) ?? ["", "none"];
+      if (flag === "") return ["*"];
+      return flags.includes(flag) ? [value.replace(/\+$/, "*")] : [];
+    });
   return {
     family,
     table: "filter",
     chain: "FORWARD",
     policy: lines.includes("-P FORWARD DROP") ? "drop" : "accept",
-    acceptsFromPods: accepts("-i"),
-    acceptsToPods: accepts("-o"),
+    acceptsFrom: accepts("-i", "-s"),
+    acceptsTo: accepts("-o", "-d"),
     isLegacy: true,
   };
 }
@@ -90,14 +94,44 @@ function targetOf(part: unknown, key: "jump" | "goto"): string | undefined {
   return (part as Readonly<Record<string, { readonly target?: string } | undefined>>)[key]?.target;
 }
 
-function isPodMatch(part: unknown, key: string): boolean {
-  const { match } = part as {
-    readonly match: {
-      readonly op: string;
-      readonly left: { readonly meta?: { readonly key: string } };
-      readonly right: unknown;
-    };
+interface AcceptCondition {
+  /** Absent: whichever. */
+  readonly direction?: "from" | "to";
+  readonly values: readonly string[];
+}
+
+/** Undefined when the rule does not accept, or goes by more than one thing. */
+function acceptCondition(expr: readonly unknown[]): AcceptCondition | undefined {
+  const isOther = (part: unknown): boolean => has(part, "xt") && !isComment(part);
+  if (!expr.some((part) => has(part, "accept")) || expr.some(isOther)) return undefined;
+  const [match, ...more] = expr.filter((part) => has(part, "match"));
+  if (match === undefined) return { values: ["*"] };
+  return more.length === 0 ? conditionOf((match as { readonly match: NftMatch }).match) : undefined;
+}
+
+interface NftMatch {
+  readonly op: string;
+  readonly left: { readonly meta?: { readonly key: string }; readonly payload?: { readonly field?: string } };
+  readonly right: unknown;
+}
+
+function conditionOf({ op, left, right }: NftMatch): AcceptCondition | undefined {
+  const key = left.meta?.key ?? left.payload?.field ?? "";
+  const direction = { iifname: "from", saddr: "from", oifname: "to", daddr: "to" }[key] as "from" | "to" | undefined;
+  return op === "==" && direction !== undefined ? { direction, values: valuesOf(right) } : undefined;
+}
+
+/** `cali*`, `10.0.0.5`, a prefix, or an anonymous set of such. */
+function valuesOf(right: unknown): readonly string[] {
+  if (typeof right === "string") return [right];
+  const { prefix, set } = right as {
+    readonly prefix?: { readonly addr: string; readonly len: number };
+    readonly set?: readonly unknown[];
   };
-  const isPattern = match.right === `${WORKLOAD_IFACE_PREFIX}*`;
-  return match.op === "==" && match.left.meta?.key === key && isPattern;
+  if (prefix !== undefined) return [`${prefix.addr}/${prefix.len}`];
+  return Array.isArray(set) ? set.flatMap(valuesOf) : [];
+}
+
+function isComment(part: unknown): boolean {
+  return (part as { readonly xt?: { readonly name?: string } }).xt?.name === "comment";
 }

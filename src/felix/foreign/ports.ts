@@ -37,9 +37,9 @@ export interface ChainName {
 /** Whose packets are dropped unless a rule accepts them. */
 export interface ForwardChain extends ChainName {
   readonly policy: "accept" | "drop";
-  /** Whether rules of its table accept what comes from pods, and what goes to them. */
-  readonly acceptsFromPods: boolean;
-  readonly acceptsToPods: boolean;
+  /** What rules of its table accept without a further condition: interfaces (`cali*`), networks (`10.0.0.0/16`), everything (`*`). */
+  readonly acceptsFrom: readonly string[];
+  readonly acceptsTo: readonly string[];
   /** Legacy iptables, which nft does not show. */
   readonly isLegacy?: true;
 }
