@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { encodeEnvelope } from "./envelope.ts";
 import { CONF, FakeMachine, type FakeProcess } from "./fake-cni.ts";
+import type { AddressManager } from "./ports.ts";
 import { sweep } from "./reconcile.ts";
 
 /**
@@ -75,6 +76,27 @@ it("a later ADD comes before the call: what it made stays, and its own DEL takes
   await expectWired();
   expect(await agent.call("DEL", { env: { GINGHAM_CALL: "01787395200999999999-8" } })).toEqual(SUCCESS);
   await expectNothing();
+});
+
+it("a later ADD is at work when the call comes: it is not cancelled", async () => {
+  giveUp();
+  const reached = Promise.withResolvers<void>();
+  const held = Promise.withResolvers<void>();
+  const { addresses } = agent.cni;
+  const slow: Pick<AddressManager, "assign"> = {
+    assign: async (request, signal) => {
+      reached.resolve();
+      await held.promise;
+      return await addresses.assign(request, signal);
+    },
+  };
+  Object.assign(agent.cni, { addresses: Object.assign(Object.create(addresses) as AddressManager, slow) });
+  const adding = agent.call("ADD");
+  await reached.promise;
+  expect(await staleDEL()).toEqual(SUCCESS);
+  held.resolve();
+  expect(await adding).toMatchObject({ exitCode: 0 });
+  await expectWired();
 });
 
 it("a later ADD comes after the call", async () => {

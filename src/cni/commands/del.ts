@@ -62,6 +62,9 @@ export async function del(cni: CNI, request: DelRequest): Promise<DelOutcome> {
   const watch = startStopwatch(cni.clock);
   const deadlineMs = cni.clock.nowMs() + PATIENCE_MS;
   const key = keyOf(request.id);
+  // Before it would cancel the ADD that came after it.
+  const settled = settledElsewhere(cni, request, watch);
+  if (settled !== undefined) return settled;
   const call = cni.locks.isHeld(key) ? request.call : undefined;
   if (call === undefined) {
     using _turn = await cni.locks.acquire(key, { cancel });
@@ -85,22 +88,22 @@ export async function del(cni: CNI, request: DelRequest): Promise<DelOutcome> {
 
 /**
  * The launcher of a DEL may have waited long enough, written the DEL down and answered its runtime. What it wrote is done
- * with this DEL. And if an ADD of the same container has already worked it off, this DEL, which has come late, would take
- * away what that ADD made.
+ * with this DEL.
  */
 async function delOnce(cni: CNI, request: DelRequest, timing: Timing): Promise<DelOutcome> {
-  const { id, pendingName } = request;
-  if (pendingName === undefined) return await delLocked(cni, request, timing);
-  if (cni.pending.wasRemoved(pendingName)) {
-    cni.log.info(
-      { op: "DEL", ...id, file: pendingName },
-      "Nothing to do: it was written down and worked off meanwhile",
-    );
-    return { kind: "released", found: "absent", ips: [], blocks: [], stepsMs: timing.watch.stepsMs() };
-  }
+  const settled = settledElsewhere(cni, request, timing.watch);
+  if (settled !== undefined) return settled;
   const outcome = await delLocked(cni, request, timing);
-  if (await cni.pending.has(pendingName)) await cni.pending.remove(pendingName);
+  const { pendingName } = request;
+  if (pendingName !== undefined && (await cni.pending.has(pendingName))) await cni.pending.remove(pendingName);
   return outcome;
+}
+
+/** If what the launcher wrote has been worked off, maybe by a later ADD, this DEL would take away what that ADD made. */
+function settledElsewhere(cni: CNI, { id, pendingName }: DelRequest, watch: Stopwatch): DelOutcome | undefined {
+  if (pendingName === undefined || !cni.pending.wasRemoved(pendingName)) return undefined;
+  cni.log.info({ op: "DEL", ...id, file: pendingName }, "Nothing to do: it was written down and worked off meanwhile");
+  return { kind: "released", found: "absent", ips: [], blocks: [], stepsMs: watch.stepsMs() };
 }
 
 interface Timing {
