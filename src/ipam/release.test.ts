@@ -72,6 +72,16 @@ describe("releaseAddresses()", () => {
     expect(writes).toEqual(["update block", "update handle", "delete handle"]);
   });
 
+  it("counts an address once that is named twice, so that no other of its handle is lost", async () => {
+    const { tools, store, held } = await setUp("node-a");
+    const [first] = held();
+    if (first === undefined) throw new Error("nothing is held");
+    const { freed } = await releaseAddresses(tools, [first, { ...first }]);
+    expect(ips(freed)).toEqual(["10.0.0.0"]);
+    expect(store.peek("handle", "net.one")?.spec.block).toEqual({ [BLOCK]: 1 });
+    expectSound(store);
+  });
+
   it("leaves an address alone that was given again meanwhile, though to the same handle", async () => {
     const { tools, store, held, block } = await setUp("node-a");
     const stale = held();

@@ -7,6 +7,7 @@ import { attempts, type LoopTools, refusedError, unreachable } from "./allocator
 import { isEmptyBlock, isHeld, nextRevision, ordinalsOfHandle, release } from "./block.ts";
 import { damageOf } from "./check-block.ts";
 import { MAX_IP_COOLDOWN_MS, thaw } from "./cooldown.ts";
+import { assignmentKey } from "./gc/addresses.ts";
 import type { HeldAddress, OrphanHandle } from "./gc/types.ts";
 import { addToBlocks, type HandleBlocks, isSameBlocks, withBlocks } from "./handle.ts";
 import { createLimiter } from "./limiter.ts";
@@ -45,7 +46,9 @@ export async function releaseAddresses(tools: ReleaseTools, addresses: readonly 
     for (const outcome of outcomes) if (outcome.status === "rejected") errors.push(outcome.reason);
     return outcomes.flatMap((outcome) => (outcome.status === "fulfilled" ? [outcome.value] : []));
   };
-  const byBlock = Map.groupBy(addresses, ({ block }) => formatCIDR(block));
+  // Twice the same address would count its handle down twice.
+  const distinct = new Map(addresses.map((address) => [assignmentKey(address), address]));
+  const byBlock = Map.groupBy(distinct.values(), ({ block }) => formatCIDR(block));
   const results = await all([...byBlock.values()].map((own) => () => freeInBlock(tools, own)));
   // A count that is too high is harmless and found later; one that is too low would lose somebody's address.
   const counted = results.flatMap(({ freed, isCertain }) => (isCertain ? freed : []));

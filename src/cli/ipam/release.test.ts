@@ -52,7 +52,7 @@ beforeEach(async () => {
 
 describe("gingham ipam release ADDRESS", () => {
   it("frees the address of a pod that is gone, and says what it did", async () => {
-    expect(await run("10.0.0.1")).toEqual({
+    expect(await run("10.0.0.1 10.0.0.1")).toEqual({
       status: 0,
       stdout: "freed 10.0.0.1: handle net.b, sequence number 1787395200123456790, of pod default/b on node-a\n",
       stderr: "",

@@ -37,7 +37,7 @@ Each address is released with its handle and sequence number: if it was given ag
     const { handle, "from-report": path, force = false } = values;
     const ways = [handle, path, positionals.length > 0 ? positionals : undefined].filter((way) => way !== undefined);
     if (ways.length !== 1) throw new UsageError("Name addresses, or --handle, or --from-report");
-    const addresses = positionals.map(parseAddress);
+    const addresses = [...new Set(positionals.map(parseAddress))];
     const report = path === undefined ? undefined : parseReport(await readFileOf(path), path);
     const client = await context.connect();
     const snapshot = await readCluster(client, context.clock, { handles: path !== undefined, owners: true });
