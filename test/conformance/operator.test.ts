@@ -2,7 +2,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { describe, expect, it, onTestFinished } from "vitest";
+import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { type Ran, runGingham } from "../../src/cli/fake-terminal.ts";
 import { renderCRD } from "../../src/crds/definition.ts";
 import { INSTALLATIONS } from "../../src/crds/installation.ts";
@@ -16,6 +16,9 @@ import { CLUSTER_ROLES, CONFIG_MAPS, DAEMON_SETS, DEPLOYMENTS, SERVICE_ACCOUNTS 
 import { blockOf } from "../../src/ipam/gc/fake-cluster.ts";
 import { AGENT, CNI_CONFIG, CONTROLLER, NAMESPACE } from "../../src/operator/render/names.ts";
 import { type OperatorBench, startOperatorBench } from "./support/operator-bench.ts";
+
+// Each takes a second or two of a machine that does nothing else.
+vi.setConfig({ testTimeout: 180_000 });
 
 const POOL = { cidr: "198.18.0.0/16", encapsulation: "VXLANCrossSubnet" };
 const NETWORK = { ipPools: [POOL] };

@@ -35,7 +35,7 @@ import { AGENT, CONTROLLER, MANAGED_BY_LABEL, NAMESPACE } from "../../../src/ope
 import { OPERATOR_ACCOUNT, renderOperator } from "../../../src/operator/render/operator.ts";
 
 export const IMAGE = "example.org/gingham/gingham:1";
-export const PATIENCE = { timeout: 30_000, interval: 50 };
+export const PATIENCE = { timeout: 60_000, interval: 50 };
 
 /** Node by node: what becomes of an agent that is started there. Absent: it becomes ready. */
 export type Behaviour = Readonly<Record<string, "ready" | "fails">>;
