@@ -5,7 +5,7 @@ const execArgv = ["--disable-warning=ExperimentalWarning"];
 
 /**
  * Two kinds of test: `unit` (beside the source, needs nothing) and the levels under test/, which need root or a user
- * namespace. Levels run one file at a time, since they change the network of one machine.
+ * namespace; `vm` is for the virtual machine of test/vm. Levels run one file at a time, since they change the network of one machine.
  */
 const config: ViteUserConfig = defineConfig({
   test: {
@@ -20,15 +20,16 @@ const config: ViteUserConfig = defineConfig({
           isolate: false,
         },
       },
-      ...["netns", "conformance", "e2e"].map((name) => ({
+      ...["netns", "conformance", "e2e", "vm"].map((name) => ({
         test: {
           name,
           include: [`test/${name}/**/*.test.ts`],
           execArgv,
           pool: "forks" as const,
           maxWorkers: 2,
-          testTimeout: 60_000,
-          hookTimeout: 120_000,
+          // A machine whose processor is emulated takes ten times as long.
+          testTimeout: name === "vm" ? 600_000 : 60_000,
+          hookTimeout: name === "vm" ? 600_000 : 120_000,
         },
       })),
     ],
