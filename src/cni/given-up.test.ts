@@ -4,8 +4,8 @@ import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
 import { encodeEnvelope } from "./envelope.ts";
 import { CONF, FakeMachine, type FakeProcess } from "./fake-cni.ts";
-import type { AddressManager } from "./ports.ts";
-import { sweep } from "./reconcile.ts";
+import type { AddressManager, PodWiring } from "./ports.ts";
+import { sweep, workOffPeriodically } from "./reconcile.ts";
 
 /**
  * The launcher of a DEL waits for an agent that hangs no longer than it may: it writes the DEL down and answers success.
@@ -26,10 +26,15 @@ beforeEach(async () => {
 });
 afterEach(() => machine[Symbol.dispose]());
 
-function giveUp(): void {
-  const env = { GINGHAM_CALL: CALL, CNI_COMMAND: "DEL", CNI_CONTAINERID: "c1", CNI_IFNAME: "eth0" };
+/** What is on its way through files takes some turns of the loop. */
+async function until(isSo: () => boolean): Promise<void> {
+  while (!isSo()) await new Promise(setImmediate);
+}
+
+function giveUp(call = CALL): void {
+  const env = { GINGHAM_CALL: call, CNI_COMMAND: "DEL", CNI_CONTAINERID: "c1", CNI_IFNAME: "eth0" };
   mkdirSync(join(machine.stateDir, "pending"), { recursive: true });
-  writeFileSync(join(machine.stateDir, `pending/${CALL}.del`), encodeEnvelope({ env, stdin: JSON.stringify(CONF) }));
+  writeFileSync(join(machine.stateDir, `pending/${call}.del`), encodeEnvelope({ env, stdin: JSON.stringify(CONF) }));
 }
 
 const staleDEL = (): ReturnType<FakeProcess["call"]> => agent.call("DEL", { env: { GINGHAM_CALL: CALL } });
@@ -59,6 +64,37 @@ it("the file comes while the call is at work, or after it", async () => {
   giveUp();
   expect(await sweep(agent.cni)).toMatchObject({ pending: 1 });
   await expectNothing();
+});
+
+it("an agent that goes on looks for files every second, and leaves those that fail to the sweep", async () => {
+  const stop = new AbortController();
+  const looking = workOffPeriodically(agent.cni, 1000, stop.signal);
+  await machine.clock.advance(3000);
+  giveUp();
+  const { wiring } = agent.cni;
+  let tries = 0;
+  const refusing: Pick<PodWiring, "unwire"> = {
+    unwire: async () => {
+      tries++;
+      throw new Error("EBUSY");
+    },
+  };
+  Object.assign(agent.cni, { wiring: Object.assign(Object.create(wiring) as PodWiring, refusing) });
+  await machine.clock.advance(5000);
+  await until(() => tries > 0);
+  await machine.clock.advance(5000);
+  expect(tries).toBe(1);
+  Object.assign(agent.cni, { wiring });
+  expect(await sweep(agent.cni)).toMatchObject({ pending: 1 });
+  await expectNothing();
+
+  expect(await agent.call("ADD")).toMatchObject({ exitCode: 0 });
+  giveUp("01787395200123456790-8");
+  await machine.clock.advance(1000);
+  await until(() => machine.addresses.held.length === 0);
+  await until(() => machine.kernel.links.length === 0);
+  stop.abort();
+  await looking;
 });
 
 it("the file is worked off first, by the sweep", async () => {

@@ -94,6 +94,23 @@ export async function sweepPeriodically(cni: CNI, intervalMs: number, signal: Ab
 }
 
 /**
+ * Looks for pending releases often, since an agent that was slow or hung for a moment finds some that nobody else is in a
+ * hurry for. What fails is left to the sweeps. Never rejects.
+ */
+export async function workOffPeriodically(cni: CNI, intervalMs: number, signal: AbortSignal): Promise<void> {
+  const failed = new Set<string>();
+  while (!signal.aborted) {
+    try {
+      await cni.clock.sleep(intervalMs, signal);
+      await workOffPending(cni, failed);
+    } catch (error) {
+      if (!signal.aborted)
+        cni.log.debug({ op: "sweep", err: error }, "Pending releases cannot be read; the sweep tells");
+    }
+  }
+}
+
+/**
  * Finishes releases and undoes half-made attachments that earlier calls of a machine without an agent had to leave, for
  * nobody else does. A few at a time
  * and for a moment only, since a runtime waits. One that was left just now tells that the datastore is away: then none is

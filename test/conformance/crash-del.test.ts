@@ -53,6 +53,9 @@ async function succeedAtOnce(call: Promise<CallResult>, limitMs = AT_ONCE_MS): P
   expect(result.tookMs).toBeLessThan(limitMs);
 }
 
+/** On a busy machine the launcher may have written a DEL down that the agent is still at. */
+const noLinks = (): Promise<void> => until("the links are gone", () => machine.links().length === 0);
+
 /** An agent that starts again works off at once what it owes. */
 async function restartAgent(): Promise<void> {
   await machine.killAgent();
@@ -70,8 +73,9 @@ describe.each([
     goAway();
     await succeedAtOnce(machine.call("DEL", sandbox));
     await succeedAtOnce(machine.call("DEL", sandbox));
-    expect(machine.links()).toEqual([]);
-    expect(machine.files()).toEqual([`attachments/${sandbox.containerID}:eth0.json`]);
+    await noLinks();
+    const owed = `attachments/${sandbox.containerID}:eth0.json`;
+    await until("a record alone tells what is owed", () => machine.files().join() === owed);
     await machine.proxy.up();
     await succeed(machine.call("ADD", sandbox));
     await expectWired(machine, [sandbox]);
@@ -105,7 +109,7 @@ describe.each([
     goAway();
     // Twenty processes start at once on two cores, which other tests use as well.
     await Promise.all(pods.map(({ sandbox }) => succeedAtOnce(machine.call("DEL", sandbox), 2 * AT_ONCE_MS)));
-    expect(machine.links()).toEqual([]);
+    await noLinks();
     await machine.proxy.up();
     await restartAgent();
     await expectNothing(machine);

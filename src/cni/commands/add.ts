@@ -15,7 +15,7 @@ import { assign, lookUpOwner } from "./assign.ts";
 import type { CNI } from "./cni.ts";
 import { waitForGates } from "./gates.ts";
 import { refuseOtherNode } from "./own-node.ts";
-import { workOffPending } from "./pending.ts";
+import { workOffPendingOf } from "./pending.ts";
 import { type Stopwatch, startStopwatch } from "./stopwatch.ts";
 import { type Undo, undoOf } from "./undo.ts";
 
@@ -91,7 +91,7 @@ export async function lookAtNetns(cni: Pick<CNI, "wiring" | "host">, path: strin
 
 /** The record of an earlier call, after every pending release of the attachment is worked off. */
 export async function readEarlier(cni: CNI, id: AttachmentID): Promise<AttachmentRecord | undefined> {
-  await workOffPending(cni, id);
+  await workOffPendingOf(cni, id);
   const stored = await cni.records.read(id);
   if (stored.kind === "record") return stored.record;
   if (stored.kind === "absent") return undefined;

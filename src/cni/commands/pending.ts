@@ -10,22 +10,33 @@ import type { CNI } from "./cni.ts";
 import { type DelRequest, delLocked } from "./del.ts";
 
 /**
- * Works off the DELs that were written down while no agent was there, or an ADD did not end.
+ * Works off the DELs that were written down while no agent was there or it did not answer, or an ADD did not end.
  *
- * @param held an attachment whose lock the caller holds: only its releases are worked off
- * @returns how many were worked off
- * @throws what DEL throws, with `held` only; otherwise a failure is logged and left for the next time
+ * @param failed names that are left alone; those that fail now are added
+ * @returns how many were worked off; a failure is logged and left for the next time
  */
-export async function workOffPending(cni: CNI, held?: AttachmentID): Promise<number> {
+export async function workOffPending(cni: CNI, failed: Set<string> = new Set()): Promise<number> {
   let done = 0;
   for (const pending of await cni.pending.list()) {
-    const request = await parse(cni, pending);
-    if (request === undefined || (held !== undefined && keyOf(request.id) !== keyOf(held))) continue;
-    if (held !== undefined) await workOff(cni, pending, request);
-    else if (!(await workOffAlone(cni, pending, request))) continue;
-    done++;
+    const request = failed.has(pending.name) ? undefined : await parse(cni, pending);
+    if (request === undefined) continue;
+    const outcome = await workOffAlone(cni, pending, request);
+    if (outcome === "done") done++;
+    else if (outcome === "failed") failed.add(pending.name);
   }
   return done;
+}
+
+/**
+ * Works off those of one attachment, whose lock the caller holds.
+ *
+ * @throws what DEL throws
+ */
+export async function workOffPendingOf(cni: CNI, held: AttachmentID): Promise<void> {
+  for (const pending of await cni.pending.list()) {
+    const request = await parse(cni, pending);
+    if (request !== undefined && keyOf(request.id) === keyOf(held)) await workOff(cni, pending, request);
+  }
 }
 
 async function workOff(cni: CNI, { name }: PendingRelease, request: DelRequest): Promise<void> {
@@ -34,20 +45,23 @@ async function workOff(cni: CNI, { name }: PendingRelease, request: DelRequest):
   cni.log.info({ op: "DEL", ...request.id, file: name }, "A pending release was worked off");
 }
 
-/** False: not now, or somebody else has done it. */
-async function workOffAlone(cni: CNI, pending: PendingRelease, request: DelRequest): Promise<boolean> {
+async function workOffAlone(
+  cni: CNI,
+  pending: PendingRelease,
+  request: DelRequest,
+): Promise<"done" | "failed" | "notNow"> {
   const turn = cni.locks.tryAcquire(keyOf(request.id));
   // An ADD that has begun since works it off itself; one that has not ended must not hold up the others.
-  if (turn === undefined) return false;
+  if (turn === undefined) return "notNow";
   using _turn = await turn;
   try {
     // What an ADD has worked off and made anew is not ours to take away.
-    if (!(await cni.pending.has(pending.name))) return false;
+    if (!(await cni.pending.has(pending.name))) return "notNow";
     await workOff(cni, pending, request);
-    return true;
+    return "done";
   } catch (error) {
     cni.log.warn({ op: "DEL", ...request.id, err: error }, "A pending release failed: it is tried again");
-    return false;
+    return "failed";
   }
 }
 

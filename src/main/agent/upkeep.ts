@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { NodeCollector } from "../../cni/collect.ts";
 import { repairPeriodically } from "../../cni/pod-status/repair.ts";
-import { sweep, sweepPeriodically } from "../../cni/reconcile.ts";
+import { sweep, sweepPeriodically, workOffPeriodically } from "../../cni/reconcile.ts";
 import { routedAddresses } from "../../felix/routed.ts";
 import { deleteOrphanHandle } from "../../ipam/release.ts";
 import { publishBorrows } from "../../kube/borrow-hints.ts";
@@ -14,6 +14,8 @@ import type { AgentCNI } from "./cni.ts";
 import type { NodeIPAM } from "./ipam.ts";
 
 const SWEEP_INTERVAL_MS = 20_000;
+/** Nearly always a look at an empty folder. */
+const PENDING_INTERVAL_MS = 1000;
 
 /** What the agent does unasked beside its routes, until the signal aborts. */
 export function startUpkeep(
@@ -29,6 +31,7 @@ export function startUpkeep(
   void sweep(cni)
     .catch((err: unknown) => cni.log.error({ err }, "The first sweep of attachments failed; it is tried again"))
     .then(() => sweepPeriodically(cni, SWEEP_INTERVAL_MS, signal));
+  void workOffPeriodically(cni, PENDING_INTERVAL_MS, signal);
   const pods = knownPods(cache.pods);
   void repairPeriodically({ cni, pods, queue: cni.podStatus, routed, random: Math.random }, signal);
   if (config.collect !== "off") {
