@@ -46,6 +46,11 @@ const RECEIVE_BYTES = 64 * 1024;
 const BATCH_REQUESTS = 64;
 const TIMED_OUT = constants.errno.ETIMEDOUT;
 const DUMP_ATTEMPTS = 20;
+/**
+ * Where all Conns of the thread receive: nothing of a datagram is kept once the next is asked for, and each pod has a Conn of its
+ * own for a moment.
+ */
+let received: Uint8Array | undefined;
 const NO_REPLIES: readonly NetlinkMessage[] = [];
 const SUCCESS: BatchResult = { replies: NO_REPLIES };
 
@@ -59,7 +64,6 @@ const SUCCESS: BatchResult = { replies: NO_REPLIES };
 export class Conn implements Disposable {
   readonly #socket: Socket;
   readonly #writer = new MessageWriter();
-  readonly #buffer = new Uint8Array(RECEIVE_BYTES);
   #seq = 0;
 
   constructor(socket: Socket) {
@@ -213,10 +217,11 @@ export class Conn implements Disposable {
   }
 
   #receive(): NetlinkMessage[] {
-    const length = this.#socket.receive(this.#buffer);
+    received ??= new Uint8Array(RECEIVE_BYTES);
+    const length = this.#socket.receive(received);
     if (length === undefined) throw new NetlinkError({ op: "wait for the kernel's answer", errno: TIMED_OUT });
-    if (length >= this.#buffer.length) throw new DecodeError(`Netlink datagram of ${length} bytes or more was cut`);
-    const messages = splitMessages(this.#buffer.subarray(0, length));
+    if (length >= received.length) throw new DecodeError(`Netlink datagram of ${length} bytes or more was cut`);
+    const messages = splitMessages(received.subarray(0, length));
     return messages.filter((message) => message.portID === this.#socket.portID);
   }
 

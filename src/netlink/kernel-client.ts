@@ -120,9 +120,9 @@ export class KernelClient {
 const IDLE_MS = 10_000;
 
 /**
- * A worker that is started for its first call, and ended when it has had none for a while: a thread with its own heap is
- * nine megabytes, and starting it takes some 40 ms. A start that fails rejects the calls that wait for it; the next one
- * tries again.
+ * A worker that is there at the start, ended when it has had no call for a while, and started again for the next one: a
+ * thread with its own heap is eight megabytes, and starting it takes some 40 ms. A start that fails rejects the calls that
+ * wait for it; the next one tries again.
  */
 export class OnDemandClient {
   readonly #start: () => KernelClient;
@@ -136,6 +136,8 @@ export class OnDemandClient {
   constructor(start: () => KernelClient, idleMs: number = IDLE_MS) {
     this.#start = start;
     this.#idleMs = idleMs;
+    this.#started();
+    this.#restLater();
   }
 
   call<M extends keyof KernelCalls>(method: M, ...args: Parameters<KernelCalls[M]>): ReturnType<KernelCalls[M]> {
@@ -144,9 +146,7 @@ export class OnDemandClient {
     this.#calls.add(call);
     const onEnd = (): void => {
       this.#calls.delete(call);
-      if (this.#calls.size === 0 && !this.#isClosed) {
-        this.#timer = setTimeout(() => void this.#rest(), this.#idleMs).unref();
-      }
+      if (this.#calls.size === 0 && !this.#isClosed) this.#restLater();
     };
     call.then(onEnd, onEnd);
     return call;
@@ -155,6 +155,7 @@ export class OnDemandClient {
   /** Lets the calls under way finish. */
   async close(): Promise<void> {
     this.#isClosed = true;
+    clearTimeout(this.#timer);
     await Promise.allSettled(this.#calls);
     await this.#client?.close();
   }
@@ -162,6 +163,10 @@ export class OnDemandClient {
   #started(): KernelClient {
     if (this.#client === undefined || this.#client.hasEnded) this.#client = this.#start();
     return this.#client;
+  }
+
+  #restLater(): void {
+    this.#timer = setTimeout(() => void this.#rest(), this.#idleMs).unref();
   }
 
   async #rest(): Promise<void> {

@@ -36,7 +36,7 @@ describe("createKernel()", () => {
     await using stack = new AsyncDisposableStack();
     const short = await createKernel({ onFatal: (error) => fatal.push(error), deletionIdleMs: 200 });
     stack.defer(() => short.close());
-    expect(isThere()).toBe(false);
+    await vi.waitUntil(() => !isThere(), { timeout: 10_000 });
     for (let round = 1; round <= 2; round++) {
       using pod = new Netns("work-short");
       const { hostIfIndex } = await short.wiring.wire(planFor(pod, 1));

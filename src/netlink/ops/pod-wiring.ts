@@ -7,6 +7,7 @@ import { Conn } from "../conn.ts";
 import { WiringError } from "../errors.ts";
 import { identifyNetns, type OpenNetns, openNetns, ownNetnsIdentity, sameNetns, withNetns } from "../netns.ts";
 import { hasIPv6, writeSysctl } from "../sysctl.ts";
+import { IF_OPER_UP } from "../wire/constants.ts";
 import type { LinkMessage } from "../wire/link.ts";
 import { inspectWiring } from "./inspect.ts";
 import { deleteLink, findLink, isNoSuchLink, linkOf } from "./link.ts";
@@ -22,6 +23,7 @@ import { HOST_LINK_LOCAL, hostRequests, hostSysctls, pairRequests, podRequests, 
  */
 export class KernelPodWiring implements PodWiring {
   readonly #conn: Conn;
+  readonly #home = ownNetnsIdentity();
   readonly #reaper: LinkReaper;
 
   constructor(conn: Conn) {
@@ -36,7 +38,7 @@ export class KernelPodWiring implements PodWiring {
   async wire(plan: WiringPlan): Promise<WiredPod> {
     using netns = openNetns(plan.netns);
     // A mistake here would set the host's own ip_forward and routes.
-    if (sameNetns(netns.identity, ownNetnsIdentity())) {
+    if (sameNetns(netns.identity, this.#home)) {
       throw new WiringError("NetnsGone", `${plan.netns} is the host's own network namespace, not a pod's`);
     }
     let hostLink: LinkMessage | undefined;
@@ -117,7 +119,8 @@ export class KernelPodWiring implements PodWiring {
     if (contLink?.address === undefined) throw new WiringError("Kernel", `${plan.contIface} has no Ethernet address`);
     const v6 = plan.ips.filter((ip) => typeof ip === "bigint");
     waitUntilReady(this.#conn, hostLink.index, v6.length > 0 ? [HOST_LINK_LOCAL] : []);
-    waitUntilReady(podConn, contIndex, v6);
+    // Mostly it was up when the last of the requests looked.
+    if (contLink.operState !== IF_OPER_UP || v6.length > 0) waitUntilReady(podConn, contIndex, v6);
     return { hostIfIndex: hostLink.index, contMAC: contLink.address, mtuBytes: contLink.mtu ?? plan.mtuBytes };
   }
 
