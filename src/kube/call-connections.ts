@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { connect as connectTCP, isIP, type Socket } from "node:net";
+import { connect as connectTCP, isIP, type OnReadOpts, type Socket } from "node:net";
 import { type ConnectionOptions, connect as connectTLS } from "node:tls";
 import { type Answer, type Exchange, hostOf, portOf, TransportError } from "./exchange.ts";
 import { AnswerReader, renderRequest } from "./http1.ts";
@@ -8,6 +8,11 @@ import { AnswerReader, renderRequest } from "./http1.ts";
 const MAX_CONNECTIONS = 16;
 /** Go's API server closes idle connections after 90 s; not using them so late avoids a race. Units: milliseconds. */
 const IDLE_MS = 60_000;
+/**
+ * Where all connections read: what is in it is taken out before the next read. A stream would make a buffer of this size for
+ * each read, and pass it through a queue.
+ */
+const READ_BUFFER = Buffer.allocUnsafeSlow(64 * 1024);
 
 /**
  * Kept connections to one API server for calls that are answered at once. Node's own client makes some twenty
@@ -73,7 +78,7 @@ export class CallConnections {
       idle.destroy();
     }
     if (this.#open.size >= MAX_CONNECTIONS) return undefined;
-    const connection = new Connection(this.#connect());
+    const connection = new Connection((onread) => this.#connect(onread));
     this.#open.add(connection);
     connection.onClose(() => {
       this.#open.delete(connection);
@@ -111,12 +116,13 @@ export class CallConnections {
     this.#wakeNext();
   }
 
-  #connect(): Socket {
+  #connect(onread: OnReadOpts): Socket {
     const [host, port] = [hostOf(this.#server), portOf(this.#server)];
-    if (this.#server.protocol === "http:") return connectTCP({ host, port, noDelay: true });
+    if (this.#server.protocol === "http:") return connectTCP({ host, port, noDelay: true, onread });
     // An address is no server name; the certificate is compared with `host` then.
     const servername = this.#tls.servername ?? (isIP(host) === 0 ? host : undefined);
-    const socket = connectTLS({ host, port, ...this.#tls, ...(servername !== undefined && { servername }) });
+    const options = { host, port, ...this.#tls, onread, ...(servername !== undefined && { servername }) };
+    const socket = connectTLS(options);
     socket.setNoDelay(true);
     return socket;
   }
@@ -133,12 +139,16 @@ class Connection {
   #call: { readonly reader: AnswerReader; readonly done: (answer: Answer) => void } | undefined;
   #fail: (cause: Error) => void = () => {};
 
-  constructor(socket: Socket) {
+  constructor(connect: (onread: OnReadOpts) => Socket) {
+    const callback = (length: number): boolean => {
+      this.#onData(Buffer.from(READ_BUFFER.subarray(0, length)));
+      return true;
+    };
+    const socket = connect({ buffer: READ_BUFFER, callback });
     this.#socket = socket;
     socket.once("encrypted" in socket ? "secureConnect" : "connect", () => {
       this.#isConnected = true;
     });
-    socket.on("data", (bytes: Buffer) => this.#onData(bytes));
     socket.on("error", (cause) => this.#onEnd(cause));
     socket.on("end", () => this.#onEnd());
     socket.on("close", () => this.#onEnd());
