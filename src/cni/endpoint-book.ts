@@ -12,6 +12,8 @@ export class EndpointBook {
   readonly #listener: EndpointListener;
   readonly #byKey = new Map<string, Endpoint>();
   readonly #keyByIface = new Map<string, string>();
+  /** Two have one address for as long as it takes to find out. */
+  readonly #byIP = new Map<IP, Set<Endpoint>>();
 
   constructor(listener: EndpointListener) {
     this.#listener = listener;
@@ -22,7 +24,9 @@ export class EndpointBook {
     if (holder !== undefined && holder !== endpoint.key) await this.down(holder);
     const known = this.#byKey.get(endpoint.key);
     if (known !== undefined && isSame(known, endpoint)) return;
+    if (known !== undefined) this.#takeOut(known);
     this.#byKey.set(endpoint.key, endpoint);
+    for (const ip of endpoint.ips) this.#byIP.getOrInsertComputed(ip, () => new Set()).add(endpoint);
     this.#keyByIface.set(endpoint.hostIface, endpoint.key);
     await this.#listener.endpointUp(endpoint);
   }
@@ -31,14 +35,15 @@ export class EndpointBook {
     const endpoint = this.#byKey.get(key);
     if (endpoint === undefined) return;
     this.#byKey.delete(key);
+    this.#takeOut(endpoint);
     this.#keyByIface.delete(endpoint.hostIface);
     await this.#listener.endpointDown(endpoint);
   }
 
   /** An endpoint that is up and has one of the addresses, on another interface of the host than this one. */
   holderOf(ips: readonly IP[], hostIface: string): Endpoint | undefined {
-    const others = this.#byKey.values().filter((endpoint) => endpoint.hostIface !== hostIface);
-    return others.find((endpoint) => endpoint.ips.some((ip) => ips.includes(ip)));
+    const holders = ips.flatMap((ip) => [...(this.#byIP.get(ip) ?? [])]);
+    return holders.find((endpoint) => endpoint.hostIface !== hostIface);
   }
 
   /** Whether an endpoint is up, and so needs no announcement. */
@@ -50,6 +55,14 @@ export class EndpointBook {
   on(hostIface: string): Endpoint | undefined {
     const key = this.#keyByIface.get(hostIface);
     return key === undefined ? undefined : this.#byKey.get(key);
+  }
+
+  #takeOut(endpoint: Endpoint): void {
+    for (const ip of endpoint.ips) {
+      const holders = this.#byIP.get(ip);
+      holders?.delete(endpoint);
+      if (holders?.size === 0) this.#byIP.delete(ip);
+    }
   }
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { createHash } from "node:crypto";
+import { hash } from "node:crypto";
 import type { AttachmentID, PodRef } from "./types.ts";
 
 /** Prefix of every interface that Gingham makes on the host. Felix owns what begins with it. */
@@ -31,9 +31,9 @@ export function handleIDOf(owner: Owner): string {
   const { network, containerID, ifName, pod } = owner;
   const plain = `${network}.${containerID}`;
   if (pod !== undefined && ifName === "eth0" && isObjectName(plain.toLowerCase())) return plain;
-  const hash = sha1(`${owner.nodeName}/${containerID}/${ifName}`);
-  const readable = `${network}.${hash}`;
-  return isObjectName(readable.toLowerCase()) ? readable : `gingham.${sha1(`${network}/${hash}`)}`;
+  const digest = sha1(`${owner.nodeName}/${containerID}/${ifName}`);
+  const readable = `${network}.${digest}`;
+  return isObjectName(readable.toLowerCase()) ? readable : `gingham.${sha1(`${network}/${digest}`)}`;
 }
 
 function identityOf({ pod, ifName, nodeName, containerID }: Owner): string {
@@ -47,5 +47,5 @@ function isObjectName(text: string): boolean {
 }
 
 function sha1(text: string): string {
-  return createHash("sha1").update(text).digest("hex");
+  return hash("sha1", text, "hex");
 }
