@@ -127,6 +127,25 @@ describe("PodAdopter", () => {
     expect(reads).toEqual(["own", "all"]);
   });
 
+  test("takes both addresses of a pod with two families, out of two blocks", async () => {
+    const ips = [parseIP("10.244.0.64"), parseIP("fd00:10:244::")];
+    machine.kernel.addNetns("/run/netns/calico");
+    const routes = [parseCIDR("0.0.0.0/0"), parseCIDR("::/0")];
+    const link = { contIface: "eth0", hostIface: IFACE, mtuBytes: 1450, allowIPForwarding: false };
+    machine.kernel.addLink({ netns: "/run/netns/calico", ips, routes, ...link });
+    const both: typeof blocks = {
+      ...blocks,
+      async *read() {
+        yield blockOf(BLOCK, "node-a", held);
+        yield blockOf("fd00:10:244::/122", "node-a", held);
+      },
+    };
+    expect(await adopter.look(agent.cni, both, signal)).toBe(1);
+    expect(await agent.cni.records.read(ID)).toMatchObject({
+      record: { allocations: [{ ip: ips[0] }, { ip: ips[1] }] },
+    });
+  });
+
   test("of two sandboxes of a pod takes the one that the link leads to", async () => {
     held.unshift({ handleID: "k8s-pod-network.0ld", attributes: WEB });
     wireByCalico("10.244.0.65");
