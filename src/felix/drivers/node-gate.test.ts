@@ -120,6 +120,18 @@ test("NodeGate retries, and waits a second at the end for an API server that is 
   expect(log.said("warn").at(-1)).toBe("the node's condition still says that its network is available");
 });
 
+test("NodeGate does not wait at the end for a write that hangs", async () => {
+  const { clock, world, gate } = setUp();
+  world.isReady = true;
+  world.hangs = true;
+  gate.start();
+  await clock.advance(200);
+  expect(world.writes).toBe(1);
+  const stopped = gate.stop();
+  await clock.advance(1000);
+  await stopped;
+});
+
 test("NodeGate without a taint of its own leaves all taints", async () => {
   const { clock, world, gate, shown } = setUp("");
   world.isReady = true;

@@ -72,17 +72,19 @@ export class NodeGate {
 
   /** Closes the node, if the API server answers soon. */
   async stop(): Promise<void> {
-    const { writer, clock, log } = this.#options;
+    const { clock, log } = this.#options;
     this.#stopFollowing();
-    await this.#loop.stop();
-    if (!this.#isOpen) return;
-    const closed = writer.edit((node) => planCondition(node, false, this.#nowText()));
     const late = clock.sleep(CLOSE_WAIT_MS).then(() => {
       throw new Error(`no answer within ${CLOSE_WAIT_MS / 1000} s`);
     });
-    await Promise.race([closed, late]).catch((error: unknown) => {
+    await Promise.race([this.#close(), late]).catch((error: unknown) => {
       log.warn({ err: describeError(error) }, "the node's condition still says that its network is available");
     });
+  }
+
+  async #close(): Promise<void> {
+    await this.#loop.stop();
+    if (this.#isOpen) await this.#options.writer.edit((node) => planCondition(node, false, this.#nowText()));
   }
 
   async #turn(): Promise<number | undefined> {

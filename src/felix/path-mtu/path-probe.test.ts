@@ -47,3 +47,32 @@ test("PathProbe tells of paths that are too narrow, of others' addresses in both
   await probe.stop();
   expect(log.lines).toEqual([]);
 });
+
+test("PathProbe does not go on with a path when it is stopped", async () => {
+  const clock = new FakeClock();
+  const log = new FakeLog();
+  let packets = 0;
+  const probe = new PathProbe({
+    nodeName: "node-a",
+    port: {
+      echo: async (_, bytes) => {
+        packets++;
+        await clock.sleep(500);
+        return bytes < 600;
+      },
+    },
+    nodes: new FakeSource<Node>(fakeNode("node-b", ["192.0.2.2"])),
+    neededBytes: () => 1500,
+    clock,
+    random: () => 0.5,
+    log,
+  });
+  probe.start();
+  await clock.advance(2000);
+  expect(packets).toBeGreaterThan(2);
+  const before = packets;
+  const stopped = probe.stop();
+  await clock.advance(500);
+  await stopped;
+  expect([packets, log.lines]).toEqual([before, []]);
+});

@@ -45,7 +45,10 @@ export class PathProbe {
       random,
       backoff: { baseMs: 10_000, maxMs: EVERY_MS },
       turn: () => this.#turn(),
-      onError: (error) => log.warn({ err: describeError(error) }, "paths between nodes cannot be probed; will retry"),
+      onError: (error) => {
+        if (this.#stopping.signal.aborted) return;
+        log.warn({ err: describeError(error) }, "paths between nodes cannot be probed; will retry");
+      },
     });
   }
 
@@ -73,7 +76,15 @@ export class PathProbe {
       for (const [family, ip] of addressesOf(node)) {
         await clock.sleep(PACE_MS, this.#stopping.signal).catch(() => {});
         if (this.#stopping.signal.aborted) return EVERY_MS;
-        const path = await measurePath((bytes) => port.echo(ip, bytes), family, neededBytes);
+        const path = await measurePath(
+          async (bytes) => {
+            // A path on which much is lost takes many packets, and nobody waits for them at the end.
+            this.#stopping.signal.throwIfAborted();
+            return await port.echo(ip, bytes);
+          },
+          family,
+          neededBytes,
+        );
         if (path.kind === "narrow") findings.push(tell(node.metadata.name, ip, path.bytes, neededBytes));
       }
     }
