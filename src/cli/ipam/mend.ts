@@ -5,11 +5,11 @@ import { loadAffineBlock } from "../../ipam/allocator/claims.ts";
 import type { Finding, Fix } from "../../ipam/audit/finding.ts";
 import type { HeldAddress } from "../../ipam/gc/types.ts";
 import { newHandle, withBlocks } from "../../ipam/handle.ts";
-import type { CreateOutcome, UpdateOutcome } from "../../ipam/ports.ts";
+import type { CreateOutcome, IPAMStore, UpdateOutcome } from "../../ipam/ports.ts";
 import { deleteOrphanHandle, type ReleaseTools, releaseAddresses } from "../../ipam/release.ts";
 import { finishTombstone, releaseAffinity, removeBlock, repairAffinity } from "../../ipam/release-affinity.ts";
 import { describeError } from "../../lib/errors.ts";
-import { type CIDR, parseCIDR } from "../../net/cidr.ts";
+import { type CIDR, cidrsOverlap, parseCIDR } from "../../net/cidr.ts";
 
 /** A finding with its fix, and what came of it. */
 export interface Mended {
@@ -89,8 +89,7 @@ async function apply(tools: ReleaseTools, fix: Exclude<Fix, { readonly kind: "fr
     case "labelAffinity":
       return isWritten(await store.update("affinity", labelled(fix.affinity)));
     case "restoreAffinity": {
-      // The block is there: else there is nothing to restore, and none is made.
-      const claim = { ...tools, nodeName: fix.node, rivalOf: async (cidr: CIDR) => cidr };
+      const claim = { ...tools, nodeName: fix.node, rivalOf: async (cidr: CIDR) => await rivalIn(store, cidr) };
       return (await loadAffineBlock(claim, parseCIDR(fix.cidr))) !== undefined;
     }
     case "confirmAffinity":
@@ -100,6 +99,17 @@ async function apply(tools: ReleaseTools, fix: Exclude<Fix, { readonly kind: "fr
     case "removeBlock":
       return await removeBlock(store, fix.removal);
   }
+}
+
+/** A block or claim of another size that shares addresses. */
+async function rivalIn(store: IPAMStore, cidr: CIDR): Promise<CIDR | undefined> {
+  for (const kind of ["affinity", "block"] as const)
+    for await (const page of store.pages(kind))
+      for (const { spec } of page) {
+        const other = parseCIDR(spec.cidr);
+        if (other.prefixLength !== cidr.prefixLength && cidrsOverlap(other, cidr)) return other;
+      }
+  return undefined;
 }
 
 function labelled(affinity: BlockAffinity): BlockAffinity {

@@ -242,8 +242,8 @@ describe("loading blocks that are there", () => {
       await store.create("block", block(hostAffinity(NODE)));
       store.requests.length = 0;
       await allocator.warmUp([4]);
-      const repair = ["get block", "update affinity", "update block", "update affinity"];
-      expect(summary(store.requests)).toEqual([...repair, "list block"]);
+      const repair = ["get block", "update affinity", "list block", "update block", "update affinity"];
+      expect(summary(store.requests)).toEqual(repair);
       expect(store.all("block")[0]?.spec.sequenceNumber).toBe(6n);
       expect(store.all("affinity")[0]?.spec.state).toBe("confirmed");
     },

@@ -4,7 +4,7 @@ import { IPAM_BLOCKS, type IPAMBlock } from "../../crds/ipam-block.ts";
 import { affinityName, blockName } from "../../crds/names.ts";
 import { type CIDR, formatCIDR } from "../../net/cidr.ts";
 import { hostAffinity, isConfirmed, isHostAffinityOf, pendingAffinity, withState } from "../affinity.ts";
-import { newBlock, nextRevision } from "../block.ts";
+import { isEmptyBlock, newBlock, nextRevision } from "../block.ts";
 import type { IPAMStore, UpdateOutcome } from "../ports.ts";
 import { attempts, type LoopTools, refusedError, unreachable } from "./attempts.ts";
 
@@ -101,13 +101,27 @@ async function ownOnce(
     if (pending === AGAIN) return AGAIN;
     affinity = pending;
   }
-  if (block === undefined && (await tools.rivalOf(cidr, affinity)) !== undefined) {
-    await store.delete("affinity", affinity);
-    return undefined;
-  }
+  const isUnused = block === undefined || isEmptyBlock(block.spec);
+  if (isUnused && (await tools.rivalOf(cidr, affinity)) !== undefined) return await stepBack(tools, affinity, block);
   block = block === undefined ? await createBlock(tools, cidr) : await touchBlock(tools, block);
   if (block === undefined) return AGAIN;
   return (await setState(tools, affinity, "confirmed")) === AGAIN ? AGAIN : block;
+}
+
+/** An empty block may be there: what our own write has made, which landed after we had stepped back before. */
+async function stepBack(
+  { store }: ClaimTools,
+  affinity: BlockAffinity,
+  block: IPAMBlock | undefined,
+): Promise<undefined | typeof AGAIN> {
+  if (block !== undefined) {
+    const deleted = await store.delete("block", block);
+    if (deleted.kind === "refused") throw refusedError(`delete block ${block.spec.cidr}`, deleted);
+    if (deleted.kind !== "ok") return AGAIN;
+  }
+  // Best effort, as above.
+  await store.delete("affinity", affinity);
+  return undefined;
 }
 
 async function createBlock(tools: ClaimTools, cidr: CIDR): Promise<IPAMBlock | undefined> {

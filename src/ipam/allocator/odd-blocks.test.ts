@@ -4,11 +4,11 @@ import { effectiveIPPool, parseIPPool } from "../../crds/ip-pool.ts";
 import { blockName } from "../../crds/names.ts";
 import { formatCIDR, parseCIDR } from "../../net/cidr.ts";
 import { formatIP, parseIP } from "../../net/ip.ts";
-import { pendingAffinity, withState } from "../affinity.ts";
+import { hostAffinity, pendingAffinity, withState } from "../affinity.ts";
 import { assign, newBlock, nextRevision } from "../block.ts";
 import { NODE, request, setUp, summary } from "../fake-node.ts";
 import { newHandle } from "../handle.ts";
-import { MemoryStore } from "../memory-store.ts";
+import { MemoryStore, type StoreFault, type StoreRequest } from "../memory-store.ts";
 import type { Allocator } from "./allocator.ts";
 
 const HEAD = { apiVersion: "crd.projectcalico.org/v1", kind: "IPAMBlock" } as const;
@@ -64,6 +64,29 @@ describe("a block in use that nobody claims, of another size than its pool has n
     const { allocator } = setUp({ shared: store, pools: [{ cidr: "10.0.0.0/25", blockSize: 26 }] });
     expect(await take(allocator, "net.c1")).toBe("10.0.0.64/26");
     expect(store.all("affinity").map(({ spec }) => spec.cidr)).toEqual(["10.0.0.64/26"]);
+  });
+
+  it("is not used after all when its own node's write lands after the claim was taken back", async () => {
+    const late: (() => void)[] = [];
+    const onRequest = async ({ verb, kind, name }: StoreRequest): Promise<StoreFault | undefined> => {
+      if (verb !== "create" || kind !== "block" || name !== "10-0-0-0-26" || late.length > 0) return undefined;
+      // Another node, which knows the pool's new size already, is faster.
+      const cidr = parseCIDR("10.0.0.0/28");
+      const spec = newBlock(cidr, hostAffinity("node-b"), { ms: 0, ns: 5n });
+      await store.create("affinity", withState(pendingAffinity("node-b", cidr), "confirmed"));
+      await store.create("block", { ...HEAD, metadata: { name: blockName(cidr) }, spec });
+      return "late";
+    };
+    const store: MemoryStore = new MemoryStore({ onRequest, later: (write) => late.push(write) });
+    const pools = [{ cidr: "10.0.0.0/26", blockSize: 26 }];
+    const { allocator, clock } = setUp({ shared: store, pools, settings: { strictAffinity: true } });
+    await expect(allocator.assign(request("net.c1"))).rejects.toThrow();
+    for (const write of late) write();
+    expect(store.all("block").map(({ spec }) => spec.cidr)).toEqual(["10.0.0.0/26", "10.0.0.0/28"]);
+    await clock.advance(60_000);
+    await expect(allocator.assign(request("net.c2"))).rejects.toMatchObject({ code: "Overlap" });
+    expect(store.all("block").map(({ spec }) => spec.cidr)).toEqual(["10.0.0.0/28"]);
+    expect(store.all("affinity").map(({ spec }) => spec.node)).toEqual(["node-b"]);
   });
 
   it("is noticed when the pool is made again while the agent runs", async () => {
