@@ -44,7 +44,7 @@ const RESOURCES: { readonly [K in StoredKind]: Resource<StoredKinds[K]> } = {
   affinity: BLOCK_AFFINITIES,
 };
 
-/** A page is in memory as a whole, and a block is large: the size of the process peaks 10 MB lower than with 100, 120 than with 500. */
+/** A page is in memory as a whole, and a block is large: reading 5,120 of them peaks 100 MB lower than with 500, and hardly higher than with 25. */
 const PAGE_SIZE = 50;
 
 /** Allocation's datastore is the Kubernetes API. */
