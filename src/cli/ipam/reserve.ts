@@ -115,9 +115,12 @@ function networkText(cidr: CIDR): string {
 /** Why these addresses should not be reserved; nothing when they may be. Pure. */
 export function objections(networks: readonly CIDR[], owner: Owner | undefined, snapshot: Snapshot): readonly string[] {
   const reserved = snapshot.reservations.map(projectReservation);
-  return networks.flatMap((network) => {
+  return networks.flatMap((network, i) => {
     const text = networkText(network);
     const reasons: string[] = [];
+    // Of a StatefulSet, two pods would have to share it.
+    const twice = networks.slice(0, i).find((earlier) => cidrsOverlap(earlier, network));
+    if (twice !== undefined) reasons.push(`${text} is in ${networkText(twice)}, too`);
     if (poolAround(snapshot.pools, network) === undefined)
       reasons.push(
         `${text} lies in no IPPool (there are: ${snapshot.pools.map(({ cidr }) => formatCIDR(cidr)).join(", ") || "none"})`,
