@@ -33,13 +33,6 @@ const UNSUPPORTED: Readonly<Record<string, Unsupported>> = {
   deviceRouteProtocol: { isAsked: (value) => Number(value) !== 80, instead: "routes have protocol 80" },
   deviceRouteSourceAddress: { isAsked: isText, instead: "the kernel chooses the source" },
   deviceRouteSourceAddressIPv6: { isAsked: isText, instead: "the kernel chooses the source" },
-  externalNodesList: {
-    isAsked: (value) => Array.isArray(value) && value.length > 0,
-    instead: "encapsulated packets of machines that are no nodes are dropped",
-  },
-  allowVXLANPacketsFromWorkloads: { isAsked: isTrue, instead: "VXLAN packets of pods are dropped" },
-  allowIPIPPacketsFromWorkloads: { isAsked: isTrue, instead: "IP-in-IP packets of pods are dropped" },
-  iptablesNATOutgoingInterfaceFilter: { isAsked: isText, instead: "masquerading is the same on all links" },
   floatingIPs: { isAsked: isWord("Enabled"), instead: "pods with floatingIPs are refused" },
 };
 

@@ -9,6 +9,8 @@ interface Option {
   readonly field?: string;
   readonly help: string;
   readonly fallback?: string;
+  /** The field is a list of texts; flag and variable have commas between them. */
+  readonly isList?: true;
 }
 
 /**
@@ -197,6 +199,29 @@ const OPTIONS = {
     help: "not masqueraded: IPPoolsOnly, or IPPoolsAndHostIPs",
     fallback: "IPPoolsOnly",
   },
+  "nat-outgoing-interface": {
+    env: "FELIX_IPTABLESNATOUTGOINGINTERFACEFILTER",
+    field: "iptablesNATOutgoingInterfaceFilter",
+    help: "masquerade only what leaves by this link, as eth0 or eth+ (default: by any)",
+  },
+  "external-nodes": {
+    env: "FELIX_EXTERNALNODESCIDRLIST",
+    field: "externalNodesList",
+    help: "addresses and networks of machines beside the nodes that may send encapsulated packets, with commas between",
+    isList: true,
+  },
+  "allow-vxlan-from-pods": {
+    env: "FELIX_ALLOWVXLANPACKETSFROMWORKLOADS",
+    field: "allowVXLANPacketsFromWorkloads",
+    help: "let pods send VXLAN packets themselves: true or false",
+    fallback: "false",
+  },
+  "allow-ipip-from-pods": {
+    env: "FELIX_ALLOWIPIPPACKETSFROMWORKLOADS",
+    field: "allowIPIPPacketsFromWorkloads",
+    help: "the same for IP-in-IP",
+    fallback: "false",
+  },
   "nat-random-fully": {
     env: "GINGHAM_NAT_RANDOM_FULLY",
     help: "random source ports when masquerading, where the kernel can: on or off",
@@ -270,6 +295,11 @@ export function fallbackOf(name: OptionName): string {
 export function fieldOf(name: string): string | undefined {
   const option: Option = OPTIONS[name as OptionName];
   return option.field;
+}
+
+export function isListOption(name: string): boolean {
+  const option: Option = OPTIONS[name as OptionName];
+  return option.isList === true;
 }
 
 /** Text for --help. */

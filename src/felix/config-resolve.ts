@@ -74,16 +74,22 @@ export class ConfigReader<Name extends string> {
 export function felixConfigurationSource(
   object: FelixConfiguration,
   fieldOf: (name: string) => string | undefined,
+  isList: (name: string) => boolean = () => false,
 ): ConfigSource {
   return {
     get: (name) => {
       const field = fieldOf(name);
       const value = field === undefined ? undefined : (object.spec[field] ?? undefined);
-      if (value === undefined || value === "") return undefined;
+      if (value === undefined || value === "" || (Array.isArray(value) && value.length === 0)) return undefined;
       const option = `FelixConfiguration ${object.metadata.name}: ${field}`;
       if (typeof value === "string") return { text: value, option };
       if (typeof value === "number" || typeof value === "bigint" || typeof value === "boolean")
         return { text: String(value), option };
+      if (isList(name)) {
+        if (Array.isArray(value) && value.every((one) => typeof one === "string"))
+          return { text: value.join(","), option };
+        throw new ConfigError(option, "want a list of texts");
+      }
       throw new ConfigError(option, `got ${Array.isArray(value) ? "a list" : "an object"}, want a text or a number`);
     },
     isStrict: () => false,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { parseGoDuration } from "../lib/go-duration.ts";
+import { type CIDR, hostCIDR, parseCIDR } from "../net/cidr.ts";
 import { type Family, type IP, parseIP } from "../net/ip.ts";
 import { ConfigError } from "./errors.ts";
 import { type AddressSetting, type DetectionMethod, parseAddress, parseMethod } from "./node-address/settings.ts";
@@ -116,6 +117,30 @@ export function portRangeOf({ text, option }: Given): { readonly min: number; re
 export function addressOf({ text, option }: Given): IP | undefined {
   if (text === "") return undefined;
   return reading({ text, option }, () => parseIP(text), "want an address");
+}
+
+/** Networks and single addresses, with commas between. */
+export function networksOf({ text, option }: Given): readonly CIDR[] {
+  const words = text.split(",").map((word) => word.trim());
+  return words
+    .filter((word) => word !== "")
+    .map((word) =>
+      reading(
+        { text: word, option },
+        () => (word.includes("/") ? parseCIDR(word) : hostCIDR(parseIP(word))),
+        "want a network or an address",
+      ),
+    );
+}
+
+/** The name of a link; one that ends in + stands for all that begin so, as with iptables. Undefined: not given. @returns in nft's words */
+export function ifacePatternOf({ text, option }: Given): string | undefined {
+  if (text === "") return undefined;
+  if (/^[^\s"/*+]{1,15}\+?$/.test(text)) return text.replace(/\+$/, "*");
+  throw new ConfigError(
+    option,
+    `got ${JSON.stringify(text)}, want the name of a link, as eth0, or eth+ for all that begin so`,
+  );
 }
 
 export function patternOf({ text, option }: Given): RegExp {

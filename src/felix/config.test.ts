@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { describe, expect, test } from "vitest";
 import { FELIX_CONFIGURATION_KIND, type FelixConfiguration } from "../crds/felix-configuration.ts";
+import { parseCIDR } from "../net/cidr.ts";
 import { parseIP } from "../net/ip.ts";
 import { MTU_IFACE_PATTERN } from "./calc/mtu.ts";
 import { type AgentConfig, resolveConfig } from "./config.ts";
@@ -330,6 +331,39 @@ describe("resolveConfig() of all sources", () => {
     expect(findings.map(({ subject }) => subject).toSorted()).toEqual(["FELIX_NATPORTRANGE", "FELIX_VXLANMTU"]);
   });
 
+  test("reads what else of the packet filter is in Calico's words, lists as lists and with commas", () => {
+    const filterOf = (spec: FelixConfiguration["spec"], env: Record<string, string> = {}) =>
+      resolveConfig({ ...LOCAL, env }, [configuration("default", spec)]).config.packetFilter;
+    const networks = [parseCIDR("192.0.2.0/24"), parseCIDR("2001:db8::9/128")];
+    const spec = {
+      externalNodesList: ["192.0.2.0/24", "2001:db8::9"],
+      allowVXLANPacketsFromWorkloads: true,
+      allowIPIPPacketsFromWorkloads: false,
+      iptablesNATOutgoingInterfaceFilter: "eth+",
+    };
+    expect(filterOf(spec)).toMatchObject({
+      externalNodes: networks,
+      tunnelsFromPods: ["VXLAN"],
+      natOutgoingInterface: "eth*",
+    });
+    expect(filterOf({}, { FELIX_EXTERNALNODESCIDRLIST: "192.0.2.0/24, 2001:db8::9" })).toMatchObject({
+      externalNodes: networks,
+    });
+    expect(Object.keys(filterOf({ externalNodesList: [] }) ?? {})).not.toContain("externalNodes");
+  });
+
+  test.each([
+    [{ externalNodesList: ["here"] }, "externalNodesList"],
+    [{ externalNodesList: "192.0.2.1,there" }, "externalNodesList"],
+    [{ externalNodesList: [7] }, "externalNodesList"],
+    [{ vxlanVNI: ["5"] }, "vxlanVNI"],
+    [{ iptablesNATOutgoingInterfaceFilter: "eth0 eth1" }, "iptablesNATOutgoingInterfaceFilter"],
+    [{ allowIPIPPacketsFromWorkloads: "perhaps" }, "allowIPIPPacketsFromWorkloads"],
+  ])("%j is ignored and told by its name", (spec, field) => {
+    const { findings } = resolveConfig(LOCAL, [configuration("default", spec)]);
+    expect(findings).toMatchObject([{ code: "ConfigIgnored", subject: `FelixConfiguration default: ${field}` }]);
+  });
+
   const unsupported: readonly [field: string, asked: unknown, agreed: unknown][] = [
     ["bpfEnabled", true, false],
     ["wireguardEnabled", true, false],
@@ -339,10 +373,6 @@ describe("resolveConfig() of all sources", () => {
     ["deviceRouteProtocol", 3, 80],
     ["deviceRouteSourceAddress", "192.0.2.1", ""],
     ["deviceRouteSourceAddressIPv6", "2001:db8::1", ""],
-    ["externalNodesList", ["192.0.2.0/24"], []],
-    ["allowVXLANPacketsFromWorkloads", true, false],
-    ["allowIPIPPacketsFromWorkloads", true, false],
-    ["iptablesNATOutgoingInterfaceFilter", "eth+", ""],
     ["floatingIPs", "Enabled", "Disabled"],
   ];
   test.each(unsupported)("%s is told where it asks for something else than what is done", (field, asked, agreed) => {

@@ -9,13 +9,21 @@ import type { EncapsulationOverrides } from "./calc/encapsulations.ts";
 import type { Finding } from "./calc/findings.ts";
 import type { MTUSettings } from "./calc/mtu.ts";
 import { unsupportedFields } from "./config-fields.ts";
-import { fallbackOf, fieldOf, type LocalConfig, localSources, type OptionName } from "./config-options.ts";
+import {
+  fallbackOf,
+  fieldOf,
+  isListOption,
+  type LocalConfig,
+  localSources,
+  type OptionName,
+} from "./config-options.ts";
 import { ConfigReader, felixConfigurationSource } from "./config-resolve.ts";
 import {
   absolutePath,
   addressOf,
   confNameOf,
   type Given,
+  ifacePatternOf,
   integerOf,
   intervalOf,
   isOn,
@@ -24,6 +32,7 @@ import {
   logLevelOf,
   methodOf,
   mtuOf,
+  networksOf,
   nodeAddressOf,
   nodeNameOf,
   oneOf,
@@ -133,7 +142,7 @@ export function resolveConfig(local: LocalConfig, objects: Iterable<FelixConfigu
   const all = [...objects];
   const names = [nodeFelixConfigurationName(nodeName), FELIX_CONFIGURATION_NAME];
   const relevant = names.flatMap((name) => all.find(({ metadata }) => metadata.name === name) ?? []);
-  const sources = [...strict, ...relevant.map((object) => felixConfigurationSource(object, fieldOf))];
+  const sources = [...strict, ...relevant.map((object) => felixConfigurationSource(object, fieldOf, isListOption))];
   const reader = new ConfigReader<OptionName>(sources, fallbackOf);
   const config = readConfig(reader, nodeName);
   const findings = [...reader.findings, ...unsupportedFields(relevant, all)];
@@ -192,12 +201,20 @@ type Read = <T>(name: OptionName, parse: (given: Given) => T) => T;
 function readFilterSettings(read: Read): FilterSettings {
   const natPortRange = read("nat-port-range", portRangeOf);
   const natOutgoingAddress = read("nat-outgoing-address", addressOf);
+  const natOutgoingInterface = read("nat-outgoing-interface", ifacePatternOf);
+  const externalNodes = read("external-nodes", networksOf);
+  const isTrue = (given: Given): boolean => oneOf(TRUE_FALSE, given) === "true";
+  const [allowsVXLAN, allowsIPIP] = [read("allow-vxlan-from-pods", isTrue), read("allow-ipip-from-pods", isTrue)];
+  const tunnelsFromPods = [...(allowsVXLAN ? (["VXLAN"] as const) : []), ...(allowsIPIP ? (["IPIP"] as const) : [])];
   return {
     natOutgoing: read("nat-outgoing", isOn),
     ...(natPortRange !== undefined && { natPortRange }),
     ...(natOutgoingAddress !== undefined && { natOutgoingAddress }),
     natOutgoingExclusions: read("nat-outgoing-exclusions", (given) => oneOf(EXCLUSIONS, given)),
     randomFully: read("nat-random-fully", isOn),
+    ...(natOutgoingInterface !== undefined && { natOutgoingInterface }),
+    ...(externalNodes.length > 0 && { externalNodes }),
+    ...(tunnelsFromPods.length > 0 && { tunnelsFromPods }),
   };
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { describe, expect, test } from "vitest";
 import { FakeClock } from "../lib/fake-clock.ts";
+import { parseCIDR } from "../net/cidr.ts";
 import { FakeLog, fakeEndpoint, fakeNode, fakePool } from "./fake-resources.ts";
 import { NftError } from "./nft/errors.ts";
 import { FakeNft } from "./nft/fake-nft.ts";
@@ -242,6 +243,12 @@ describe("PacketFilter", () => {
     filter.wake();
     await clock.advance(10);
     expect(nft.sets?.get("nodes-v4")).toEqual(new Set(["192.0.2.1/32"]));
+    const externalNodes = [parseCIDR("192.0.2.0/25"), parseCIDR("2001:db8::9/128")];
+    filter.configure({ ...SETTINGS, externalNodes }, 60_000);
+    await clock.advance(10);
+    // The node's own address is inside.
+    expect(nft.sets?.get("nodes-v4")).toEqual(new Set(["192.0.2.0/25"]));
+    expect(nft.sets?.get("nodes-v6")).toEqual(new Set(["2001:db8::9/128"]));
     await filter.stop();
   });
 

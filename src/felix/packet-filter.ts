@@ -176,7 +176,8 @@ export class PacketFilter {
     if (!isInSync) return { layout, elements: undefined };
     const hasNodes =
       this.state.tunnels(this.#settings).length > 0 || this.#settings.natOutgoingExclusions === "IPPoolsAndHostIPs";
-    return { layout, elements: elementsOf(this.state.contents(hasNodes)) };
+    const { externalNodes = [] } = this.#settings;
+    return { layout, elements: elementsOf({ ...this.state.contents(hasNodes), ...(hasNodes && { externalNodes }) }) };
   }
 
   #layout(settings: FilterSettings): Layout {

@@ -5,6 +5,7 @@ import { text } from "node:stream/consumers";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { fakeNode, fakePool } from "../../src/felix/fake-resources.ts";
 import type { PacketFilter } from "../../src/felix/packet-filter.ts";
+import { parseCIDR } from "../../src/net/cidr.ts";
 import { parseIP } from "../../src/net/ip.ts";
 import { NODE, PacketFilterWorld, WORLD } from "./packet-filter-world.ts";
 
@@ -193,6 +194,22 @@ describe("sources", () => {
     send("world", NODE[4]);
     expect(world.dropped("tunnel-from-stranger")).toBe(1);
   });
+
+  test("machines that the settings name may send tunnel packets, too; and pods, if these say so", async () => {
+    const filter = await started({ externalNodes: [parseCIDR("192.0.2.8/29")], tunnelsFromPods: ["VXLAN"] });
+    filter.state.setPool(fakePool("four", "10.0.0.0/16", { natOutgoing: true, vxlanMode: "Always" }));
+    filter.wake();
+    await until(() => world.ruleset().includes("192.0.2.8/29"));
+    world.run("world", "nft", "add rule inet seen input udp dport 4789 counter");
+    for (const [from, to] of [
+      ["world", NODE[4]],
+      ["a", WORLD[4]],
+    ] as const)
+      world.run(from, "bash", "-c", `echo x > /dev/udp/${to}/4789`);
+    await until(() => world.run("world", "nft", "list chain inet seen input").includes("4789 counter packets 1 "));
+    expect(world.dropped("tunnel-from-stranger")).toBe(0);
+    expect(world.dropped("tunnel-from-pod")).toBe(0);
+  });
 });
 
 describe("natOutgoing", () => {
@@ -248,6 +265,16 @@ describe("natOutgoing", () => {
     await until(() => world.ruleset().includes("elements = { 10.0.0.0/16 }"));
     expect(world.scripts.slice(1).every((script) => !script.includes("table inet"))).toBe(true);
     expect(world.ping("a", WORLD[4])).toBe(true);
+    expect(world.sourcesSeen()).toEqual([NODE[4]]);
+  });
+
+  test("only what leaves by the link that the settings name is masqueraded", async () => {
+    const filter = await started({ natOutgoingInterface: "wan*" });
+    world.ping("a", WORLD[4]);
+    expect(world.sourcesSeen()).toEqual([A[4]]);
+    await filter.stop();
+    await started({ natOutgoingInterface: "eth*" });
+    world.ping("b", WORLD[4]);
     expect(world.sourcesSeen()).toEqual([NODE[4]]);
   });
 

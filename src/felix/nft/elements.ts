@@ -11,6 +11,8 @@ export interface FilterContents {
   /** Empty while no rule asks for them. */
   readonly nodes: readonly IP[];
   readonly allowedSources: readonly AllowedSource[];
+  /** What is among the nodes without being one; as above. */
+  readonly externalNodes?: readonly CIDR[];
 }
 
 /** A network that the pod behind an interface may send from, beside its own addresses. */
@@ -20,9 +22,15 @@ export interface AllowedSource {
 }
 
 /** Says for each set what is in it. */
-export function elementsOf({ natPools, allPools, nodes, allowedSources }: FilterContents): Elements {
+export function elementsOf({
+  natPools,
+  allPools,
+  nodes,
+  allowedSources,
+  externalNodes = [],
+}: FilterContents): Elements {
   const elements = new Map<string, ReadonlySet<string>>();
-  const hosts = nodes.map(hostCIDR);
+  const hosts = [...nodes.map(hostCIDR), ...externalNodes];
   const sourcesByIface = Map.groupBy(allowedSources, ({ hostIface }) => hostIface);
   for (const family of [4, 6] as const) {
     const ofFamily = (cidrs: readonly CIDR[]): readonly CIDR[] => cidrs.filter((cidr) => cidrFamily(cidr) === family);

@@ -35,6 +35,17 @@ describe("layoutOf()", () => {
     expect(chains.map(({ name }) => name)).toEqual(["prerouting", "from-workload"]);
   });
 
+  test("natOutgoing by one link, and pods that may send packets of tunnels themselves", () => {
+    expect(rulesOf("postrouting", { natOutgoingInterface: "eth*" })[0]).toBe(
+      'ip saddr @nat-pools-v4 ip daddr != @all-pools-v4 oifname "eth*" masquerade',
+    );
+    const dropped = (settings: Partial<FilterSettings>): readonly string[] =>
+      rulesOf("from-workload", settings, [VXLAN[4], IPIP]).filter((text) => text.includes("tunnel-from-pod"));
+    expect(dropped({})).toHaveLength(2);
+    expect(dropped({ tunnelsFromPods: ["VXLAN"] })).toEqual(["ip protocol 4 counter name tunnel-from-pod drop"]);
+    expect(dropped({ tunnelsFromPods: ["VXLAN", "IPIP"] })).toEqual([]);
+  });
+
   test("each setting of natOutgoing is in its rules", () => {
     const settings = {
       natPortRange: { min: 32_768, max: 60_999 },

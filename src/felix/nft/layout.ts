@@ -70,7 +70,7 @@ export function layoutOf(settings: FilterSettings, tunnels: readonly Tunnel[]): 
       ],
     },
     { name: "output", hook: { type: "filter", hook: "output", priority: RAW }, rules: untracked(tunnels) },
-    fromWorkload(tunnels),
+    fromWorkload(tunnels.filter(({ name }) => settings.tunnelsFromPods?.includes(name) !== true)),
     { name: "input", hook: { type: "filter", hook: "input", priority: FILTER }, rules: tunnelGuards(tunnels) },
     {
       name: "postrouting",
@@ -82,6 +82,7 @@ export function layoutOf(settings: FilterSettings, tunnels: readonly Tunnel[]): 
   return { counters: Object.values(COUNTERS), sets, chains: chains.filter(({ rules }) => rules.length > 0) };
 }
 
+/** @param tunnels whose packets are for nodes alone */
 function fromWorkload(tunnels: readonly Tunnel[]): Chain {
   const drop = `counter name ${COUNTERS.unknownSource} drop`;
   return {
@@ -148,12 +149,13 @@ function widerSide(port: number): string {
 
 /** Source: calico-interop 4.9. */
 function natOutgoingRules(settings: FilterSettings): readonly Rule[] {
-  const { natOutgoing, natPortRange, natOutgoingExclusions, randomFully } = settings;
+  const { natOutgoing, natPortRange, natOutgoingExclusions, natOutgoingInterface, randomFully } = settings;
   if (!natOutgoing) return [];
   return FAMILIES.flatMap((family) => {
     const ip = WORD[family];
     const leaves = [
       `${ip} saddr @${SETS.natPools[family]} ${ip} daddr != @${SETS.allPools[family]}`,
+      ...(natOutgoingInterface === undefined ? [] : [`oifname "${natOutgoingInterface}"`]),
       ...(natOutgoingExclusions === "IPPoolsAndHostIPs" ? [`${ip} daddr != @${SETS.nodes[family]}`] : []),
     ].join(" ");
     const ports = natPortRange === undefined ? undefined : `:${natPortRange.min}-${natPortRange.max}`;

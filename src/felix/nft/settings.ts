@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import type { CIDR } from "../../net/cidr.ts";
 import type { Family, IP } from "../../net/ip.ts";
 import type { EncapsulationOverrides } from "../calc/encapsulations.ts";
 import { VXLAN_DEFAULTS } from "../managers/vxlan-manager.ts";
@@ -16,6 +17,12 @@ export interface FilterSettings extends TunnelSettings {
   readonly natOutgoingExclusions: "IPPoolsOnly" | "IPPoolsAndHostIPs";
   /** Ports by a random number, so that two flows at once do not race for the same one. */
   readonly randomFully: boolean;
+  /** Masquerade only what leaves by it, as `eth0` or `eth*`; absent: by any link. */
+  readonly natOutgoingInterface?: string;
+  /** Machines beside the nodes that may send encapsulated packets. */
+  readonly externalNodes?: readonly CIDR[];
+  /** Encapsulated packets that pods may send themselves; absent: none. */
+  readonly tunnelsFromPods?: readonly Tunnel["name"][];
 }
 
 /** What it is told of tunnels. */
