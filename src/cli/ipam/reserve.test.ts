@@ -63,11 +63,7 @@ describe("gingham ipam reserve", () => {
       "in use: 10.0.0.2 by pod default/web",
     ],
     ["of another namespace's owner", "10.0.0.0 --name x --for pod/other/db-0", "in use: 10.0.0.0 by pod default/db-0"],
-    [
-      "that are named twice",
-      "10.0.0.16/30 10.0.0.17 --name x --for sts/default/db",
-      "10.0.0.17 is in 10.0.0.16/30, too",
-    ],
+    ["that are named twice", "10.0.0.16/30 10.0.0.17 --name x --for sts/default/db", "10.0.0.17 overlaps 10.0.0.16/30"],
     ["reserved already", "10.0.0.0/24 --name x --for pod/a/b", "is reserved by IPReservation old already"],
   ])("refuses addresses %s, unless forced", async (_why, args, reason) => {
     client.seed(IP_RESERVATIONS, reservationOf("old", [parseCIDR("10.0.0.200/32")], undefined));

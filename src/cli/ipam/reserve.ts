@@ -120,7 +120,7 @@ export function objections(networks: readonly CIDR[], owner: Owner | undefined, 
     const reasons: string[] = [];
     // Of a StatefulSet, two pods would have to share it.
     const twice = networks.slice(0, i).find((earlier) => cidrsOverlap(earlier, network));
-    if (twice !== undefined) reasons.push(`${text} is in ${networkText(twice)}, too`);
+    if (twice !== undefined) reasons.push(`${text} overlaps ${networkText(twice)}, which is named as well`);
     if (poolAround(snapshot.pools, network) === undefined)
       reasons.push(
         `${text} lies in no IPPool (there are: ${snapshot.pools.map(({ cidr }) => formatCIDR(cidr)).join(", ") || "none"})`,
