@@ -158,7 +158,12 @@ function indexOf(
   { interfaces }: PrevResult,
   { name, sandbox }: { readonly name: string; readonly sandbox: string },
 ): number {
-  return interfaces.findIndex((iface) => iface.name === name && iface.sandbox === sandbox);
+  return interfaces.findIndex((iface) => iface.name === name && plainPath(iface.sandbox) === plainPath(sandbox));
+}
+
+/** Runtimes name namespaces by /var/run, which leads to /run; of a pod that was adopted it is not known how its runtime names it. */
+function plainPath(path: string): string {
+  return path.replace(/^\/var\/run\//, "/run/");
 }
 
 function namesOf({ interfaces }: PrevResult): string {

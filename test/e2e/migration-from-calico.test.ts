@@ -75,6 +75,7 @@ describe("a node moves from Calico", () => {
     }
     for (const pinging of traffic) expect((await pinging).stdout).toMatch(/80 packets transmitted, 80 received/);
     expect(await held()).toEqual(before);
+    for (const pod of [plugin, felix]) await calico.check(pod);
     // The runtime forgets the third: its namespace ends. The sweep has time until it is asked for below.
     await onNode(`ip netns del cni-${calico.pods[2]?.name}`);
   });

@@ -70,8 +70,19 @@ export class CalicoNode {
 
   /** The runtime's DEL of a pod, by whatever plugin is configured now; the pod's object goes as well. */
   async remove(pod: CalicoPod): Promise<void> {
-    await this.sh(`${renderDel(pod)}; ip netns del cni-${pod.name}`);
+    await this.sh(`${renderCall("DEL", pod)}; ip netns del cni-${pod.name}`);
     await kubectl(this.#lab, ["delete", "pod", pod.name, "--wait=false"]);
+  }
+
+  /** The runtime's CHECK of a pod, with what Calico's plugin has answered. @throws Error with the plugin's words */
+  async check(pod: CalicoPod): Promise<void> {
+    const prevResult = {
+      cniVersion: "1.0.0",
+      interfaces: [{ name: pod.hostIface }, { name: "eth0", sandbox: pod.netns }],
+      ips: [{ address: `${pod.ip}/32`, interface: 1 }],
+      routes: [{ dst: this.#block }],
+    };
+    await this.sh(renderCall("CHECK", pod, { prevResult }));
   }
 
   async #createObjects(): Promise<void> {
@@ -147,6 +158,7 @@ function renderWiring({ name, ip, hostIface }: CalicoPod, hasFelixSeen: boolean)
     ip -n cni-${name} route add 169.254.1.1 dev eth0 scope link
     ip -n cni-${name} route add default via 169.254.1.1 dev eth0
     echo 0 > /proc/sys/net/ipv4/neigh/${hostIface}/proxy_delay
+    echo 0 > /proc/sys/net/ipv6/conf/${hostIface}/accept_ra
     for key in route_localnet proxy_arp forwarding; do echo 1 > /proc/sys/net/ipv4/conf/${hostIface}/$key; done
     ip link set ${hostIface} up
     ip route add ${ip} dev ${hostIface} scope link proto boot ${hasFelixSeen ? "metric 1024" : ""}`;
@@ -162,10 +174,10 @@ function renderChains(pods: readonly CalicoPod[]): string {
     iptables -I FORWARD -j cali-FORWARD`;
 }
 
-function renderDel({ name, containerID, netns }: CalicoPod): string {
+function renderCall(verb: string, { name, containerID, netns }: CalicoPod, more: object = {}): string {
   const args = `IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=${name};K8S_POD_INFRA_CONTAINER_ID=${containerID}`;
-  const env = `CNI_COMMAND=DEL CNI_CONTAINERID=${containerID} CNI_NETNS=${netns} CNI_IFNAME=eth0 CNI_PATH=/opt/cni/bin CNI_ARGS='${args}'`;
-  const conf = { cniVersion: "1.0.0", name: NETWORK, type: "gingham", ipam: { type: "gingham-ipam" } };
+  const env = `CNI_COMMAND=${verb} CNI_CONTAINERID=${containerID} CNI_NETNS=${netns} CNI_IFNAME=eth0 CNI_PATH=/opt/cni/bin CNI_ARGS='${args}'`;
+  const conf = { cniVersion: "1.0.0", name: NETWORK, type: "gingham", ipam: { type: "gingham-ipam" }, ...more };
   return `echo '${JSON.stringify(conf)}' | env ${env} /opt/cni/bin/gingham`;
 }
 
