@@ -121,8 +121,11 @@ export function poolOfAddress(
   }
   const family = familyOf(ip);
   const there = pools.filter((p) => p.family === family).map(({ name, cidr }) => `${name} ${formatCIDR(cidr)}`);
-  const why = `no IPPool holds it (IPv${family} pools: ${there.join(", ") || "none"})`;
-  throw new IPAMError("PoolNotFound", `${what}: ${why}; ask for an address of one of them, see gingham ipam show`);
+  const [why, step] =
+    there.length === 0
+      ? [`there is no IPv${family} pool`, "make one, or ask for an address of the other family"]
+      : [`no IPPool holds it (IPv${family} pools: ${there.join(", ")})`, "ask for an address of one of them"];
+  throw new IPAMError("PoolNotFound", `${what}: ${why}; ${step}, see gingham ipam show`);
 }
 
 function poolText({ name, cidr }: EffectiveIPPool): string {

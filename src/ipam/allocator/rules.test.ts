@@ -384,38 +384,45 @@ describe("an address that is asked for by name", () => {
     await foreignBlock(store, "10.0.9.0/26", 1);
     await store.create("affinity", withState(pendingAffinity(OTHER, parseCIDR("10.0.8.32/27")), "confirmed"));
     await allocator.assign(asked("a", "10.0.7.5"));
-    const refusal = async (ip: string): Promise<string> => {
-      const error: unknown = await allocator.assign(asked("b", ip)).catch((reason: unknown) => reason);
-      return error instanceof Error ? error.message : "";
-    };
-    expect(await refusal("10.9.7.5")).toBe(
-      "Cannot assign 10.9.7.5: no IPPool holds it (IPv4 pools: pool-0 10.0.0.0/16, pool-1 10.1.0.0/16, pool-2 10.2.0.0/16); " +
-        "ask for an address of one of them, see gingham ipam show",
-    );
-    expect(await refusal("fd00::5")).toBe(
-      "Cannot assign fd00::5: no IPPool holds it (IPv6 pools: none); " +
-        "ask for an address of one of them, see gingham ipam show",
-    );
-    expect(await refusal("10.1.7.5")).toBe(
-      "Cannot assign 10.1.7.5: IPPool pool-1 (10.1.0.0/16) is not enabled; " +
-        "ask for an address of another pool, see gingham ipam show and kubectl describe ippool pool-1",
-    );
-    expect(await refusal("10.2.7.5")).toBe(
-      "Cannot assign 10.2.7.5: IPPool pool-2 (10.2.0.0/16) is for Tunnel only; " +
-        "ask for an address of another pool, see gingham ipam show and kubectl describe ippool pool-2",
-    );
-    expect(await refusal("10.0.7.5")).toBe(
-      "Address 10.0.7.5 of IPPool pool-0, in block 10.0.7.0/26, is held by handle a, pod default/a on node node-a; " +
-        "ask for another one, or see gingham ipam show 10.0.7.5",
-    );
-    expect(await refusal("10.0.9.5")).toBe(
-      "Address 10.0.9.5 of IPPool pool-0 is in block 10.0.9.0/26 of host:node-b, and strictAffinity of IPAMConfig default " +
-        "keeps node node-a from borrowing it; ask for another address, or set it to false, see gingham ipam show 10.0.9.5",
-    );
-    expect(await refusal("10.0.8.5")).toBe(
-      "Cannot claim block 10.0.8.0/26 of IPPool pool-0 for address 10.0.8.5: it overlaps block 10.0.8.32/27; " +
-        "ask for another address, or remove the old block, see gingham ipam show 10.0.8.32",
-    );
+    const refusals = [
+      [
+        "10.9.7.5",
+        "Cannot assign 10.9.7.5: no IPPool holds it (IPv4 pools: pool-0 10.0.0.0/16, pool-1 10.1.0.0/16, pool-2 10.2.0.0/16); " +
+          "ask for an address of one of them, see gingham ipam show",
+      ],
+      [
+        "fd00::5",
+        "Cannot assign fd00::5: there is no IPv6 pool; make one, or ask for an address of the other family, " +
+          "see gingham ipam show",
+      ],
+      [
+        "10.1.7.5",
+        "Cannot assign 10.1.7.5: IPPool pool-1 (10.1.0.0/16) is not enabled; " +
+          "ask for an address of another pool, see gingham ipam show and kubectl describe ippool pool-1",
+      ],
+      [
+        "10.2.7.5",
+        "Cannot assign 10.2.7.5: IPPool pool-2 (10.2.0.0/16) is for Tunnel only; " +
+          "ask for an address of another pool, see gingham ipam show and kubectl describe ippool pool-2",
+      ],
+      [
+        "10.0.7.5",
+        "Address 10.0.7.5 of IPPool pool-0, in block 10.0.7.0/26, is held by handle a, pod default/a on node node-a; " +
+          "ask for another one, or see gingham ipam show 10.0.7.5",
+      ],
+      [
+        "10.0.9.5",
+        "Address 10.0.9.5 of IPPool pool-0 is in block 10.0.9.0/26 of host:node-b, and strictAffinity of IPAMConfig default " +
+          "keeps node node-a from borrowing it; ask for another address, or set it to false, see gingham ipam show 10.0.9.5",
+      ],
+      [
+        "10.0.8.5",
+        "Cannot claim block 10.0.8.0/26 of IPPool pool-0 for address 10.0.8.5: it overlaps block 10.0.8.32/27; " +
+          "ask for another address, or remove the old block, see gingham ipam show 10.0.8.32",
+      ],
+    ] as const;
+    for (const [ip, message] of refusals)
+      await expect(allocator.assign(asked("b", ip))).rejects.toMatchObject({ message });
   });
 
   it("for a tunnel comes out of pools that allow it, and a pod's never out of those for tunnels only", async () => {
