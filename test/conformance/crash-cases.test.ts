@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { readFileSync } from "node:fs";
 import { connect } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { encodeEnvelope } from "../../src/cni/envelope.ts";
 import { Cluster, until } from "./support/crash/cluster.ts";
@@ -193,6 +194,8 @@ describe("a DEL that comes while its ADD runs", () => {
       const adding = machine.call("ADD", sandbox);
       await reached;
       const deleting = machine.call("DEL", sandbox);
+      // Its launcher has to start first.
+      await Promise.race([adding, sleep(300)]);
       held.resolve();
       await succeed(deleting);
       expect(JSON.parse((await adding).stdout)).toMatchObject({ code: 11 });

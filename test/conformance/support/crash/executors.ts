@@ -15,6 +15,8 @@ export interface Executor {
   callAndDie(command: Command, sandbox: Sandbox, at: string): Promise<CallResult>;
   /** The points that a call passes to its very end. */
   pointsOf(command: Command, sandbox: Sandbox): Promise<readonly string[]>;
+  /** After the last DELs: what a busy API server made wait is the agent's to finish, or the next DEL's, as containerd sends. */
+  settle(sandboxes: readonly Sandbox[]): Promise<void>;
   /** What brings the program back after a death; one that lives on is no longer to die. */
   restart(): Promise<void>;
 }
@@ -43,6 +45,7 @@ export function agentOn(machine: Machine): Executor {
       await sleep(AFTER_THE_ANSWER_MS);
       return machine.points;
     },
+    settle: async () => {},
     restart: () => (machine.isAgentUp ? machine.arm("") : machine.startAgent()),
   };
 }
@@ -64,6 +67,9 @@ export function standaloneOn(machine: Machine): Executor {
       const { exitCode, stdout } = await machine.callAlone(command, sandbox, "");
       if (exitCode !== 0) throw new Error(`${command} failed: ${stdout}`);
       return machine.points;
+    },
+    async settle(sandboxes) {
+      for (const sandbox of sandboxes) if (machine.files().length > 0) await machine.callAlone("DEL", sandbox);
     },
     restart: async () => {},
   };
