@@ -100,7 +100,8 @@ export class NodeGate {
     );
     const hasTaint = taint !== "" && (node.spec?.taints ?? []).some(({ key }) => key === taint);
     const taintInMs = await this.#change(`taint ${taint}`, hasTaint, this.#taintLimit, () => writer.removeTaint(taint));
-    return conditionInMs ?? taintInMs;
+    const waits = [conditionInMs, taintInMs].filter((ms) => ms !== undefined);
+    return waits.length === 0 ? undefined : Math.min(...waits);
   }
 
   /** Returns when to try again, if it is too soon. Units: milliseconds. */
