@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { IPAMBlock } from "../crds/ipam-block.ts";
 import type { IPAMHandle } from "../crds/ipam-handle.ts";
+import { blockNameOf } from "../crds/names.ts";
 import { hostAffinity } from "../ipam/affinity.ts";
 import type { OrphanHandle } from "../ipam/gc/types.ts";
 import { withoutTail } from "../ipam/handle-id.ts";
@@ -40,10 +41,12 @@ export class HandleCensus {
   /**
    * Whether no block has an address of the handle, and this node is to judge that: each block that the handle counts is its
    * own, or gone. A handle names no node, but who counts addresses in a block is its owner, or a borrower who is about to.
+   *
+   * @param unreadable names of blocks that are there, and may name any handle
    */
-  isOrphan({ spec }: IPAMHandle): boolean {
+  isOrphan({ spec }: IPAMHandle, unreadable: ReadonlySet<string>): boolean {
     if (spec.deleted || this.#named.has(withoutTail(spec.handleID))) return false;
-    return !Object.keys(spec.block).some((cidr) => this.#others.has(cidr));
+    return !Object.keys(spec.block).some((cidr) => this.#others.has(cidr) || unreadable.has(blockNameOf(cidr)));
   }
 }
 
@@ -67,7 +70,8 @@ export class OrphanHandles {
     const suspects: (OrphanHandle & { readonly sinceMs: number })[] = [];
     for await (const handle of blocks.handles(signal)) {
       const { name, resourceVersion = "" } = handle.metadata;
-      if (census.isOrphan(handle)) suspects.push({ name, handleID: handle.spec.handleID, resourceVersion, sinceMs });
+      if (census.isOrphan(handle, blocks.unreadable()))
+        suspects.push({ name, handleID: handle.spec.handleID, resourceVersion, sinceMs });
     }
     // A record is there before its handle is, and goes after it.
     const known = suspects.length === 0 ? new Set<string>() : await knownHandles(cni);

@@ -25,6 +25,7 @@ class Fixture {
   readonly published: string[] = [];
   readonly deleted: string[] = [];
   readonly reads: string[] = [];
+  readonly unreadable = new Set<string>();
   readonly pods = new Set<string>();
   readonly routed = new Set<string>();
   isReady = true;
@@ -68,6 +69,7 @@ class Fixture {
         return read.call(this);
       },
       handles: () => handles.call(this),
+      unreadable: () => this.unreadable,
       publishInUse: async (ips: readonly IP[]) => void this.published.push(ips.map(formatIP).join()),
     };
     return new NodeCollector({
@@ -279,6 +281,13 @@ describe("NodeCollector.look(): handles without addresses", () => {
     world.handles = own.handles;
     await lookForHandles();
     expect([world.deleted, world.released]).toEqual([[], []]);
+  });
+
+  it("are none that a block counts which cannot be read", async () => {
+    world.handles = [handleOf("net.a", { "10.244.7.0/26": 1 }), handleOf("net.b", { "10.244.8.0/26": 1, nonsense: 1 })];
+    world.unreadable.add("10-244-7-0-26");
+    await lookForHandles();
+    expect(world.deleted).toEqual(["net.b 7"]);
   });
 
   it("stay while an attachment has a record, and when they are marked as deleted", async () => {

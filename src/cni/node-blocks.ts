@@ -12,6 +12,8 @@ export interface NodeBlocks {
    * a damaged block is left out.
    */
   read(which: "own" | "all", signal: AbortSignal): AsyncIterable<IPAMBlock>;
+  /** Names of the blocks that the last reading of all left out: nobody knows which handles they name. */
+  unreadable(): ReadonlySet<string>;
   /** Reads all handles of the cluster, page by page. Errors: of the API; one that cannot be read is left out. */
   handles(signal: AbortSignal): AsyncIterable<IPAMHandle>;
   /** Says for all to see which addresses are in use here although the API server knows no pod for them. */

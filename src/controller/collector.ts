@@ -122,15 +122,13 @@ export class Collector {
       pools: settings.pools,
     });
     // Blocks first: then the pods of `view`, and whatever is asked live later, are younger than the blocks.
-    const unreadable: string[] = [];
     for await (const block of source.blocks(signal)) {
-      if (block instanceof InvalidObjectError) unreadable.push(block.objectName);
+      if (block instanceof InvalidObjectError) census.addUnreadable(block.objectName);
       else census.addBlock(block);
     }
     for await (const handle of source.handles(signal)) census.addHandle(handle);
     for await (const affinity of source.affinities(signal)) census.addAffinity(affinity);
-    const plan = census.finish();
-    return { ...plan, damaged: [...plan.damaged, ...unreadable] };
+    return census.finish();
   }
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { createHash } from "node:crypto";
-import { type CIDR, formatCIDR } from "../net/cidr.ts";
+import { type CIDR, formatCIDR, parseCIDR } from "../net/cidr.ts";
 
 /** Longest name of an object. Source: RFC 1123 subdomain, as Kubernetes checks it. */
 const MAX_NAME = 252;
@@ -9,6 +9,15 @@ const HASH_DIGITS = 11;
 /** Name of a block's object. Never parse it back: `spec.cidr` is the truth. Source: calico-interop 1.4. */
 export function blockName(cidr: CIDR): string {
   return formatCIDR(cidr).replace(/[.:/]/g, "-");
+}
+
+/** The same for a text that is to be a network, as counts of handles have them; any other text stays as it is. */
+export function blockNameOf(text: string): string {
+  try {
+    return blockName(parseCIDR(text));
+  } catch {
+    return text;
+  }
 }
 
 /** Name of the object by which a node claims a block. Source: calico-interop 1.4. */

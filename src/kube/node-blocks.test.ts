@@ -44,6 +44,7 @@ describe("nodeBlocks()", () => {
     for (const which of ["own", "all"] as const)
       for await (const { spec } of blocks.read(which, signal)) read.push(spec.cidr);
     expect(read).toEqual(["10.0.0.0/30", "10.0.0.4/30", "10.0.0.0/30", "10.0.0.4/30"]);
+    expect([...blocks.unreadable()]).toEqual(["10-0-0-12-30", "10-0-0-8-30"]);
     const bad = ["10-0-0-4-30", "10-0-0-8-30"];
     expect(looks).toEqual([bad, bad]);
 

@@ -28,6 +28,7 @@ export function nodeBlocks(
   nodeName: string,
   onDamaged: (damaged: ReadonlyMap<string, string>) => void,
 ): NodeBlocks {
+  let unreadable: ReadonlySet<string> = new Set();
   async function* own(names: ReadonlySet<string>, signal: AbortSignal): AsyncGenerator<IPAMBlock | InvalidObjectError> {
     for (const name of names) {
       try {
@@ -47,8 +48,10 @@ export function nodeBlocks(
   async function* read(which: "own" | "all", signal: AbortSignal): AsyncGenerator<IPAMBlock> {
     const names = new Set((await sources.ownAffinities()).map(({ spec }) => blockName(parseCIDR(spec.cidr))));
     const damaged = new Map<string, string>();
+    const leftOut = new Set<string>();
     for await (const block of which === "own" ? own(names, signal) : all(signal)) {
       if (block instanceof InvalidObjectError) {
+        leftOut.add(block.objectName);
         if (names.has(block.objectName)) damaged.set(block.objectName, block.message);
         continue;
       }
@@ -57,6 +60,7 @@ export function nodeBlocks(
       if (kinds.size > 0 && names.has(name)) damaged.set(name, [...kinds].join(", "));
       yield block;
     }
+    if (which === "all") unreadable = leftOut;
     onDamaged(damaged);
   }
   async function* handles(signal: AbortSignal): AsyncGenerator<IPAMHandle> {
@@ -66,6 +70,7 @@ export function nodeBlocks(
   return {
     isReady: async () => (await sources.settings()).datastoreReady,
     read,
+    unreadable: () => unreadable,
     handles,
     publishInUse: async (ips, signal) => {
       const text = ips.map(formatIP).sort().join();

@@ -194,6 +194,7 @@ describe("GC of addresses without a record", () => {
         isReady: async () => true,
         publishInUse: async () => {},
         handles: async function* () {},
+        unreadable: () => new Set(),
         read: async function* () {
           yield* blocks;
           await meanwhile();

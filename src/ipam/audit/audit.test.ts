@@ -313,6 +313,18 @@ describe("audit(): what has a fix", () => {
     expect(fixes).toEqual(["10.0.0.1 undefined", "10.0.0.2 freeLeak"]);
   });
 
+  it("draws no conclusion from a block that cannot be read: what counts, claims or reports it is left alone", () => {
+    const cidr = "10.0.9.0/26";
+    const invalid = [new InvalidObjectError("IPAMBlock", "10-0-9-0-26", "spec.allocations", 7, "a list")];
+    const dual = handleOf("net.a", { [CIDR]: 1, [cidr]: 1 });
+    const handles = [dual, handleOf("net.b", { [cidr]: 1 })].map(atRest);
+    const affinities = [...SOUND.affinities, atRest(affinityOf("node-a", cidr))];
+    const pods = podsOf(auditPodOf("node-a", "a", "10.0.0.0"), auditPodOf("node-a", "b", "10.0.9.5"));
+    expect(found({ invalid, handles, affinities, pods }, HOUR_MS)).toEqual([
+      "error invalidObject: IPAMBlock 10-0-9-0-26",
+    ]);
+  });
+
   it("draws no conclusion from a damaged block: its handles, its claim and its pods are left alone", () => {
     const blocks = [changed(BLOCK_A, { unallocated: [1, 1, 3] })];
     const pods = podsOf(auditPodOf("node-a", "b", "10.0.0.2"));

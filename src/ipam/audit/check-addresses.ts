@@ -1,13 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { IPAMBlock } from "../../crds/ipam-block.ts";
-import { cidrContains, hostCIDR, parseCIDR } from "../../net/cidr.ts";
-import { formatIP, parseIP } from "../../net/ip.ts";
+import { blockName } from "../../crds/names.ts";
+import { blockOf, cidrContains, hostCIDR, parseCIDR } from "../../net/cidr.ts";
+import { bitsOf, familyOf, formatIP, type IP, parseIP } from "../../net/ip.ts";
 import { assignmentKey, heldAddresses, ownerOf } from "../gc/addresses.ts";
 import type { HeldAddress, KeepReason, LeakReason, Owner, Verdict } from "../gc/types.ts";
 import { verdictOf } from "../gc/verdict.ts";
 import type { Finding } from "./finding.ts";
 import { type RecordedAddress, recordedAddresses, stateOf } from "./recorded.ts";
-import { type AuditPod, isDamaged, liveBlocks, poolAround, type Snapshot, viewOfSnapshot } from "./snapshot.ts";
+import {
+  type AuditPod,
+  isDamaged,
+  liveBlocks,
+  poolAround,
+  type Snapshot,
+  unreadableBlocks,
+  viewOfSnapshot,
+} from "./snapshot.ts";
 
 /**
  * A leaked address may still be used by a sandbox whose pod was deleted by force. Its node's agent says so within 30 s
@@ -217,9 +226,9 @@ function judgePodAddress(
       identity: `${namespace}/${name}`,
     };
   }
-  // A damaged block may say anything of it; it is reported itself.
+  // A block that is damaged or cannot be read may say anything of it; it is reported itself.
   const block = liveBlocks(snapshot).find(({ spec }) => cidrContains(parseCIDR(spec.cidr), ip));
-  if (block !== undefined && isDamaged(block)) return undefined;
+  if (block !== undefined ? isDamaged(block) : isUnreadable(ip, snapshot)) return undefined;
   if (poolAround(snapshot.pools, hostCIDR(ip)) !== undefined)
     return notAllocated(
       key,
@@ -229,6 +238,15 @@ function judgePodAddress(
   const reason = `pod ${key} has it, and no IPPool holds it: another network gave it`;
   const nextStep = "nothing, if the pod is older than Gingham here; else look at the CNI configuration of its node";
   return { code: "podAddressOutsidePools", severity: "warning", object, address, reason, nextStep, identity: "" };
+}
+
+/** Blocks have 1 to 4,096 addresses, so one that has this address has one of few names. */
+function isUnreadable(ip: IP, snapshot: Snapshot): boolean {
+  const unreadable = unreadableBlocks(snapshot);
+  const bits = bitsOf(familyOf(ip));
+  for (let length = bits - 12; unreadable.size > 0 && length <= bits; length++)
+    if (unreadable.has(blockName(blockOf(ip, length)))) return true;
+  return false;
 }
 
 function notAllocated(pod: string, address: string, why: string): Finding {

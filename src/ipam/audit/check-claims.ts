@@ -2,14 +2,14 @@
 import type { BlockAffinity } from "../../crds/block-affinity.ts";
 import type { IPAMBlock } from "../../crds/ipam-block.ts";
 import { affinityLabels } from "../../crds/labels.ts";
-import { affinityName } from "../../crds/names.ts";
+import { affinityName, blockNameOf } from "../../crds/names.ts";
 import { parseCIDR } from "../../net/cidr.ts";
 import { isConfirmed, nodeOfAffinity } from "../affinity.ts";
 import { isEmptyBlock } from "../block.ts";
 import type { AffinityRelease } from "../gc/types.ts";
 import { isGone } from "../gc/verdict.ts";
 import type { Finding, Fix } from "./finding.ts";
-import { isDamaged, liveBlocks, restMs, type Snapshot, viewOfSnapshot } from "./snapshot.ts";
+import { isDamaged, liveBlocks, restMs, type Snapshot, unreadableBlocks, viewOfSnapshot } from "./snapshot.ts";
 
 /** A claim is three writes; what is half done for longer than this is nobody's work. Units: milliseconds. */
 const CLAIM_REST_MS = 60_000;
@@ -30,7 +30,10 @@ export function checkClaims(snapshot: Snapshot, watchedMs: number): readonly Fin
     blocks: new Map(liveBlocks(snapshot).map((block) => [block.spec.cidr, block])),
     isNodeGone: (node) => isGone(node, view),
   };
-  const live = snapshot.affinities.filter(({ spec }) => spec.deleted !== "true");
+  const unreadable = unreadableBlocks(snapshot);
+  const live = snapshot.affinities.filter(
+    ({ spec }) => spec.deleted !== "true" && !unreadable.has(blockNameOf(spec.cidr)),
+  );
   return [
     ...live.flatMap((affinity) => {
       const findings = [...wrongName(affinity), ...judge(affinity, claims)];

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { IPAMHandle } from "../../crds/ipam-handle.ts";
-import { handleName } from "../../crds/names.ts";
+import { blockNameOf, handleName } from "../../crds/names.ts";
 import { WINDOWS_RESERVED_HANDLE } from "../block.ts";
 import type { HandleBlocks } from "../handle.ts";
 import { withoutTail } from "../handle-id.ts";
 import { countsText, type Finding } from "./finding.ts";
 import { recordedAddresses } from "./recorded.ts";
-import { isDamaged, liveBlocks, restMs, type Snapshot } from "./snapshot.ts";
+import { isDamaged, liveBlocks, restMs, type Snapshot, unreadableBlocks } from "./snapshot.ts";
 
 /**
  * A handle is written before the block when an address is taken, so a handle that counts too much may be an ADD between
@@ -17,14 +17,16 @@ export const HANDLE_REST_MS: number = 10 * 60_000;
 /** Handles against the blocks, which are the truth. */
 export function checkHandles(snapshot: Snapshot, watchedMs: number): readonly Finding[] {
   const truth = truthOf(snapshot);
+  const unreadable = unreadableBlocks(snapshot);
   const findings: Finding[] = [];
   const seen = new Set<string>();
   const byName = new Map(snapshot.handles.map((handle) => [handle.metadata.name, handle]));
   for (const handle of snapshot.handles) {
     const id = withoutTail(handle.spec.handleID);
     seen.add(id);
-    // A damaged block may hold what the handle counts.
-    if (handle.spec.deleted || truth.inDoubt.has(id)) continue;
+    // A block that is damaged or cannot be read may hold what the handle counts.
+    const isInDoubt = Object.keys(handle.spec.block).some((cidr) => unreadable.has(blockNameOf(cidr)));
+    if (handle.spec.deleted || truth.inDoubt.has(id) || isInDoubt) continue;
     findings.push(...judge(handle, truth.counts.get(id) ?? {}, restMs(handle.metadata, snapshot.takenMs, watchedMs)));
   }
   for (const [handleID, counts] of truth.counts) {

@@ -4,7 +4,7 @@ import type { ClusterInformationSpec } from "../../crds/cluster-information.ts";
 import type { InvalidObjectError } from "../../crds/errors.ts";
 import type { EffectiveIPPool } from "../../crds/ip-pool.ts";
 import type { IPReservation } from "../../crds/ip-reservation.ts";
-import type { IPAMBlock } from "../../crds/ipam-block.ts";
+import { IPAM_BLOCKS, type IPAMBlock } from "../../crds/ipam-block.ts";
 import type { IPAMConfigSpec } from "../../crds/ipam-config.ts";
 import type { IPAMHandle } from "../../crds/ipam-handle.ts";
 import type { ObjectMeta } from "../../crds/object.ts";
@@ -63,6 +63,11 @@ export function poolAround(pools: readonly EffectiveIPPool[], cidr: CIDR): Effec
 /** Blocks that are there: tombstones are not. */
 export function liveBlocks({ blocks }: Pick<Snapshot, "blocks">): readonly IPAMBlock[] {
   return blocks.filter(({ spec }) => !spec.deleted);
+}
+
+/** Names of blocks that cannot be read: they are there, and nobody can tell whom they name. */
+export function unreadableBlocks({ invalid }: Pick<Snapshot, "invalid">): ReadonlySet<string> {
+  return new Set(invalid.filter(({ kind }) => kind === IPAM_BLOCKS.kind).map(({ objectName }) => objectName));
 }
 
 /** A block that contradicts itself: nobody may draw conclusions from it. */

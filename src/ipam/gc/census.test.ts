@@ -151,6 +151,18 @@ describe("Census: handles", () => {
     expect(take(changed, nodes, { nowMs: GRACE_MS, before: sightings }).handles).toEqual([]);
   });
 
+  it("leaves handles and claims alone that count a block which cannot be read", () => {
+    const plan = takeTwice(
+      {
+        unreadable: ["10-0-0-0-30"],
+        handles: [handleOf("net.a", { [BLOCK]: 1 })],
+        affinities: [affinityOf("node-a", BLOCK)],
+      },
+      nodes,
+    );
+    expect([plan.handles, plan.releases, plan.damaged]).toEqual([[], [], ["10-0-0-0-30"]]);
+  });
+
   it("leaves a handle alone for as long as an ADD may take", () => {
     const stored = { handles: [handleOf("net.orphan", { [BLOCK]: 1 })] };
     expect(takeTwice(stored, nodes, { handleGraceMs: GRACE_MS + 1 }).handles).toEqual([]);

@@ -2,6 +2,7 @@
 import type { BlockAffinity } from "../../crds/block-affinity.ts";
 import type { IPAMBlock } from "../../crds/ipam-block.ts";
 import type { IPAMHandle } from "../../crds/ipam-handle.ts";
+import { blockNameOf } from "../../crds/names.ts";
 import { type CIDR, cidrCovers, cidrFamily, parseCIDR } from "../../net/cidr.ts";
 import { nodeOfAffinity } from "../affinity.ts";
 import { damageOf } from "../check-block.ts";
@@ -56,6 +57,7 @@ export class Census {
   readonly #tombstones: LeftTombstone[] = [];
   readonly #cold: string[] = [];
   readonly #damaged: string[] = [];
+  readonly #unreadable = new Set<string>();
   /** Handles that some block names. */
   readonly #named = new Set<string>();
   /** Handles of which an address is in use, or not leaked for long enough. */
@@ -96,12 +98,19 @@ export class Census {
     for (const address of heldAddresses(spec)) this.#addAddress(address, facts.pool, blockNode);
   }
 
+  /** A block that is there, and of which nobody can tell whom it names. */
+  addUnreadable(name: string): void {
+    this.#unreadable.add(name);
+    this.#damaged.push(name);
+  }
+
   addHandle({ metadata, spec }: IPAMHandle): void {
     if (spec.deleted) {
       this.#addTombstone("handle", metadata.name, metadata.resourceVersion);
       return;
     }
     if (this.#named.has(withoutTail(spec.handleID)) || !this.#options.collectsLeaks) return;
+    if (Object.keys(spec.block).some((cidr) => this.#unreadable.has(blockNameOf(cidr)))) return;
     const { name, resourceVersion = "" } = metadata;
     if (this.#log.isOld(`handle ${name} ${resourceVersion}`, this.#options.handleGraceMs))
       this.#orphans.push({ name, handleID: spec.handleID, resourceVersion });
@@ -110,7 +119,7 @@ export class Census {
   addAffinity(affinity: BlockAffinity): void {
     const { metadata, spec } = affinity;
     if (spec.deleted === "true") this.#addTombstone("affinity", metadata.name, metadata.resourceVersion);
-    else this.#affinities.push(affinity);
+    else if (!this.#unreadable.has(blockNameOf(spec.cidr))) this.#affinities.push(affinity);
   }
 
   /** What all of it comes to. */

@@ -73,7 +73,7 @@ export function handleOf(handleID: string, block: Readonly<Record<string, number
 }
 
 /** What Calico keeps for others than pods on Linux. Source: calico-interop 1.7, 1.8, 2.11 and 2.12. */
-export function calicosOwn(): Required<Datastore> {
+export function calicosOwn(): Required<Omit<Datastore, "unreadable">> {
   const windows = { handleID: "windows-reserved-ipam-handle", attributes: { note: "windows host rsvd" } };
   let spec = newBlock(parseCIDR("10.0.1.0/29"), hostAffinity("win-1"), { ms: 0, ns: 5n });
   for (const ordinal of [0, 1, 2, 7]) spec = assign(spec, { ...windows, count: 1, ordinal }).block;
@@ -110,6 +110,8 @@ export function calicosOwn(): Required<Datastore> {
 
 export interface Datastore {
   readonly blocks?: readonly IPAMBlock[];
+  /** Names of blocks that are there and cannot be read. */
+  readonly unreadable?: readonly string[];
   readonly handles?: readonly IPAMHandle[];
   readonly affinities?: readonly BlockAffinity[];
 }
@@ -130,6 +132,7 @@ export function take(
     ...options,
   });
   for (const block of stored.blocks ?? []) census.addBlock(block);
+  for (const name of stored.unreadable ?? []) census.addUnreadable(name);
   for (const handle of stored.handles ?? []) census.addHandle(handle);
   for (const affinity of stored.affinities ?? []) census.addAffinity(affinity);
   return census.finish();
