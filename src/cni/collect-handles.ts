@@ -3,6 +3,7 @@ import type { IPAMBlock } from "../crds/ipam-block.ts";
 import type { IPAMHandle } from "../crds/ipam-handle.ts";
 import { blockNameOf } from "../crds/names.ts";
 import { hostAffinity } from "../ipam/affinity.ts";
+import { damageOf } from "../ipam/check-block.ts";
 import type { OrphanHandle } from "../ipam/gc/types.ts";
 import { withoutTail } from "../ipam/handle-id.ts";
 import { knownHandles } from "./collect-own.ts";
@@ -25,7 +26,7 @@ export class HandleCensus {
   readonly #nodeName: string;
   /** Handles that some block names. */
   readonly #named = new Set<string>();
-  /** Networks of blocks that this node does not own. */
+  /** Networks of blocks that this node does not own, or that may have lost the names of their owners. */
   readonly #others = new Set<string>();
 
   constructor(nodeName: string) {
@@ -35,7 +36,8 @@ export class HandleCensus {
   addBlock({ spec }: IPAMBlock): void {
     for (const { handle_id: handleID } of spec.attributes)
       if (handleID !== undefined) this.#named.add(withoutTail(handleID));
-    if (spec.affinity !== hostAffinity(this.#nodeName)) this.#others.add(spec.cidr);
+    const isSound = damageOf(spec).length === 0;
+    if (!isSound || spec.affinity !== hostAffinity(this.#nodeName)) this.#others.add(spec.cidr);
   }
 
   /**

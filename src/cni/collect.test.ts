@@ -283,6 +283,13 @@ describe("NodeCollector.look(): handles without addresses", () => {
     expect([world.deleted, world.released]).toEqual([[], []]);
   });
 
+  it("are none that count a block of ours which has lost its owners", async () => {
+    world.blocks = [asBlock({ ...blockOf(BLOCK, "node-a", [LEAKED]).spec, attributes: [] })];
+    world.handles = [handleOf(LEAKED.handleID, { [BLOCK]: 1 })];
+    await lookForHandles();
+    expect(world.deleted).toEqual([]);
+  });
+
   it("are none that a block counts which cannot be read", async () => {
     world.handles = [handleOf("net.a", { "10.244.7.0/26": 1 }), handleOf("net.b", { "10.244.8.0/26": 1, nonsense: 1 })];
     world.unreadable.add("10-244-7-0-26");

@@ -8,7 +8,7 @@ import { cool } from "./cooldown.ts";
 import { IPAMError } from "./errors.ts";
 import { expectSound } from "./fake-node.ts";
 import { heldAddresses } from "./gc/addresses.ts";
-import { affinityOf, blockOf, handleOf, podAttributes } from "./gc/fake-cluster.ts";
+import { affinityOf, asBlock, blockOf, handleOf, podAttributes } from "./gc/fake-cluster.ts";
 import type { HeldAddress } from "./gc/types.ts";
 import { MemoryStore, type StoreFault, type StoreRequest } from "./memory-store.ts";
 import { deleteOrphanHandle, type ReleaseTools, releaseAddresses, thawBlock } from "./release.ts";
@@ -165,6 +165,11 @@ describe("deleteOrphanHandle()", () => {
     expect(await deleteOrphanHandle(tools, { ...orphan, resourceVersion: "0" })).toBe(false);
     expect(await deleteOrphanHandle(tools, orphan)).toBe(true);
     expect(await deleteOrphanHandle(tools, orphan)).toBe(true);
+    const lost = await store.create("handle", handleOf("net.lost", { "10.0.0.4/30": 1 }));
+    await store.create("block", asBlock({ ...blockOf("10.0.0.4/30", "node-a", [two]).spec, attributes: [] }));
+    const { resourceVersion: version = "" } = lost.kind === "ok" ? lost.object.metadata : {};
+    const ofDamaged = { name: "net.lost", handleID: "net.lost", resourceVersion: version };
+    expect(await deleteOrphanHandle(tools, ofDamaged)).toBe(false);
     const used = store.peek("handle", "net.one")?.metadata.resourceVersion ?? "";
     expect(await deleteOrphanHandle(tools, { name: "net.one", handleID: "net.One", resourceVersion: used })).toBe(
       false,

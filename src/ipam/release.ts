@@ -164,7 +164,9 @@ export async function deleteOrphanHandle(tools: ReleaseTools, orphan: OrphanHand
   if (handle.metadata.resourceVersion !== orphan.resourceVersion) return false;
   for (const key of Object.keys(handle.spec.block)) {
     const block = await store.get("block", blockName(parseCIDR(key)));
-    if (block !== undefined && ordinalsOfHandle(block.spec, handle.spec.handleID).length > 0) return false;
+    if (block === undefined) continue;
+    // A damaged block may have lost the names of its owners, and then the handle is all that tells of one.
+    if (damageOf(block.spec).length > 0 || ordinalsOfHandle(block.spec, handle.spec.handleID).length > 0) return false;
   }
   const outcome = await store.delete("handle", handle);
   if (outcome.kind === "refused") throw refusedError(`delete handle ${orphan.name}`, outcome);

@@ -333,6 +333,12 @@ describe("audit(): what has a fix", () => {
     ]);
   });
 
+  it("draws no conclusion from a damaged block that has lost its owners: whose they were, only handles say", () => {
+    const blocks = [changed(BLOCK_A, { attributes: [] })];
+    const handles = SOUND.handles.map(atRest);
+    expect(found({ blocks, handles }, HOUR_MS)).toEqual(["error damagedBlock: IPAMBlock 10-0-0-0-30"]);
+  });
+
   it.each([
     ["young", { managedFields: [{ time: ago(HOUR_MS) }, { time: ago(1000) }] }, 0, undefined],
     ["of unknown age", {}, 0, undefined],

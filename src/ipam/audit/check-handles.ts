@@ -17,7 +17,8 @@ export const HANDLE_REST_MS: number = 10 * 60_000;
 /** Handles against the blocks, which are the truth. */
 export function checkHandles(snapshot: Snapshot, watchedMs: number): readonly Finding[] {
   const truth = truthOf(snapshot);
-  const unreadable = unreadableBlocks(snapshot);
+  const damaged = liveBlocks(snapshot).filter(isDamaged);
+  const doubtful = new Set([...unreadableBlocks(snapshot), ...damaged.map(({ metadata }) => metadata.name)]);
   const findings: Finding[] = [];
   const seen = new Set<string>();
   const byName = new Map(snapshot.handles.map((handle) => [handle.metadata.name, handle]));
@@ -25,7 +26,7 @@ export function checkHandles(snapshot: Snapshot, watchedMs: number): readonly Fi
     const id = withoutTail(handle.spec.handleID);
     seen.add(id);
     // A block that is damaged or cannot be read may hold what the handle counts.
-    const isInDoubt = Object.keys(handle.spec.block).some((cidr) => unreadable.has(blockNameOf(cidr)));
+    const isInDoubt = Object.keys(handle.spec.block).some((cidr) => doubtful.has(blockNameOf(cidr)));
     if (handle.spec.deleted || truth.inDoubt.has(id) || isInDoubt) continue;
     findings.push(...judge(handle, truth.counts.get(id) ?? {}, restMs(handle.metadata, snapshot.takenMs, watchedMs)));
   }

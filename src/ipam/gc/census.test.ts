@@ -163,6 +163,12 @@ describe("Census: handles", () => {
     expect([plan.handles, plan.releases, plan.damaged]).toEqual([[], [], ["10-0-0-0-30"]]);
   });
 
+  it("leaves handles alone that count a damaged block, which may have lost their names", () => {
+    const broken = asBlock({ ...blockOf(BLOCK, "node-a", [gone]).spec, attributes: [] });
+    const plan = takeTwice({ blocks: [broken], handles: [handleOf(gone.handleID, { [BLOCK]: 1 })] }, nodes);
+    expect([plan.handles, plan.damaged]).toEqual([[], ["10-0-0-0-30"]]);
+  });
+
   it("leaves a handle alone for as long as an ADD may take", () => {
     const stored = { handles: [handleOf("net.orphan", { [BLOCK]: 1 })] };
     expect(takeTwice(stored, nodes, { handleGraceMs: GRACE_MS + 1 }).handles).toEqual([]);

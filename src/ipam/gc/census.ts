@@ -58,6 +58,8 @@ export class Census {
   readonly #cold: string[] = [];
   readonly #damaged: string[] = [];
   readonly #unreadable = new Set<string>();
+  /** Those, and damaged ones: they may hold whatever a handle counts in them, though they do not say so. */
+  readonly #doubtful = new Set<string>();
   /** Handles that some block names. */
   readonly #named = new Set<string>();
   /** Handles of which an address is in use, or not leaked for long enough. */
@@ -85,6 +87,7 @@ export class Census {
     const facts = blockFacts(block, poolNameOf(parseCIDR(spec.cidr), this.#options.pools));
     if (damageOf(spec).length > 0) {
       this.#damaged.push(metadata.name);
+      this.#doubtful.add(metadata.name);
       for (const { handle_id: handleID } of spec.attributes)
         if (handleID !== undefined) this.#spared.add(withoutTail(handleID));
       // Full and in use, as far as its owner's claim is concerned.
@@ -101,6 +104,7 @@ export class Census {
   /** A block that is there, and of which nobody can tell whom it names. */
   addUnreadable(name: string): void {
     this.#unreadable.add(name);
+    this.#doubtful.add(name);
     this.#damaged.push(name);
   }
 
@@ -110,7 +114,7 @@ export class Census {
       return;
     }
     if (this.#named.has(withoutTail(spec.handleID)) || !this.#options.collectsLeaks) return;
-    if (Object.keys(spec.block).some((cidr) => this.#unreadable.has(blockNameOf(cidr)))) return;
+    if (Object.keys(spec.block).some((cidr) => this.#doubtful.has(blockNameOf(cidr)))) return;
     const { name, resourceVersion = "" } = metadata;
     if (this.#log.isOld(`handle ${name} ${resourceVersion}`, this.#options.handleGraceMs))
       this.#orphans.push({ name, handleID: spec.handleID, resourceVersion });
