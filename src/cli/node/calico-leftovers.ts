@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { hasCalicoAgent } from "../../felix/foreign/judge.ts";
 import { calicoLeftovers, renderChainRemoval } from "../../felix/foreign/leftovers.ts";
+import { renderLegacyRemoval } from "../../felix/foreign/legacy.ts";
 import { parseJumps } from "../../felix/foreign/nft-json.ts";
 import type { ChainName, ForeignPort } from "../../felix/foreign/ports.ts";
 import { formatKernelRoute } from "../../felix/kernel-route.ts";
@@ -33,7 +34,7 @@ export async function planLeftovers(
     throw new RefusedError(
       "Calico's agent runs on this node, so nothing of it is left over: take the node out of its DaemonSet first; --force removes all the same",
     );
-  const { spareRoutes, tables, chains, devices } = calicoLeftovers(facts);
+  const { spareRoutes, tables, chains, legacy, devices } = calicoLeftovers(facts);
   const nameOf = (ifIndex: number): string | undefined => facts.links.find((link) => link.ifIndex === ifIndex)?.name;
   const byTable = Map.groupBy(chains, ({ family, table }) => `${family} ${table}`);
   return [
@@ -48,6 +49,13 @@ export async function planLeftovers(
     ...[...byTable].map(([name, found]) => ({
       what: `${found.length} chains cali-* in table ${name}, and the rules that lead there`,
       remove: async () => await filter.apply(await chainRemoval(found, foreign)),
+    })),
+    ...legacy.map((family) => ({
+      what: `chains cali-* of legacy iptables (${family}), and the rules that lead there`,
+      remove: async () => {
+        const script = renderLegacyRemoval(await foreign.saveLegacy(family));
+        if (script !== "") await foreign.restoreLegacy(family, script);
+      },
     })),
     ...devices.map(({ name, ifIndex }) => ({
       what: `device ${name}`,

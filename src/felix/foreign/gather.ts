@@ -4,8 +4,9 @@ import { readdirSync, readFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { promisify } from "node:util";
 import type { RouteDataplane } from "../ports.ts";
+import { isCalicoInLegacy } from "./legacy.ts";
 import { parseAcceptance, parseChains, parseLegacyForward } from "./nft-json.ts";
-import type { ConfigFile, ForeignFacts, ForeignPort, ForwardChain } from "./ports.ts";
+import type { ConfigFile, ForeignFacts, ForeignPort, ForwardChain, LegacyFamily } from "./ports.ts";
 
 const exec = promisify(execFile);
 
@@ -41,8 +42,26 @@ export function gatherForeign({
   };
   const listTable = (family: string, table: string): Promise<string> =>
     run("nft", "-j", "list", "table", family, table);
+  /** The image has no legacy iptables: the machine's own is executed, on the machine's files. */
+  const runLegacy = async (program: string, args: readonly string[], input = ""): Promise<string> => {
+    const attempt = async (argv: readonly string[]): Promise<string> => {
+      const [first = program, ...rest] = [...prefix, ...argv];
+      const running = exec(first, rest, LIMITS);
+      running.child.stdin?.on("error", () => {});
+      running.child.stdin?.end(input);
+      return (await running).stdout;
+    };
+    return await attempt([program, ...args]).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== "ENOENT") throw error;
+      return attempt(["chroot", root, program, ...args]);
+    });
+  };
   return {
     listTable,
+    saveLegacy: (family) => runLegacy(`${LEGACY[family]}-legacy-save`, []),
+    restoreLegacy: async (family, script) => {
+      await runLegacy(`${LEGACY[family]}-legacy-restore`, ["--noflush", "--wait"], script);
+    },
     read: async (): Promise<ForeignFacts> => {
       const [links, v4, v6, nft] = await Promise.all([
         routes.listLinks(),
@@ -58,6 +77,7 @@ export function gatherForeign({
           return { ...chain, ...parseAcceptance(await listTable(chain.family, chain.table)) };
         }),
       );
+      const legacy = await legacyForwards(proc, (program, args) => runLegacy(program, args).catch(() => ""));
       return {
         programs: programsIn(proc),
         files: {
@@ -76,7 +96,11 @@ export function gatherForeign({
           sysctl: [...dropIns(root, ["usr/lib", "run", "etc"], "sysctl.d"), ...file(root, "etc/sysctl.conf")],
         },
         chains,
-        forwardChains: [...forwardChains, ...(await legacyForward(proc, run))],
+        forwardChains: [
+          ...forwardChains,
+          ...legacy.flatMap(({ family, text }) => parseLegacyForward(family, text) ?? []),
+        ],
+        legacyCalico: legacy.flatMap(({ family, text }) => (isCalicoInLegacy(text) ? [family] : [])),
         links,
         routes: [...v4, ...v6],
         reversePath: reversePath(proc),
@@ -89,19 +113,17 @@ export function gatherForeign({
   };
 }
 
+const LEGACY = { ip: "iptables", ip6: "ip6tables" } as const;
+
 /** Asked only where it is in use: the program would load the kernel's modules. */
-async function legacyForward(
+async function legacyForwards(
   proc: string,
-  run: (file: string, ...args: readonly string[]) => Promise<string>,
-): Promise<readonly ForwardChain[]> {
-  const found: ForwardChain[] = [];
-  for (const [family, file, program] of [
-    ["ip", "net/ip_tables_names", "iptables-legacy"],
-    ["ip6", "net/ip6_tables_names", "ip6tables-legacy"],
-  ] as const) {
-    if (readText(join(proc, file))?.includes("filter") !== true) continue;
-    const chain = parseLegacyForward(family, await run(program, "-S", "FORWARD"));
-    if (chain !== undefined) found.push(chain);
+  run: (program: string, args: readonly string[]) => Promise<string>,
+): Promise<readonly { readonly family: LegacyFamily; readonly text: string }[]> {
+  const found = [];
+  for (const family of ["ip", "ip6"] as const) {
+    if (readText(join(proc, `net/${family}_tables_names`))?.includes("filter") !== true) continue;
+    found.push({ family, text: await run(`${LEGACY[family]}-legacy`, ["-S", "FORWARD"]) });
   }
   return found;
 }

@@ -14,6 +14,7 @@ function machine(
   return {
     programs: new Set(["systemd", "sshd"]),
     forwardChains: [],
+    legacyCalico: [],
     chains: [],
     links: [],
     routes: [],

@@ -2,7 +2,7 @@
 import { formatCIDR } from "../../net/cidr.ts";
 import { ROUTE_PROTOCOL, WORKLOAD_IFACE_PREFIX } from "../ownership.ts";
 import type { KernelLink, KernelRoute } from "../ports.ts";
-import type { ChainName, ForeignFacts } from "./ports.ts";
+import type { ChainName, ForeignFacts, LegacyFamily } from "./ports.ts";
 
 /** What an agent of Calico's that is gone has made. Source: calico-interop 4.2, 4.4, 4.12. */
 export interface Leftovers {
@@ -12,6 +12,8 @@ export interface Leftovers {
   readonly tables: readonly string[];
   /** Its chains in the tables of iptables. */
   readonly chains: readonly ChainName[];
+  /** Families whose legacy iptables have its chains. */
+  readonly legacy: readonly LegacyFamily[];
   /** Tunnels that this agent does not use. */
   readonly devices: readonly KernelLink[];
 }
@@ -32,7 +34,8 @@ export function calicoLeftovers({
   routes,
   chains,
   links,
-}: Pick<ForeignFacts, "routes" | "chains" | "links">): Leftovers {
+  legacyCalico,
+}: Pick<ForeignFacts, "routes" | "chains" | "links" | "legacyCalico">): Leftovers {
   const names = new Map(links.map(({ ifIndex, name }) => [ifIndex, name]));
   const ours = routes.filter(({ protocol }) => protocol === ROUTE_PROTOCOL);
   const ourPods = new Set(ours.map(({ dst, ifIndex }) => `${formatCIDR(dst)} ${ifIndex}`));
@@ -46,6 +49,7 @@ export function calicoLeftovers({
     ),
     tables: [...new Set(chains.flatMap(({ family, table }) => (TABLES.includes(table) ? [`${family} ${table}`] : [])))],
     chains: chains.filter(({ table, chain }) => !TABLES.includes(table) && chain.startsWith(CHAIN_PREFIX)),
+    legacy: legacyCalico,
     devices: links.filter(({ name }) => WIREGUARD.includes(name)),
   };
 }
@@ -71,11 +75,12 @@ export function renderChainRemoval(
 }
 
 /** In words, without what there is none of. */
-export function describeLeftovers({ spareRoutes, tables, chains, devices }: Leftovers): readonly string[] {
+export function describeLeftovers({ spareRoutes, tables, chains, legacy, devices }: Leftovers): readonly string[] {
   return [
     ...(spareRoutes.length > 0 ? [`routes of protocol 3 beside ours (${spareRoutes.length})`] : []),
     ...tables.map((table) => `table ${table} of nftables`),
     ...(chains.length > 0 ? [`chains ${CHAIN_PREFIX}* of iptables (${chains.length})`] : []),
+    ...legacy.map((family) => `chains ${CHAIN_PREFIX}* of legacy iptables (${family})`),
     ...devices.map(({ name }) => `device ${name}`),
   ];
 }

@@ -12,6 +12,8 @@ export interface ForeignFacts {
   readonly forwardChains: readonly ForwardChain[];
   /** All chains of nftables. */
   readonly chains: readonly ChainName[];
+  /** Families in whose legacy iptables, which nft does not show, Calico's rules are. */
+  readonly legacyCalico: readonly LegacyFamily[];
   readonly links: readonly KernelLink[];
   /** Of the main table, both families. */
   readonly routes: readonly KernelRoute[];
@@ -19,6 +21,8 @@ export interface ForeignFacts {
   readonly reversePath: ReadonlyMap<string, number>;
   readonly forwarding: Readonly<Record<Family, boolean>>;
 }
+
+export type LegacyFamily = "ip" | "ip6";
 
 export type Configured = "networkManager" | "networkd" | "firewalldTrusted" | "ufw" | "sysctl";
 
@@ -56,4 +60,8 @@ export interface ForeignPort {
   read(): Promise<ForeignFacts>;
   /** One table as nft's JSON; empty when there is none. */
   listTable(family: string, table: string): Promise<string>;
+  /** What `iptables-legacy-save` prints. Errors: of the program */
+  saveLegacy(family: LegacyFamily): Promise<string>;
+  /** @param script for `iptables-legacy-restore --noflush`. Errors: of the program, with its words */
+  restoreLegacy(family: LegacyFamily, script: string): Promise<void>;
 }

@@ -10,6 +10,7 @@ const FACTS: ForeignFacts = {
   programs: new Set(),
   files: { networkManager: [], networkd: [], firewalldTrusted: [], ufw: [], sysctl: [] },
   forwardChains: [],
+  legacyCalico: [],
   chains: [],
   links: [],
   routes: [],
