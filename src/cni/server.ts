@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 import { chmod, mkdir, unlink } from "node:fs/promises";
-import { createServer, get, type IncomingMessage, type ServerResponse } from "node:http";
-import { connect, createServer as createLock, type Server } from "node:net";
+import { createServer as createHTTP, get, type IncomingMessage, type ServerResponse } from "node:http";
+import { connect, createServer, type Server, type Socket } from "node:net";
 import { dirname } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { GinghamError } from "../lib/errors.ts";
 import { stringifyJSON } from "../lib/json.ts";
 import { decodeEnvelope } from "./envelope.ts";
 import { CancelledError, CNIError, toErrorObject } from "./errors.ts";
+import { bodyOfCall, renderAnswer } from "./launcher-call.ts";
 import type { Logger } from "./ports.ts";
 import type { Env } from "./protocol.ts";
 import { NEWEST_VERSION } from "./versions.ts";
@@ -42,20 +43,44 @@ const POLL_MS = 100;
  * Serves the launcher: POST /cni with an envelope, answered by what stdout gets. Status 200 means exit code 0. And
  * `gingham node status`: GET /status; here, since only root may open the socket.
  *
- * Plain node:http: one route and one small body need no framework. The socket is 0600 in a folder of 0700. A socket
+ * The launcher's request comes in one piece and is taken as it is: Node's HTTP server would make some twenty objects for
+ * it. Every other shape of HTTP is left to that server. The socket is 0600 in a folder of 0700. A socket
  * file that nobody listens on any more, left by a killed agent, is replaced.
  *
  * @throws SocketInUseError when another agent keeps listening, Error of node:net for anything else
  */
 export async function listenCNI(options: CNIServerOptions): Promise<CNIServer> {
   const { socketPath, takeoverMs } = options;
-  const server = createServer({ keepAlive: false }, (request, response) => void serve(options, request, response));
+  const http = createHTTP({ keepAlive: false }, (request, response) => void serve(options, request, response));
   // A call may wait for the datastore for longer than Node's default of five minutes; the launcher limits the whole.
-  server.requestTimeout = 0;
-  server.timeout = 0;
+  http.requestTimeout = 0;
+  http.timeout = 0;
+  const silent = new Set<Socket>();
+  const server = createServer((socket) => {
+    silent.add(socket);
+    socket.once("close", () => silent.delete(socket));
+    // Whoever is gone needs no answer; the call itself hears of it by the close that follows.
+    socket.on("error", () => {});
+    socket.once("data", (bytes: Buffer) => {
+      silent.delete(socket);
+      const body = bodyOfCall(bytes);
+      if (body !== undefined) {
+        void serveCall(options, socket, body);
+        return;
+      }
+      http.emit("connection", socket);
+      socket.unshift(bytes);
+    });
+  });
   await listenAlone(server, socketPath, { takeoverMs, inUse: socketPath });
   await chmod(socketPath, 0o600);
-  return { close: () => closed(server) };
+  return {
+    close: async () => {
+      const end = closed(server);
+      for (const socket of silent) socket.destroy();
+      await end;
+    },
+  };
 }
 
 /**
@@ -80,7 +105,7 @@ export async function askServer(socketPath: string, timeoutMs: number): Promise<
  * @throws SocketInUseError when another agent keeps the lock, Error of node:net for anything else
  */
 export async function lockSocket({ socketPath, takeoverMs }: SocketLockOptions): Promise<CNIServer> {
-  const server = createLock((socket) => socket.destroy());
+  const server = createServer((socket) => socket.destroy());
   await listenAlone(server, `${socketPath}.lock`, { takeoverMs, inUse: socketPath });
   return { close: () => closed(server) };
 }
@@ -118,11 +143,36 @@ export class SocketInUseError extends GinghamError {
   }
 }
 
-async function serve(
-  { execute, status, log }: CNIServerOptions,
-  request: IncomingMessage,
-  response: ServerResponse,
-): Promise<void> {
+/** As `serve`, for the launcher's own request. */
+async function serveCall(options: CNIServerOptions, socket: Socket, body: Uint8Array): Promise<void> {
+  const hangUp = new AbortController();
+  let isAnswered = false;
+  socket.once("close", () => {
+    if (!isAnswered) hangUp.abort(new CancelledError("The call", "the caller hung up"));
+  });
+  const { status, text } = await answerTo(options, body, hangUp.signal);
+  if (hangUp.signal.aborted) return;
+  isAnswered = true;
+  socket.end(renderAnswer(status, text));
+}
+
+async function answerTo(
+  { execute, log }: CNIServerOptions,
+  body: Uint8Array,
+  signal: AbortSignal,
+): Promise<{ readonly status: 200 | 500; readonly text: string }> {
+  try {
+    const { env, stdin } = decodeEnvelope(body);
+    const { stdout, exitCode } = await execute(env, stdin, signal);
+    return { status: exitCode === 0 ? 200 : 500, text: stdout };
+  } catch (error) {
+    if (!signal.aborted) log.error({ err: error }, "A call could not be served");
+    return { status: 500, text: refusal(error) };
+  }
+}
+
+async function serve(options: CNIServerOptions, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  const { status, log } = options;
   const hangUp = new AbortController();
   response.on("close", () => {
     if (!response.writableFinished) hangUp.abort(new CancelledError("The call", "the caller hung up"));
@@ -146,9 +196,8 @@ async function serve(
       answer(response, 413, refusal(new CNIError("Undecodable", `The call has more than ${MAX_BODY_BYTES} bytes`)));
       return;
     }
-    const { env, stdin } = decodeEnvelope(body);
-    const { stdout, exitCode } = await execute(env, stdin, hangUp.signal);
-    answer(response, exitCode === 0 ? 200 : 500, stdout);
+    const { status: code, text } = await answerTo(options, body, hangUp.signal);
+    if (!hangUp.signal.aborted) answer(response, code, text);
   } catch (error) {
     if (hangUp.signal.aborted) return;
     log.error({ err: error }, "A call could not be served");

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 import { execFileSync } from "node:child_process";
+import { once } from "node:events";
 import { mkdirSync, readdirSync, rmSync, statSync } from "node:fs";
 import { request } from "node:http";
+import { connect } from "node:net";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { execute } from "../../src/cni/executor.ts";
@@ -238,6 +240,40 @@ describe("the server", () => {
     });
     expect(answered.status).toBe(status);
     expect(JSON.parse(answered.body)).toMatchObject({ cniVersion: "1.1.0", msg: containing("") });
+  });
+
+  it.each([
+    ["in one piece", "Content-Length", [32]],
+    ["in pieces", "Content-Length", [5, 20, 7]],
+    ["in chunks", "Transfer-Encoding", [32]],
+  ])("answers a call that comes %s", async (_how, header, sizes) => {
+    const body = `CNI_COMMAND=VERSION\0\0${JSON.stringify({ a: "" })}${" ".repeat(3)}`;
+    const framed = header === "Content-Length" ? body : `${body.length.toString(16)}\r\n${body}\r\n0\r\n\r\n`;
+    const value = header === "Content-Length" ? body.length : "chunked";
+    const text = `POST /cni HTTP/1.1\r\nHost: gingham\r\n${header}: ${value}\r\n\r\n${framed}`;
+    const socket = connect(bench.socketPath);
+    const answer = new Promise<string>((resolve, reject) => {
+      let all = "";
+      socket.setEncoding("utf8").on("data", (chunk: string) => {
+        all += chunk;
+      });
+      socket.on("end", () => resolve(all)).on("error", reject);
+    });
+    let at = 0;
+    for (const size of sizes.length === 1 ? [text.length] : [...sizes, text.length]) {
+      socket.write(text.slice(at, at + size));
+      at += size;
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    expect(await answer).toMatch(/^HTTP\/1\.1 200 OK\r\n[\s\S]*"supportedVersions"/);
+  });
+
+  it("closes although somebody is connected who has said nothing", async () => {
+    const silent = connect(bench.socketPath);
+    await once(silent, "connect");
+    await server?.close();
+    server = undefined;
+    silent.destroy();
   });
 
   it("makes the socket's folder", async () => {
