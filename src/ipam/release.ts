@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { IPAMBlock, IPAMBlockSpec } from "../crds/ipam-block.ts";
 import type { IPAMHandle } from "../crds/ipam-handle.ts";
-import { blockName, handleName } from "../crds/names.ts";
-import { formatCIDR, parseCIDR } from "../net/cidr.ts";
+import { blockName, blockNameOf, handleName } from "../crds/names.ts";
+import { formatCIDR } from "../net/cidr.ts";
 import { attempts, type LoopTools, refusedError, unreachable } from "./allocator/attempts.ts";
 import { isEmptyBlock, isHeld, nextRevision, ordinalsOfHandle, release } from "./block.ts";
 import { damageOf } from "./check-block.ts";
@@ -163,7 +163,7 @@ export async function deleteOrphanHandle(tools: ReleaseTools, orphan: OrphanHand
   if (handle === undefined) return true;
   if (handle.metadata.resourceVersion !== orphan.resourceVersion) return false;
   for (const key of Object.keys(handle.spec.block)) {
-    const block = await store.get("block", blockName(parseCIDR(key)));
+    const block = await store.get("block", blockNameOf(key));
     if (block === undefined) continue;
     // A damaged block may have lost the names of its owners, and then the handle is all that tells of one.
     if (damageOf(block.spec).length > 0 || ordinalsOfHandle(block.spec, handle.spec.handleID).length > 0) return false;

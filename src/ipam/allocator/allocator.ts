@@ -174,7 +174,7 @@ class NodeAllocator implements Allocator {
       const which = { node: this.#nodeName };
       await this.#releaseFrom(
         handleID,
-        [...keys].map((key) => ({ block: parseCIDR(key), which })),
+        [...keys].flatMap((key) => parsedNetwork(key) ?? []).map((block) => ({ block, which })),
         counts,
       );
     });
@@ -295,5 +295,14 @@ class NodeAllocator implements Allocator {
     if ((await this.#readSettings()).datastoreReady) return;
     const why = "ClusterInformation default has datastoreReady false: somebody migrates the datastore";
     throw new IPAMError("NotReady", `Cannot ${what} on node ${this.#nodeName}: ${why}; try again when it is unlocked`);
+  }
+}
+
+/** Undefined for what no block can be called, and a broken writer has put into a handle. */
+function parsedNetwork(text: string): CIDR | undefined {
+  try {
+    return parseCIDR(text);
+  } catch {
+    return undefined;
   }
 }

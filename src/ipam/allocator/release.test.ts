@@ -7,8 +7,9 @@ import { MemoryClient } from "../../kube/memory-client.ts";
 import { parseCIDR } from "../../net/cidr.ts";
 import { assign, newBlock, nextRevision } from "../block.ts";
 import { expectSound, NODE, request, setUp, summary, used } from "../fake-node.ts";
-import { newHandle } from "../handle.ts";
+import { newHandle, withBlocks } from "../handle.ts";
 import { KubeStore } from "../kube-store.ts";
+import { deleteOrphanHandle } from "../release.ts";
 
 describe("release()", () => {
   it("costs a lone DEL three writes and no read", async () => {
@@ -103,6 +104,21 @@ describe("releaseByHandle()", () => {
     const expected = ["get handle", "get block", "update block", "update handle", "delete handle"];
     expect(summary(first.store.requests)).toEqual(expected);
     expect(used(first.store)).toBe(0);
+  });
+
+  it("frees what a handle counts beside nonsense, which a broken writer put into it", async () => {
+    const { store, allocator } = setUp();
+    await allocator.assign(request("net.c1"));
+    const second = setUp({ shared: store });
+    const handle = store.peek("handle", "net.c1");
+    if (handle === undefined) throw new Error("there is a handle");
+    await store.update("handle", withBlocks(handle, { ...handle.spec.block, nonsense: 1 }));
+    await second.allocator.releaseByHandle("net.c1");
+    expect(used(store)).toBe(0);
+    const { metadata } = store.peek("handle", "net.c1") ?? handle;
+    const orphan = { name: "net.c1", handleID: "net.c1", resourceVersion: metadata.resourceVersion ?? "" };
+    expect(await deleteOrphanHandle({ store, clock: second.clock, random: () => 0 }, orphan)).toBe(true);
+    expect(store.all("handle")).toEqual([]);
   });
 
   it("frees addresses whose handle is missing, and removes a handle that holds nothing", async () => {
