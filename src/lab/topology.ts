@@ -33,9 +33,13 @@ export interface LabNode {
   readonly root: string;
 }
 
+/** The folders of programs that this machine may have, too. */
+const OWN_FOLDERS = ["/var/lib/gingham", "/var/lib/cni", "/etc/cni", "/etc/gingham", "/opt/cni", "/var/log/gingham"];
+
 /**
  * Gives the sandbox a /run of its own, and mount points for what nodes have for themselves. The overlays are there
- * because a plain machine has no /etc/cni or /opt/cni, and nothing on it may change.
+ * because a plain machine has no /etc/cni or /opt/cni, and nothing on it may change. What this machine has of them is
+ * covered: an ordinary user may not even look into a folder of root's.
  */
 export function renderSandboxScript(): string {
   const overlays = ["/etc", "/opt", "/var/lib", "/var/log"].map((dir) => {
@@ -47,6 +51,7 @@ export function renderSandboxScript(): string {
     mount -t tmpfs -o mode=755 tmpfs /run
     mkdir -p ${LAB_DIR}/logs
     ${overlays.join("\n")}
+    for folder in ${OWN_FOLDERS.join(" ")}; do [ ! -e $folder ] || mount -t tmpfs -o mode=755 tmpfs $folder; done
     mkdir -p ${NODE_DIRS.join(" ")}
     ip link set lo up`;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { ROLES } from "../../scripts/image/roles.ts";
@@ -19,6 +19,7 @@ let container: string;
 
 beforeAll(() => {
   root = mkdtempSync(join(MEMORY, "gingham-image-"));
+  writeFileSync(containersConf(), `[network]\nnetwork_config_dir = "${join(root, "net.d")}"\n`);
   run(process.execPath, ["scripts/image/stage.ts"]);
   makeBase();
   const isolated = ["--isolation", "chroot", "--pull-never", "--timestamp", "0"];
@@ -31,12 +32,17 @@ afterAll(() => {
 });
 
 function run(command: string, args: readonly string[]): string {
-  const env = { ...process.env, TMPDIR: root };
+  const env = { ...process.env, TMPDIR: root, CONTAINERS_CONF: containersConf() };
   const { status, stdout, stderr, error } = spawnSync(command, args, { encoding: "utf8", env, maxBuffer: 2 ** 26 });
   if (error !== undefined) throw new Error(`${command}: ${error.message}; npm run setup installs it`);
   if (status !== 0)
     throw new Error(`${command} ${args.join(" ")}: exit code ${status}\n${stdout.slice(-2000)}${stderr.slice(-2000)}`);
   return stdout;
+}
+
+/** Else buildah makes /etc/cni on this machine. */
+function containersConf(): string {
+  return join(root, "containers.conf");
 }
 
 function stores(): readonly string[] {
