@@ -200,6 +200,32 @@ describe("PodAdopter", () => {
     expect(adopter.findings()).toEqual([]);
   });
 
+  test("one pod that cannot be looked at keeps no other from being adopted", async () => {
+    const second = hostIfaceOf({ ...ID, nodeName: "node-a", pod: { namespace: "default", name: "db-0" } });
+    held.push({ handleID: "k8s-pod-network.2222", attributes: podAttributes("node-a", "db-0") });
+    // The first of the links answers; the look begins with the one that does not.
+    wireByCalico("10.244.0.65", second, "/run/netns/other");
+    wireByCalico();
+    const spoiled: typeof agent.cni = {
+      ...agent.cni,
+      records: {
+        ...agent.cni.records,
+        read: async (id) => {
+          if (id.containerID === "2222") throw new Error("EIO");
+          return await agent.cni.records.read(id);
+        },
+        create: (...args) => agent.cni.records.create(...args),
+        list: () => agent.cni.records.list(),
+      },
+    };
+    expect(await adopter.look(spoiled, blocks, signal)).toBe(1);
+    expect((await agent.cni.records.read(ID)).kind).toBe("record");
+    await machine.clock.advance(20_000);
+    await adopter.look(spoiled, blocks, signal);
+    expect(adopter.findings()).toMatchObject([{ subject: second }]);
+    expect(adopter.findings()[0]?.message).toContain("EIO");
+  });
+
   test("looks at a stranger ever more seldom", async () => {
     held = [];
     wireByCalico();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Finding } from "../../felix/calc/findings.ts";
 import type { HeldAddress } from "../../ipam/gc/types.ts";
+import { describeError } from "../../lib/errors.ts";
 import { formatCIDR } from "../../net/cidr.ts";
 import { formatIP } from "../../net/ip.ts";
 import { keyOf } from "../attachment.ts";
@@ -82,7 +83,11 @@ export class PodAdopter {
     let adopted = 0;
     for (const link of due) {
       const mine = candidates.filter((candidate) => candidate.link.ifIndex === link.ifIndex);
-      const reason = await adoptOne(cni, mine, sandboxes, signal);
+      const reason = await adoptOne(cni, mine, sandboxes, signal).catch((error: unknown) => {
+        if (signal.aborted) throw error;
+        // The others must not wait for it.
+        return describeError(error);
+      });
       if (reason === undefined) {
         adopted++;
         strangers.delete(link.ifIndex);
