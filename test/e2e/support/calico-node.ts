@@ -128,7 +128,17 @@ export class CalicoNode {
       metadata: { name: pod, namespace: "default" },
       spec: { nodeName: this.#node, containers: [{ name: "main", image: "none" }] },
     }));
-    for (const object of [block, affinity, ...handles, ...objects]) {
+    // As calico-node makes it at its first start; the others that it makes are the laboratory's own, too.
+    const felix = {
+      apiVersion: group,
+      kind: "FelixConfiguration",
+      metadata: { name: "default" },
+      spec: { bpfLogLevel: "", floatingIPs: "Disabled", logSeverityScreen: "Info", reportingInterval: "0s" },
+    };
+    const address = await this.sh("ip -o -4 addr show eth0 | awk '{ print $4 }'");
+    const annotation = `projectcalico.org/IPv4Address=${address.trim()}`;
+    await kubectl(this.#lab, ["annotate", "--overwrite", "node", this.#node, annotation]);
+    for (const object of [felix, block, affinity, ...handles, ...objects]) {
       const numbers = (_: string, n: string): string => String(n === "" ? SEQUENCE : SEQUENCE - 10n + BigInt(n));
       const text = JSON.stringify(object).replace(/"SEQUENCE(\d*)"/g, numbers);
       await kubectl(this.#lab, ["create", "--validate=false", "-f", "-"], text);
