@@ -57,7 +57,7 @@ export async function benchClusterSize(stack: Stack): Promise<BenchResult> {
   await sleep(REST_MS);
   const cpuPercent = ((processCPU(stack.agent.pid) - before) / REST_MS) * 100;
   const rss = processRSS(stack.agent.pid);
-  const latencies = await measureChanges(stack);
+  const latencies = await measureChanges(stack, PEERS + 1);
   const p99 = percentile(latencies, 99);
   return {
     name: "cluster size",
@@ -100,15 +100,15 @@ async function countRoutes(): Promise<number> {
   return routes.split("\n").filter((line) => line.includes(" via ")).length;
 }
 
-/** From sending the resource until the kernel reports its route, one after the other. */
-async function measureChanges(stack: Stack): Promise<readonly number[]> {
+/** From sending the resource until the kernel reports its route, one after the other. @param first number of the first new block */
+export async function measureChanges(stack: Stack, first: number): Promise<readonly number[]> {
   const monitor = spawn("ip", ["-4", "monitor", "route"], { stdio: ["ignore", "pipe", "inherit"] });
   let onLine: (line: string) => void = () => {};
   createInterface({ input: monitor.stdout }).on("line", (line) => onLine(line));
   await sleep(200);
   const latencies: number[] = [];
   for (let i = 0; i < WARM_UP + CHANGES; i++) {
-    const affinity = affinityOf(`peer-${i}`, PEERS + 1 + i);
+    const affinity = affinityOf(`peer-${i}`, first + i);
     const seen = new Promise<number>((resolve) => {
       onLine = (line) => {
         if (line.startsWith(affinity.spec.cidr)) resolve(performance.now());

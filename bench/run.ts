@@ -11,13 +11,25 @@ import { widenPath } from "../src/lab/host-requirements.ts";
 import { sandboxArgv } from "../src/lab/namespaces.ts";
 import { benchLauncher } from "./launcher.ts";
 import { type BenchResult, describeMachine, renderBudgets, writeResults } from "./report.ts";
+import { benchRoundTrip } from "./round-trip.ts";
 import { benchThroughput } from "./throughput.ts";
 
 const script = fileURLToPath(import.meta.url);
 const root = dirname(dirname(script));
 const IPAM = ["requesters", "nearly-full", "fill", "known-blocks", "collection"];
-const SANDBOXED = ["lone", "burst", "requests", "standalone", "routes", "addresses", "cluster-size", "vxlan", ...IPAM];
-const NAMES = ["launcher", ...SANDBOXED, "throughput"];
+const SANDBOXED = [
+  "lone",
+  "burst",
+  "requests",
+  "standalone",
+  "routes",
+  "addresses",
+  "cluster-size",
+  "many-routes",
+  "vxlan",
+  ...IPAM,
+];
+const NAMES = ["launcher", ...SANDBOXED, "throughput", "round-trip"];
 
 const chosen = process.argv.slice(2);
 const unknown = chosen.filter((name) => !NAMES.includes(name));
@@ -40,9 +52,13 @@ if (wants("launcher")) {
 }
 const sandboxed = SANDBOXED.filter(wants);
 if (sandboxed.length > 0) results.push(...(await runSandboxed(sandboxed)));
-if (wants("throughput")) {
-  process.stdout.write("\nthroughput …\n");
-  const result = await benchThroughput(root);
+for (const [name, measure] of [
+  ["throughput", benchThroughput],
+  ["round-trip", benchRoundTrip],
+] as const) {
+  if (!wants(name)) continue;
+  process.stdout.write(`\n${name} …\n`);
+  const result = await measure(root);
   process.stdout.write(`${result.lines.join("\n")}\n`);
   results.push(result);
 }

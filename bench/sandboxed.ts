@@ -13,6 +13,7 @@ import { benchCollection } from "./ipam-collection.ts";
 import { benchKnownBlocks } from "./ipam-memory.ts";
 import { benchFill, benchNearlyFull } from "./ipam-pools.ts";
 import { benchRequesters } from "./ipam-rates.ts";
+import { benchManyRoutes } from "./many-routes.ts";
 import type { BenchResult } from "./report.ts";
 import { benchRequests } from "./requests.ts";
 import { benchRoutes } from "./routes.ts";
@@ -87,6 +88,9 @@ try {
   }
   if (names.includes("cluster-size")) {
     await withStack("large", ":memory:", (stack) => bench("cluster-size", () => benchClusterSize(stack)));
+  }
+  if (names.includes("many-routes")) {
+    await withStack("many-routes", ":memory:", (stack) => bench("many-routes", () => benchManyRoutes(stack)));
   }
   if (names.includes("vxlan")) {
     await withStack("vxlan", ":memory:", (stack) => bench("vxlan", () => benchVXLAN(stack)));

@@ -51,7 +51,7 @@ export async function benchThroughput(root: string): Promise<BenchResult> {
 }
 
 /** A namespace behind a veth, as people do it in tutorials. */
-async function wireByHand(
+export async function wireByHand(
   lab: RemoteLab,
   node: string,
   ips: { own: string; other: string; otherNode: string },

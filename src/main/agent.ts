@@ -42,18 +42,22 @@ async function main(): Promise<void> {
   const logs = openLogs({ nodeName, level: logLevel, isPlan });
   const log = logs.root;
   const metrics = createMetrics(nodeName);
-  const cluster = await connectCluster({ local, nodeName, kubeconfig, logs });
-  const config = cluster.settings.take();
-  // Two agents of one node undo each other's work. A plan changes nothing, and may be made beside the agent that runs.
-  const lock = config.isPlan ? undefined : await lockSocket({ socketPath: config.socketPath });
-  const kernel = await createKernel({
+  // Nothing is written by it before somebody asks, so it may start while settings are read.
+  const kernelStart = createKernel({
     onFatal: (err) => {
       // Nothing is known of what it was doing: the next process starts from the records and from what the kernel has.
       log.fatal({ err }, "A kernel worker died; the agent ends and must be started again");
       process.exit(1);
     },
   });
-
+  kernelStart.catch(() => {});
+  const cluster = await connectCluster({ local, nodeName, kubeconfig, logs });
+  const config = cluster.settings.take();
+  // Two agents of one node undo each other's work. A plan changes nothing, and may be made beside the agent that runs.
+  const lock = config.isPlan ? undefined : await lockSocket({ socketPath: config.socketPath });
+  // Lists travel while the rest is made.
+  cluster.cache.start();
+  const kernel = await kernelStart;
   const base = { nodeName, config, logs, metrics, cluster, kernel };
   const conflist = makeConflistKeeper(base);
   const adopter = makeAdopter(base);
@@ -66,7 +70,6 @@ async function main(): Promise<void> {
   // The records come first: Felix must know every pod that runs before it compares the kernel with what it wants.
   const live = await announce(cni);
   log.info({ endpoints: live, server: cluster.server.href }, "Starting");
-  cluster.cache.start();
   felix.start();
   foreign.start();
   selfTest?.start();
