@@ -8,6 +8,7 @@ import { publishBorrows } from "../../kube/borrow-hints.ts";
 import { nodeBlocks } from "../../kube/node-blocks.ts";
 import { registerNode } from "../../kube/own-node.ts";
 import { knownPods } from "../../kube/pod-status.ts";
+import { shrinkHeap } from "../../lib/heap.ts";
 import { systemClock as clock } from "../../lib/system-clock.ts";
 import type { Base } from "./base.ts";
 import type { AgentCNI } from "./cni.ts";
@@ -16,6 +17,8 @@ import type { NodeIPAM } from "./ipam.ts";
 const SWEEP_INTERVAL_MS = 20_000;
 /** Nearly always a look at an empty folder. */
 const PENDING_INTERVAL_MS = 1000;
+/** When the lists of the start have become what is kept of them. */
+const SHRINK_AFTER_MS = 10_000;
 
 /** What the agent does unasked beside its routes, until the signal aborts. */
 export function startUpkeep(
@@ -55,6 +58,7 @@ export function startUpkeep(
       log.warn({ err }, "This machine's Node cannot be made; it is tried again");
     void registerNode({ client, clock, random: Math.random, nodeName }, onRefused, signal);
   }
+  clock.sleep(SHRINK_AFTER_MS, signal).then(shrinkHeap, () => {});
   cache.allocationSynced
     .then(() => allocator.warmUp([4, 6]))
     .catch((err: unknown) => log.warn({ err }, "Blocks could not be read in advance; the first ADD does it"));
