@@ -6,7 +6,7 @@ import type { Node } from "../crds/core.ts";
 import type { IPPool } from "../crds/ip-pool.ts";
 import { FakeClock } from "../lib/fake-clock.ts";
 import { parseCIDR } from "../net/cidr.ts";
-import { type Family, parseIP } from "../net/ip.ts";
+import { type Family, formatIP, parseIP } from "../net/ip.ts";
 import type { BorrowedBlock } from "./calc/borrowed.ts";
 import { NodeWriter } from "./drivers/node-writer.ts";
 import {
@@ -100,6 +100,27 @@ function podRoute(ip: string, ifIndex: number): KernelRoute {
   const base = { type: "unicast", metric: 0, protocol: 80, onlink: false } as const;
   return { ...base, dst: parseCIDR(`${ip}/32`), ifIndex, scope: "link" };
 }
+
+describe("Felix and this machine's addresses", () => {
+  test("hears of one that goes while links are being listed", async () => {
+    const heard: string[][] = [];
+    const onAddresses: FelixOptions["onAddresses"] = (addrs) => heard.push(addrs.map(({ ip }) => formatIP(ip)));
+    const { clock, kernel, felix } = await setUpRunning({ onAddresses });
+    await clock.advance(5000);
+    let isLeft = false;
+    kernel.onCall = (call) => {
+      if (call !== "listAddrs" || isLeft) return;
+      isLeft = true;
+      // Told before the listing has ended, which shows it still.
+      void Promise.resolve().then(() => kernel.deleteAddr(NIC, parseIP("192.0.2.1")));
+    };
+    kernel.addAddr(NIC, parseIP("192.0.2.77"), 24);
+    await clock.advance(3000);
+    expect(isLeft).toBe(true);
+    expect(heard.at(-1)).toEqual(["2001:db8::1", "192.0.2.77"]);
+    await felix.stop();
+  });
+});
 
 describe("Felix with a packet filter", () => {
   function withFilter() {

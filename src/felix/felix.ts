@@ -212,7 +212,7 @@ class FelixAgent implements Felix {
   async #turn(): Promise<number | undefined> {
     const startedMs = this.#options.clock.nowMs();
     await this.#lookAround(startedMs);
-    if (this.#inputs.waitingFor.length > 0) return undefined;
+    if (this.#inputs.waitingFor.length > 0) return this.#linksInMs(this.#options.clock.nowMs());
     this.#network.noteSubnets();
     this.#network.noteMTU();
     await this.#tunnels?.applyDevices({
@@ -235,6 +235,7 @@ class FelixAgent implements Felix {
       this.#schedule.linksAllowedMs,
     );
     const waits = [
+      this.#linksInMs(nowMs),
       this.#schedule.resyncDueMs - nowMs,
       report.againInMs,
       this.#tunnels?.againInMs,
@@ -251,6 +252,12 @@ class FelixAgent implements Felix {
     if (this.#schedule.areLinksDirty && this.#mayReadLinks(nowMs)) await this.#readLinks();
     if (nodeAddress !== undefined) this.#state.setDetected(await nodeAddress.detect());
     this.#manager.onLocalAddresses(this.#state.localAddresses);
+  }
+
+  /** Nobody else wakes the loop for what has changed while links were listed. */
+  #linksInMs(nowMs: number): number | undefined {
+    const { linksDueMs } = this.#schedule;
+    return linksDueMs === undefined ? undefined : Math.max(0, linksDueMs - nowMs);
   }
 
   #mayReadLinks(nowMs: number): boolean {

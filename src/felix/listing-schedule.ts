@@ -34,6 +34,11 @@ export class ListingSchedule {
     return this.#areLinksDirty;
   }
 
+  /** When links have to be listed; undefined: nothing has changed. What comes during a listing is news for the next one. */
+  get linksDueMs(): number | undefined {
+    return this.#areLinksDirty ? this.#linksAllowedMs : undefined;
+  }
+
   configure(refreshMs: number, nowMs: number): void {
     this.#resync.configure(refreshMs, nowMs);
   }
