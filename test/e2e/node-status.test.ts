@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import type { NodeReport } from "../../src/felix/status.ts";
 import { type RemoteLab, startLab } from "../../src/lab/remote.ts";
 import type { RunResult } from "../../src/lab/run.ts";
@@ -31,8 +31,15 @@ describe("gingham node status", () => {
     expect(stdout).toContain("(kubernetes-internal-ip)");
 
     const [pod] = (await lab.listPods()).filter(({ node }) => node === "node-1");
-    const report = await reportOf("node-1");
     const families = pod?.ips.length ?? 0;
+    // A pod's own routes are counted within a second of its ADD.
+    const report = await vi.waitUntil(
+      async () => {
+        const now = await reportOf("node-1");
+        return now.routes.wanted.workload === families && now;
+      },
+      { timeout: 10_000, interval: 200 },
+    );
     expect(families).toBeGreaterThan(0);
     expect(report.addresses).toHaveLength(families);
     expect(report.mtu.podBytes).toBeGreaterThan(1000);
