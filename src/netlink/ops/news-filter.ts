@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { ROUTE_PROTOCOL, WORKLOAD_IFACE_PREFIX } from "../../felix/ownership.ts";
+import { WORKLOAD_IFACE_PREFIX } from "../../felix/ownership.ts";
 import { AttributeReader, LITTLE_ENDIAN } from "../wire/attribute.ts";
 import * as c from "../wire/constants.ts";
 import type { NetlinkMessage } from "../wire/message.ts";
@@ -35,7 +35,7 @@ export class NewsFilter {
     switch (type) {
       case c.RTM_NEWROUTE:
       case c.RTM_DELROUTE:
-        return !this.#options.ownPortIDs.has(portID) && isRouteOfInterest(type, payload);
+        return !this.#options.ownPortIDs.has(portID) && isRouteOfInterest(payload);
       case c.RTM_NEWNEIGH:
       case c.RTM_DELNEIGH:
         // On other links every ARP answer would be one.
@@ -85,12 +85,10 @@ export class NewsFilter {
 }
 
 /** Source: linux/rtnetlink.h, struct rtmsg { u8 family; u8 dst_len; u8 src_len; u8 tos; u8 table; u8 protocol; … }. */
-function isRouteOfInterest(type: number, payload: Uint8Array): boolean {
+function isRouteOfInterest(payload: Uint8Array): boolean {
   const family = payload[0];
   const protocol = payload[5];
   if (payload[4] !== c.RT_TABLE_MAIN) return false;
-  // A new route of our protocol is the wiring's.
-  if (protocol === ROUTE_PROTOCOL) return type !== c.RTM_NEWROUTE;
   // Each link has the same, and what Felix writes never depends on it.
   return !(protocol === c.RTPROT_KERNEL && family === c.AF_INET6 && isLinkLocalRoute(payload));
 }
