@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { IPAMError } from "../ipam/errors.ts";
+import { CNIError } from "./errors.ts";
 import { FakeMachine, type FakeProcess, K8S_ARGS } from "./fake-cni.ts";
 import { POOL_ANNOTATIONS } from "./pod-pools.ts";
 import type { AddressManager, WiringPlan } from "./ports.ts";
@@ -210,6 +211,44 @@ describe("ADD", () => {
     expect(parsed(await reply)).toMatchObject({ code, msg: error.message });
     machine.addresses.away = undefined;
     await nothingLeft();
+  });
+
+  it("takes an address while its intent is synced, and makes no link before", async () => {
+    const synced = Promise.withResolvers<void>();
+    const { records } = agent.cni;
+    const create = async (...args: Parameters<typeof records.create>) => {
+      await (await records.create(...args)).durable;
+      return { durable: synced.promise };
+    };
+    Object.assign(agent.cni, { records: { ...records, create } });
+    const reply = agent.call("ADD");
+    await expect.poll(() => machine.addresses.held).toHaveLength(1);
+    expect(machine.kernel.links).toEqual([]);
+    synced.resolve();
+    expect((await reply).exitCode).toBe(0);
+    expect(machine.kernel.links).not.toEqual([]);
+  });
+
+  it("undoes itself when the disk refuses to keep the intent", async () => {
+    const { records } = agent.cni;
+    const create = async (...args: Parameters<typeof records.create>) => {
+      await records.create(...args);
+      const durable = Promise.reject(new CNIError("IOFailure", "Record of c1 cannot be synced: EIO"));
+      durable.catch(() => {});
+      return { durable };
+    };
+    Object.assign(agent.cni, { records: { ...records, create } });
+    expect(parsed(await agent.call("ADD"))).toMatchObject({ code: 5, msg: containing("cannot be synced") });
+    await nothingLeft();
+  });
+
+  it("is told of after its answer where somebody sees to that", async () => {
+    const told: (() => void)[] = [];
+    Object.assign(agent.cni, { afterAnswer: (tell: () => void) => void told.push(tell) });
+    expect((await agent.call("ADD")).exitCode).toBe(0);
+    expect(agent.logged).toEqual([]);
+    for (const tell of told) tell();
+    expect(agent.logged).toMatchObject([{ message: "ADD done" }]);
   });
 
   it("leaves an intent when addresses may be held and the datastore stays away; the sweep undoes it", async () => {

@@ -119,36 +119,56 @@ function cniVariables(env: Env): Readonly<Record<string, string>> {
 
 const NOTHING: Reply = { stdout: "", exitCode: 0, errorCode: 0 };
 
-/** A call that has ended, with what the journal tells of it. */
-type Ended = Reply & Pick<VerbEvent, "ips" | "stepsMs" | "message">;
+/** A call that has ended, with what log and journal tell of it. */
+interface Ended extends Pick<VerbEvent, "ips" | "stepsMs"> {
+  readonly reply: Reply;
+  /** A line of the log. */
+  readonly line?: { readonly level: keyof Logger; readonly fields: object; readonly message: string };
+  /** What the journal keeps of a call that did not simply succeed. */
+  readonly trouble?: string;
+}
 
-/** Runs a checked call to its end, and notes it in the journal. Never rejects. */
+/** Runs a checked call to its end, and tells log and journal of it. Never rejects. */
 export async function perform(cni: CNI, task: Task, signal?: AbortSignal): Promise<Reply> {
-  const { id, call } = task;
-  const pod = call.args.pod;
   const start = cni.clock.nowNs();
-  const { stdout, exitCode, errorCode, ...told } = await run(cni, task, signal);
+  const ended = await run(cni, task, signal);
+  const durationMs = Number((cni.clock.nowNs() - start) / 1000n) / 1000;
+  const atMs = Number(start / 1_000_000n);
+  const { afterAnswer = (tell) => tell() } = cni;
+  afterAnswer(() => tell(cni, task, ended, { atMs, durationMs }));
+  return ended.reply;
+}
+
+function tell(
+  { log, journal }: CNI,
+  { id, call, work: { verb } }: Task,
+  { reply, line, ips, stepsMs, trouble }: Ended,
+  { atMs, durationMs }: Pick<VerbEvent, "atMs" | "durationMs">,
+): void {
+  const { pod } = call.args;
+  if (line !== undefined) {
+    const fields = { op: verb, ...id, ...(pod && { namespace: pod.namespace, pod: pod.name }), ...line.fields };
+    log[line.level]({ ...fields, durationMs, ...(stepsMs && { stepsMs }) }, line.message);
+  }
   // Asked every few seconds, it would push everything else out.
-  if (task.work.verb === "STATUS") return { stdout, exitCode, errorCode };
-  cni.journal?.verb({
-    atMs: Number(start / 1_000_000n),
+  if (verb === "STATUS") return;
+  journal?.verb({
+    atMs,
     verb: call.command,
     attachment: id,
     ...(pod && { pod }),
-    durationMs: Number((cni.clock.nowNs() - start) / 1000n) / 1000,
-    code: errorCode,
-    ...told,
+    durationMs,
+    code: reply.errorCode,
+    ...(ips && { ips }),
+    ...(stepsMs && { stepsMs }),
+    ...(trouble !== undefined && { message: trouble }),
   });
-  return { stdout, exitCode, errorCode };
 }
 
 async function run(cni: CNI, task: Task, signal?: AbortSignal): Promise<Ended> {
   const { id, call, work } = task;
   const { verb } = work;
   const pod = call.args.pod;
-  const log = bind(cni.log, { op: verb, ...id, ...(pod && { namespace: pod.namespace, pod: pod.name }) });
-  const start = cni.clock.nowMs();
-  const durationMs = (): number => cni.clock.nowMs() - start;
   const delegation = "delegation" in work ? work.delegation : undefined;
   const request = { id, netns: call.netns, ...(pod && { pod }), ...(delegation && { delegation }) };
   try {
@@ -159,64 +179,66 @@ async function run(cni: CNI, task: Task, signal?: AbortSignal): Promise<Ended> {
         if (work.conf.caller !== undefined) {
           const { record, existed, stepsMs } = await addAddresses(cni, adding, work.conf.caller, signal);
           const ips = record.allocations.map(({ ip }) => ip);
-          const fields = { ips: ips.map(formatIP), blocks: blocksOf(record.allocations) };
-          log.info({ ...fields, caller: work.conf.caller.type, existed, stepsMs }, "ADD done, as IPAM");
-          return { ...succeed(renderIPAMResult(record.result, task.cniVersion)), ips, stepsMs };
+          const addresses = { ips: ips.map(formatIP), blocks: blocksOf(record.allocations) };
+          const fields = { ...addresses, caller: work.conf.caller.type, existed };
+          const reply = succeed(renderIPAMResult(record.result, task.cniVersion));
+          return { reply, ips, stepsMs, line: { level: "info", fields, message: "ADD done, as IPAM" } };
         }
         const { record, existed, stepsMs } = await add(cni, adding, signal);
-        const ips = record.result.ips.map(formatIP);
-        log.info(
-          { ips, blocks: blocksOf(record.allocations), hostIface: record.hostIface, existed, stepsMs },
-          "ADD done",
-        );
+        const { ips } = record.result;
+        const blocks = blocksOf(record.allocations);
+        const fields = { ips: ips.map(formatIP), blocks, hostIface: record.hostIface, existed };
         const result = renderResult(record.result, task.cniVersion);
         const answer = work.prevResult === undefined ? result : appendResult(work.prevResult, result);
-        return { ...succeed(answer), ips: record.result.ips, stepsMs };
+        return { reply: succeed(answer), ips, stepsMs, line: { level: "info", fields, message: "ADD done" } };
       }
       case "DEL":
-        return await runDel(cni, { ...request, ...work.asked }, log, durationMs);
+        return await runDel(cni, { ...request, ...work.asked });
       case "CHECK":
         await check(cni, { ...request, ...work }, signal);
-        log.info({ durationMs: durationMs() }, "CHECK done");
-        return NOTHING;
+        return { reply: NOTHING, line: { level: "info", fields: {}, message: "CHECK done" } };
       case "GC": {
         const { nodeName } = task;
         const of = { network: id.network, valid: work.valid, ...(nodeName !== undefined && { nodeName }) };
         const summary = await gc(cni, of, signal);
         if (delegation !== undefined) await askIfAble(cni, "GC", delegation, signal);
-        log.info({ durationMs: durationMs(), ...summary }, "GC done");
-        return NOTHING;
+        return { reply: NOTHING, line: { level: "info", fields: summary, message: "GC done" } };
       }
       case "STATUS":
         await status(cni, work.conf, delegation);
-        return NOTHING;
+        return { reply: NOTHING };
     }
   } catch (error) {
-    const fields = { durationMs: durationMs(), err: error };
-    if (error instanceof CancelledError) log.warn(fields, `${verb} cancelled`);
-    // Runtimes ask every few seconds, and tell people themselves.
-    else if (verb === "STATUS") log.debug(fields, "STATUS is bad");
-    else log.error(fields, verb === "GC" ? `GC of ${id.network} failed` : `${verb} of ${keyOf(id)} failed`);
-    return { ...fail(error, task.cniVersion), message: describeError(error) };
+    const line = { fields: { err: error }, ...describeFailure(error, verb, id) };
+    return { reply: fail(error, task.cniVersion), line, trouble: describeError(error) };
   }
+}
+
+function describeFailure(
+  error: unknown,
+  verb: Work["verb"],
+  id: AttachmentID,
+): { readonly level: keyof Logger; readonly message: string } {
+  if (error instanceof CancelledError) return { level: "warn", message: `${verb} cancelled` };
+  // Runtimes ask every few seconds, and tell people themselves.
+  if (verb === "STATUS") return { level: "debug", message: "STATUS is bad" };
+  return { level: "error", message: `${verb} of ${verb === "GC" ? id.network : keyOf(id)} failed` };
 }
 
 function blocksOf(allocations: readonly Allocation[]): readonly string[] {
   return allocations.map(({ block }) => formatCIDR(block));
 }
 
-async function runDel(cni: CNI, request: DelRequest, log: Logger, durationMs: () => number): Promise<Ended> {
+async function runDel(cni: CNI, request: DelRequest): Promise<Ended> {
   const outcome = await del(cni, request);
   const { found, ips, blocks, stepsMs } = outcome;
-  const fields = { durationMs: durationMs(), found, ips: ips.map(formatIP), blocks: blocks.map(formatCIDR), stepsMs };
-  const told = { ...(ips.length > 0 && { ips }), stepsMs };
-  if (outcome.kind === "deferred") {
-    const message = "DEL done, but the release is still to come";
-    log.warn({ ...fields, err: outcome.error }, message);
-    return { ...NOTHING, ...told, message: `${message}: ${describeError(outcome.error)}` };
-  }
-  log.info(fields, "DEL done");
-  return { ...NOTHING, ...told };
+  const fields = { found, ips: ips.map(formatIP), blocks: blocks.map(formatCIDR) };
+  const ended = { reply: NOTHING, ...(ips.length > 0 && { ips }), stepsMs };
+  if (outcome.kind === "released") return { ...ended, line: { level: "info", fields, message: "DEL done" } };
+  const { error } = outcome;
+  const message = "DEL done, but the release is still to come";
+  const line = { level: "warn", fields: { ...fields, err: error }, message } as const;
+  return { ...ended, line, trouble: `${message}: ${describeError(error)}` };
 }
 
 /** Checks and runs a call. Never rejects. */
@@ -267,13 +289,4 @@ function versionOf(stdin: string): CNIVersion {
   } catch {
     return NEWEST_VERSION;
   }
-}
-
-function bind(log: Logger, fixed: object): Logger {
-  return {
-    debug: (fields, message) => log.debug({ ...fixed, ...fields }, message),
-    info: (fields, message) => log.info({ ...fixed, ...fields }, message),
-    warn: (fields, message) => log.warn({ ...fixed, ...fields }, message),
-    error: (fields, message) => log.error({ ...fixed, ...fields }, message),
-  };
 }

@@ -171,12 +171,27 @@ export interface PodWiring {
   inspect(query: WiringQuery): Promise<WiringFacts>;
 }
 
-/** What the records of attachments need from storage. Every method that writes returns once the bytes are durable. */
+/** A record that was made, and outlives this process. */
+export interface CreatedRecord {
+  /**
+   * Settles once it outlives a power cut, too. Nobody has to wait for it.
+   *
+   * @throws CNIError `IOFailure`
+   */
+  readonly durable: Promise<void>;
+}
+
+/**
+ * What the records of attachments need from storage. What a method has written outlives this process.
+ *
+ * A power cut may take every line but the first. That loses nothing: kernel and namespaces are gone, and any line has the
+ * handle under which the addresses are found.
+ */
 export interface AttachmentStore {
   /** The state that the last complete line tells; `broken` when there are bytes that no state can be read from. */
   read(id: AttachmentID): Promise<StoredRecord>;
   /** Writes the first line of a new record, over whatever was there. Atomic: after a crash the line is whole or absent. */
-  create(id: AttachmentID, record: AttachmentRecord): Promise<void>;
+  create(id: AttachmentID, record: AttachmentRecord): Promise<CreatedRecord>;
   /** Adds a line: the record's new state. */
   append(id: AttachmentID, record: AttachmentRecord): Promise<void>;
   /** Idempotent: a missing record is no error. */

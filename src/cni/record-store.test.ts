@@ -34,6 +34,12 @@ describe("fileRecordStore", () => {
     expect(await store.read(id)).toEqual({ kind: "absent" });
   });
 
+  it("create() writes at once, and tells when a power cut could not take it", async () => {
+    const { durable } = await store.create(id, at(1));
+    expect(await store.read(id)).toEqual({ kind: "record", record: at(1) });
+    await expect(durable).resolves.toBeUndefined();
+  });
+
   it("is nobody else's to read", async () => {
     await store.create(id, at(1));
     expect(statSync(file()).mode & 0o777).toBe(0o600);

@@ -26,9 +26,9 @@ const sync = promisify(fdatasync);
 /**
  * Records as files `<root>/<network>/<containerID>:<ifName>.json`, each a log of JSON lines.
  *
- * Adding a line instead of replacing the file saves a rename and a sync of the folder: one fdatasync a line is all that
- * an ADD pays. On ext4 and xfs the sync of a new file makes its name durable, too. A removal is not synced: a record that
- * comes back after a power cut is of another boot, and releasing its addresses again changes nothing.
+ * Adding a line instead of replacing the file saves a rename and a sync of the folder: the first line's fdatasync is all
+ * that an ADD pays. On ext4 and xfs the sync of a new file makes its name durable, too. A removal is not synced: a record
+ * that comes back after a power cut is of another boot, and releasing its addresses again changes nothing.
  *
  * Only the sync waits for a disk, so only it goes to the thread pool: a trip there and back costs more than opening,
  * writing and closing a small file.
@@ -45,9 +45,21 @@ export function fileRecordStore(root: string): AttachmentStore {
   };
   return {
     read: (id) => named(id, "read", (path) => readRecord(id, path)),
-    create: (id, record) => named(id, "written", async (path) => writeLine(await openNew(path), record)),
+    create: (id, record) =>
+      named(id, "written", async (path) => {
+        const fd = await openNew(path);
+        addLine(fd, record);
+        const durable = named(id, "synced", () => sync(fd).finally(() => closeSync(fd)));
+        // Whoever does not wait for it does not care.
+        durable.catch(() => {});
+        return { durable };
+      }),
     append: (id, record) =>
-      named(id, "written", (path) => writeLine(openSync(path, "a+", 0o600), record, (fd) => cutTornLine(fd, path))),
+      named(id, "written", (path) => {
+        const fd = openSync(path, "a+", 0o600);
+        addLine(fd, record, () => cutTornLine(fd, path));
+        closeSync(fd);
+      }),
     remove: (id) => named(id, "removed", (path) => unlink(path).catch(ignoreMissing)),
     async list() {
       const networks = await readdirOrNothing(root);
@@ -81,14 +93,14 @@ function decode(name: string, text: string): StoredRecord {
   }
 }
 
-/** Closes the file, also on failure. */
-async function writeLine(fd: number, record: AttachmentRecord, prepare?: (fd: number) => void): Promise<void> {
+/** Closes the file on failure. */
+function addLine(fd: number, record: AttachmentRecord, prepare?: () => void): void {
   try {
-    prepare?.(fd);
+    prepare?.();
     writeFileSync(fd, encodeRecord(record));
-    await sync(fd);
-  } finally {
+  } catch (error) {
     closeSync(fd);
+    throw error;
   }
 }
 

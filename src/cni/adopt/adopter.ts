@@ -211,7 +211,8 @@ async function adopt(
       ...sourcePrefixesOf(candidate.pod, pod),
       atMs: cni.clock.nowMs(),
     };
-    await cni.records.create(id, record);
+    const recorded = await cni.records.create(id, record);
+    await recorded.durable;
     const { allowedSourcePrefixes } = record;
     const sources = allowedSourcePrefixes && { allowedSourcePrefixes };
     await cni.endpoints.up({ key: keyOf(id), hostIface: link.name, hostIfIndex: link.ifIndex, ips, ...sources });

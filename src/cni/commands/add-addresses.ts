@@ -60,12 +60,14 @@ async function take(
   const owner = await lookUpOwner(cni, plan, signal);
   const intent = planIntent(cni, attaching);
   await using undo = undoOf(cni, id, intent);
-  await cni.records.create(id, intent);
+  const recorded = await cni.records.create(id, intent);
   watch.lap("intent");
   signal.throwIfAborted();
   const { allocations, pod, given } = await assignOnSegment(cni, attaching, caller, { owner, undo, signal });
   await cni.conntrack.settled(allocations.map(({ ip }) => ip));
   watch.lap("assign");
+  await recorded.durable;
+  watch.lap("sync");
   signal.throwIfAborted();
   const { executor: _, hostIface: __, ...shared } = intent;
   const record: AssignedRecord = {

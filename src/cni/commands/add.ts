@@ -157,7 +157,7 @@ async function attach(cni: CNI, attaching: Attaching, watch: Stopwatch, signal: 
   owner.catch(() => {});
   const intent = { ...planIntent(cni, attaching), hostIface: plan.hostIface };
   await using undo = undoOf(cni, id, intent);
-  await cni.records.create(id, intent);
+  const recorded = await cni.records.create(id, intent);
   watch.lap("intent");
   signal.throwIfAborted();
   const known = await owner;
@@ -170,6 +170,8 @@ async function attach(cni: CNI, attaching: Attaching, watch: Stopwatch, signal: 
     ips.map(({ ip }) => ip),
   );
   watch.lap("assign");
+  await recorded.durable;
+  watch.lap("sync");
   signal.throwIfAborted();
   const wiring = planWiring(plan, ips, { ...wishes, ...(given && { routes: given.routes }) });
   const sources = {

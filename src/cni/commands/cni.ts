@@ -56,6 +56,8 @@ export interface CNI {
   readonly datastoreAwaySinceMs?: () => Promise<number | undefined>;
   /** Where GC looks for addresses that no record tells of. Absent, or without `holders`: it does not look. */
   readonly nodeBlocks?: NodeBlocks;
+  /** Puts off what is only told of a call until its caller has the answer. Absent: it is told first. */
+  readonly afterAnswer?: (tell: () => void) => void;
   /** Absent where nobody annotates pods. */
   readonly podStatus?: PodStatusListener;
   /** Absent where nobody keeps one. */

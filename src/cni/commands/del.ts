@@ -135,8 +135,10 @@ export async function delLocked(
   } catch (error) {
     if (stored.kind !== "absent" || !isRefusal(error)) {
       // A readable record says already what is to be done; otherwise neither a crash nor a reboot may lose it.
-      if (stored.kind !== "record")
-        await cni.records.create(id, { state: "releasing", ...held, atMs: cni.clock.nowMs() });
+      if (stored.kind !== "record") {
+        const recorded = await cni.records.create(id, { state: "releasing", ...held, atMs: cni.clock.nowMs() });
+        await recorded.durable;
+      }
       watch.lap("release");
       return { kind: "deferred", ...told, stepsMs: watch.stepsMs(), error };
     }

@@ -91,7 +91,8 @@ export class PodStatusQueue implements PodStatusListener {
     return {
       [Symbol.dispose]: () => {
         this.#calls--;
-        if (this.#calls === 0) this.#pump();
+        // Not before the call's answer, which is about to be sent.
+        if (this.#calls === 0) setImmediate(() => this.#pump());
       },
     };
   }

@@ -67,6 +67,7 @@ export function makeCNI(base: Base, { store, sources, allocator }: NodeIPAM, fel
     locks: new KeyedLocks(),
     clock,
     log,
+    afterAnswer: setImmediate,
     podStatus: new PodStatusQueue({ store: kubePodStatus(client), clock: steadyClock, random, log, metrics }),
     ...(config.journalFileBytes > 0 && { journal }),
     closeJournal: () => journal.close(),

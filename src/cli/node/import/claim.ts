@@ -56,7 +56,9 @@ export async function claim(tools: ClaimTools, step: ImportStep & { readonly kin
     result: { ips: [...otherIPs, { address: `${formatIP(ip)}/${prefixLength}` }], routes: [] },
     atMs: clock.nowMs(),
   };
-  await (earlier === undefined ? records.create(id, record) : records.append(id, record));
+  if (earlier !== undefined) return await records.append(id, record);
+  const recorded = await records.create(id, record);
+  await recorded.durable;
 }
 
 async function assign(
