@@ -17,7 +17,7 @@
  *   no agent, VERSION                        answer here
  *   no agent, anything else                  error 11, or 50 for STATUS
  *
- * Request body and pending release have one shape (src/cni/envelope.ts): `NAME=value\0` for each variable, `\0`, stdin.
+ * Request body and pending release have one shape (src/cni/server/envelope.ts): `NAME=value\0` for each variable, `\0`, stdin.
  * The first variable is GINGHAM_CALL, the name that the pending release would have.
  *
  * GINGHAM_SOCKET and GINGHAM_STATE_DIR move the paths, for tests and the laboratory. That gives nobody a right he has

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 import { type CIDR, formatCIDR, hostCIDR } from "../net/cidr.ts";
 import { familyOf, formatIP, type IP, parseIP } from "../net/ip.ts";
+import type { PrevInterface, PrevResult } from "./input/prev-result.ts";
 import { GATEWAY } from "./plan.ts";
 import type { LinkFacts, RouteFacts, WiringFacts } from "./ports.ts";
-import type { PrevInterface, PrevResult } from "./prev-result.ts";
 import type { AssignedRecord, WholeRecord } from "./types.ts";
 
 /** One thing that is not as it should be, for people. */

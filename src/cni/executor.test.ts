@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { IPAMError } from "../ipam/errors.ts";
 import { CNIError } from "./errors.ts";
 import { FakeMachine, type FakeProcess, K8S_ARGS } from "./fake-cni.ts";
-import { POOL_ANNOTATIONS } from "./pod-pools.ts";
+import { POOL_ANNOTATIONS } from "./input/pod-pools.ts";
 import type { AddressManager, WiringPlan } from "./ports.ts";
 
 // Typed, since Vitest's matchers are any.

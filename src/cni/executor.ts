@@ -4,7 +4,6 @@ import { describeError } from "../lib/errors.ts";
 import { parseJSON, stringifyJSON } from "../lib/json.ts";
 import { formatCIDR } from "../net/cidr.ts";
 import { formatIP } from "../net/ip.ts";
-import { keyOf } from "./attachment.ts";
 import { add } from "./commands/add.ts";
 import { addAddresses } from "./commands/add-addresses.ts";
 import { check } from "./commands/check.ts";
@@ -15,15 +14,10 @@ import { status } from "./commands/status.ts";
 import { delegationIn } from "./delegation/conf.ts";
 import { askIfAble } from "./delegation/delegate.ts";
 import type { Delegation } from "./delegation/types.ts";
-import { pendingNameIn } from "./envelope.ts";
 import { CancelledError, toErrorObject } from "./errors.ts";
-import type { VerbEvent } from "./journal/types.ts";
-import { decodeNetConf, type NetConf, parseNetConf, parseNetwork, parseValidAttachments } from "./netconf.ts";
-import type { Logger } from "./ports.ts";
-import { type PrevResult, parsePrevResult, prevResultIn } from "./prev-result.ts";
-import { type Call, type Env, parseCall, requireCommandIn } from "./protocol.ts";
-import { appendResult, renderIPAMResult, renderResult } from "./result.ts";
-import type { AttachmentID } from "./types.ts";
+import { decodeNetConf, type NetConf, parseNetConf, parseNetwork, parseValidAttachments } from "./input/netconf.ts";
+import { type PrevResult, parsePrevResult, prevResultIn } from "./input/prev-result.ts";
+import { type Call, type Env, parseCall, requireCommandIn } from "./input/protocol.ts";
 import {
   answerVersion,
   type CNIVersion,
@@ -31,7 +25,13 @@ import {
   NEWEST_VERSION,
   parseVersion,
   SUPPORTED_VERSIONS,
-} from "./versions.ts";
+} from "./input/versions.ts";
+import type { VerbEvent } from "./journal/types.ts";
+import type { Logger } from "./ports.ts";
+import { keyOf } from "./records/attachment.ts";
+import { appendResult, renderIPAMResult, renderResult } from "./result.ts";
+import { pendingNameIn } from "./server/envelope.ts";
+import type { AttachmentID } from "./types.ts";
 
 /** What the plugin's process gives to its caller. */
 export interface Reply {

@@ -12,9 +12,9 @@ import { execute, type Reply } from "./executor.ts";
 import { FakeAddresses } from "./fake-addresses.ts";
 import { FakeKernel, FakeWiring } from "./fake-wiring.ts";
 import { KeyedLocks } from "./locks.ts";
-import { filePendingStore } from "./pending-store.ts";
 import type { Endpoint, Logger, NamespaceSource, PodSource } from "./ports.ts";
-import { fileRecordStore } from "./record-store.ts";
+import { filePendingStore } from "./records/pending-store.ts";
+import { fileRecordStore } from "./records/record-store.ts";
 import type { Executor, Vantage } from "./types.ts";
 
 /** What outlives a process: kernel, datastore, disk. */

@@ -2,10 +2,10 @@
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { encodeEnvelope } from "./envelope.ts";
 import { CONF, FakeMachine, type FakeProcess } from "./fake-cni.ts";
 import type { AddressManager, PodWiring } from "./ports.ts";
 import { sweep, workOffPeriodically } from "./reconcile.ts";
+import { encodeEnvelope } from "./server/envelope.ts";
 
 /**
  * The launcher of a DEL waits for an agent that hangs no longer than it may: it writes the DEL down and answers success.

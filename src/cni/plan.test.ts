@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { parseCIDR } from "../net/cidr.ts";
 import { parseIP } from "../net/ip.ts";
 import { parseMAC } from "../net/mac.ts";
-import { parseNetConf } from "./netconf.ts";
+import { parseNetConf } from "./input/netconf.ts";
 import { type AttachmentPlan, formatGoUTC, planAssign, planWiring } from "./plan.ts";
 
 describe("formatGoUTC()", () => {

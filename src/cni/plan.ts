@@ -5,7 +5,7 @@ import { type CIDR, cidrFamily, formatCIDR, parseCIDR } from "../net/cidr.ts";
 import { type Family, familyOf, type IP } from "../net/ip.ts";
 import type { Delegation } from "./delegation/types.ts";
 import type { PodWishes } from "./fixed/annotations.ts";
-import type { NetConf } from "./netconf.ts";
+import type { NetConf } from "./input/netconf.ts";
 import type { WiredPod, WiringPlan } from "./ports.ts";
 import type { AddResult, DNS, PodRef } from "./types.ts";
 

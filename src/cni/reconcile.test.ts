@@ -3,9 +3,9 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { IPAMError } from "../ipam/errors.ts";
-import { encodeEnvelope } from "./envelope.ts";
 import { CONF, FakeMachine, K8S_ARGS } from "./fake-cni.ts";
 import { announce, finishReleases, recover, sweep, sweepPeriodically } from "./reconcile.ts";
+import { encodeEnvelope } from "./server/envelope.ts";
 
 let machine: FakeMachine;
 beforeEach(() => {

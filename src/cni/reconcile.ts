@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-import { canSee, isSameFile, keyOf } from "./attachment.ts";
+
 import { bounded, type CNI } from "./commands/cni.ts";
 import { workOffPending } from "./commands/pending.ts";
 import { CancelledError, isNetnsGone, isTransient } from "./errors.ts";
+import { canSee, isSameFile, keyOf } from "./records/attachment.ts";
 import { isUnderWayElsewhere, releaseRecorded } from "./release.ts";
 import type { AttachmentID, AttachmentRecord, WholeRecord } from "./types.ts";
 

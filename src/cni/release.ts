@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { IP } from "../net/ip.ts";
-import { keyOf } from "./attachment.ts";
 import { bounded, type CNI } from "./commands/cni.ts";
 import { givenBy, release } from "./delegation/delegate.ts";
 import { CNIError, isNetnsGone } from "./errors.ts";
 import type { ReleaseReason } from "./journal/types.ts";
 import type { PodWiring, WiringQuery } from "./ports.ts";
+import { keyOf } from "./records/attachment.ts";
 import type { AttachmentID, AttachmentRecord, PodRef, ReleasingRecord } from "./types.ts";
 
 /** What an attachment holds in the datastore. */

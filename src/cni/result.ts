@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 import { cidrFamily, formatCIDR, hostCIDR, parseCIDR, parseIPWithPrefix } from "../net/cidr.ts";
 import { type Family, familyOf } from "../net/ip.ts";
+import { type CNIVersion, isAtLeast } from "./input/versions.ts";
 import { GATEWAY, isPrimary } from "./plan.ts";
 import type { AddResult, IPAMResult } from "./types.ts";
-import { type CNIVersion, isAtLeast } from "./versions.ts";
 
 /** Index of the pod's interface in `interfaces`; the host's is 0. */
 const CONTAINER_INDEX = 1;

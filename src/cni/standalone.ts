@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { CNI } from "./commands/cni.ts";
 import { fail, perform, prepare, type Reply, type Task } from "./executor.ts";
-import type { Env } from "./protocol.ts";
+import type { Env } from "./input/protocol.ts";
 import { announce, finishReleases } from "./reconcile.ts";
 
 /** What the standalone program makes for one call, once the call is checked. */

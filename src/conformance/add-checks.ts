@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import { isAtLeast } from "../cni/versions.ts";
-import { type Check, NotApplicable, Violation } from "./model.ts";
+import { isAtLeast } from "../cni/input/versions.ts";
+import type { Check } from "./model.ts";
 import { addressesOf, complainOfResult, interfaceOf, parseObject } from "./shapes.ts";
 import { excerpt } from "./subject.ts";
+import { NotApplicable, Violation } from "./verdicts.ts";
 
 /** ADD that succeeds, and what it leaves in the kernel. */
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import { type Check, Violation } from "./model.ts";
+import type { Check } from "./model.ts";
 import type { Container, Subject } from "./subject.ts";
+import { Violation } from "./verdicts.ts";
 
 /** DEL, CHECK and GC: what comes after an ADD. */
 

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-import { isAtLeast } from "../cni/versions.ts";
-import { type Check, Violation } from "./model.ts";
+import { isAtLeast } from "../cni/input/versions.ts";
+import type { Check } from "./model.ts";
 import { isObject, parseObject } from "./shapes.ts";
 import { excerpt, type Subject } from "./subject.ts";
 import type { Answer } from "./types.ts";
+import { Violation } from "./verdicts.ts";
 
 /** VERSION, and calls that cannot succeed. Source of the codes: CNI SPEC 1.1.0, section 5, Error. */
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { CNIVersion } from "../cni/versions.ts";
+import type { CNIVersion } from "../cni/input/versions.ts";
 import type { Subject } from "./subject.ts";
 
 /** One sentence of the specification, as a program. */
@@ -33,9 +33,3 @@ export interface Report {
   readonly versions: readonly CNIVersion[];
   readonly results: readonly CheckResult[];
 }
-
-/** The plugin does not do what the specification says. */
-export class Violation extends Error {}
-
-/** The check has nothing to say about this plugin. */
-export class NotApplicable extends Error {}

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-import { type CNIVersion, isAtLeast, SUPPORTED_VERSIONS } from "../cni/versions.ts";
+import { type CNIVersion, isAtLeast, SUPPORTED_VERSIONS } from "../cni/input/versions.ts";
 import { describeError } from "../lib/errors.ts";
 import { ADD_CHECKS } from "./add-checks.ts";
 import { END_CHECKS } from "./end-checks.ts";
 import { INPUT_CHECKS } from "./input-checks.ts";
-import { type Check, type CheckResult, NotApplicable, type Report, Violation } from "./model.ts";
+import type { Check, CheckResult, Report } from "./model.ts";
 import { parseObject } from "./shapes.ts";
 import { excerpt, Subject } from "./subject.ts";
 import type { Conf, Machine } from "./types.ts";
+import { NotApplicable, Violation } from "./verdicts.ts";
 
 export const CHECKS: readonly Check[] = [...INPUT_CHECKS, ...ADD_CHECKS, ...END_CHECKS];
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { type CNIVersion, isAtLeast } from "../cni/versions.ts";
+import { type CNIVersion, isAtLeast } from "../cni/input/versions.ts";
 import { parseIPWithPrefix } from "../net/cidr.ts";
 import { parseIP } from "../net/ip.ts";
 

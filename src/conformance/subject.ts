@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-import { type CNIVersion, isAtLeast } from "../cni/versions.ts";
-import { NotApplicable, Violation } from "./model.ts";
+import { type CNIVersion, isAtLeast } from "../cni/input/versions.ts";
 import { complainOfError, parseObject } from "./shapes.ts";
 import type { Answer, Conf, Link, Machine } from "./types.ts";
+import { NotApplicable, Violation } from "./verdicts.ts";
 
 /** A name for a variable of the environment, with the value to give it; undefined leaves it out. */
 export type Changes = Readonly<Record<string, string | undefined>>;

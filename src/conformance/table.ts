@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { CNIVersion } from "../cni/versions.ts";
+import type { CNIVersion } from "../cni/input/versions.ts";
 import type { CheckResult, Outcome, Report } from "./model.ts";
 
 const MARKS: Readonly<Record<Outcome, string>> = { pass: "ok", fail: "FAIL", skip: "skip" };

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { type CNIVersion, isAtLeast, isSupportedVersion, SUPPORTED_VERSIONS } from "../cni/versions.ts";
+import { type CNIVersion, isAtLeast, isSupportedVersion, SUPPORTED_VERSIONS } from "../cni/input/versions.ts";
 import { ConflistError } from "./errors.ts";
 
 /** One plugin of a chain; all its other keys go into the file as they are. */

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { NodeBlocks } from "../cni/node-blocks.ts";
+import type { NodeBlocks } from "../cni/collect/node-blocks.ts";
 import { IN_USE_ANNOTATION } from "../controller/projections.ts";
 import { NODES } from "../crds/core.ts";
 import { InvalidObjectError } from "../crds/errors.ts";

@@ -3,7 +3,7 @@
 import { hostname } from "node:os";
 import { setFlagsFromString } from "node:v8";
 import { announce } from "../cni/reconcile.ts";
-import { lockSocket } from "../cni/server.ts";
+import { lockSocket } from "../cni/server/server.ts";
 import { resolveConfig } from "../felix/config.ts";
 import { agentUsage, type LocalConfig } from "../felix/config-options.ts";
 import { createMetrics } from "../felix/metrics.ts";

@@ -5,7 +5,7 @@ import { readFileSync } from "node:fs";
 import { basename, dirname, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { isSupportedVersion } from "../cni/versions.ts";
+import { isSupportedVersion } from "../cni/input/versions.ts";
 import { runConformance } from "../conformance/runner.ts";
 import { isObject } from "../conformance/shapes.ts";
 import { renderReasons, renderSummary, renderTable } from "../conformance/table.ts";

@@ -9,7 +9,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { execute } from "../../src/cni/executor.ts";
 import { CONF, FakeMachine, type FakeProcess, K8S_ARGS } from "../../src/cni/fake-cni.ts";
 import { recover } from "../../src/cni/reconcile.ts";
-import { type CNIServer, listenCNI, lockSocket, SocketInUseError } from "../../src/cni/server.ts";
+import { type CNIServer, listenCNI, lockSocket, SocketInUseError } from "../../src/cni/server/server.ts";
 import { IPAMError } from "../../src/ipam/errors.ts";
 import { LauncherBench } from "./support/launcher.ts";
 

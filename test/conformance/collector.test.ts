@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { type ApiServer, createApiServer } from "../../src/apiserver/api-server.ts";
-import { NodeCollector } from "../../src/cni/collect.ts";
+import { NodeCollector } from "../../src/cni/collect/collect.ts";
 import { FakeMachine } from "../../src/cni/fake-cni.ts";
 import { Collector } from "../../src/controller/collector.ts";
 import { EVENT_NAMESPACE } from "../../src/controller/event.ts";

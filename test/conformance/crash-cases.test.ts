@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { connect } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import { encodeEnvelope } from "../../src/cni/envelope.ts";
+import { encodeEnvelope } from "../../src/cni/server/envelope.ts";
 import { Cluster, until } from "./support/crash/cluster.ts";
 import { expectNothing, expectWired } from "./support/crash/expectations.ts";
 import { type CallResult, Machine, NETWORK, type Sandbox } from "./support/crash/machine.ts";

@@ -4,8 +4,8 @@ import { readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { decodeEnvelope, pendingNameIn } from "../../src/cni/envelope.ts";
-import { SUPPORTED_VERSIONS } from "../../src/cni/versions.ts";
+import { SUPPORTED_VERSIONS } from "../../src/cni/input/versions.ts";
+import { decodeEnvelope, pendingNameIn } from "../../src/cni/server/envelope.ts";
 import { buildLauncher, httpAnswer, LAUNCHER_SOURCE, LauncherBench, serveScript } from "./support/launcher.ts";
 
 const CONF = JSON.stringify({ cniVersion: "1.0.0", name: "net", type: "gingham" });

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { SUPPORTED_VERSIONS } from "../../src/cni/versions.ts";
+import { SUPPORTED_VERSIONS } from "../../src/cni/input/versions.ts";
 import { NETWORK_NAME } from "../../src/lab/cluster-objects.ts";
 import { type RemoteLab, startLab } from "../../src/lab/remote.ts";
 import type { RunResult } from "../../src/lab/run.ts";

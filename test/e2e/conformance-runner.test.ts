@@ -3,7 +3,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "no
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { SUPPORTED_VERSIONS } from "../../src/cni/versions.ts";
+import { SUPPORTED_VERSIONS } from "../../src/cni/input/versions.ts";
 import type { Report } from "../../src/conformance/model.ts";
 import { renderSummary, renderTable } from "../../src/conformance/table.ts";
 import { startLab } from "../../src/lab/remote.ts";

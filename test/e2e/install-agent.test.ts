@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { encodeEnvelope } from "../../src/cni/envelope.ts";
+import { encodeEnvelope } from "../../src/cni/server/envelope.ts";
 import { waitUntil } from "./support/containerd-machine.ts";
 import { BIN_DIR, CONF_DIR, type InstallHost, NODE, type Started, startInstallHost } from "./support/install-host.ts";
 import { type Account, type Asked, installedObject, matches, rightsOfInstall, singleRights } from "./support/rights.ts";

@@ -7,7 +7,7 @@ import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { fileRecordStore } from "../../src/cni/record-store.ts";
+import { fileRecordStore } from "../../src/cni/records/record-store.ts";
 import { openRouteNamespace, type RouteNamespace } from "./route-namespace.ts";
 
 const ROOT = join(import.meta.dirname, "../..");

@@ -2,7 +2,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { rename, rm, rmdir } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
-import { fileRecordStore } from "../../cni/record-store.ts";
+import { fileRecordStore } from "../../cni/records/record-store.ts";
 import type { PacketFilterPort } from "../../felix/nft/ports.ts";
 import { TABLE_NAME } from "../../felix/nft/table.ts";
 import { confDir } from "../../install/conf-dir.ts";

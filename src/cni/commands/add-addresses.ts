@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-import { isAssigned, keyOf } from "../attachment.ts";
+
 import { assignOnSegment } from "../ipam-plugin/assign.ts";
 import { type IPAMCaller, resultOf } from "../ipam-plugin/segment.ts";
+import { isAssigned, keyOf } from "../records/attachment.ts";
 import { releaseRecorded } from "../release.ts";
 import type { AssignedRecord } from "../types.ts";
 import { type AddRequest, type Attaching, lookAtNetns, planAttachment, planIntent, readEarlier } from "./add.ts";

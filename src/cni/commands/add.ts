@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 import { formatCIDR } from "../../net/cidr.ts";
 import { formatIP, type IP } from "../../net/ip.ts";
-import { isLive, keyOf } from "../attachment.ts";
 import { completed } from "../delegation/delegate.ts";
 import type { Delegation } from "../delegation/types.ts";
 import { CancelledError, CNIError } from "../errors.ts";
 import { handleIDOf, hostIfaceOf } from "../iface-name.ts";
-import type { NetConf } from "../netconf.ts";
+import type { NetConf } from "../input/netconf.ts";
 import { type AttachmentPlan, planResult, planWiring } from "../plan.ts";
 import type { WiredPod, WiringPlan } from "../ports.ts";
+import { isLive, keyOf } from "../records/attachment.ts";
 import { releaseRecorded, removeFromKernel } from "../release.ts";
 import type { AttachmentID, AttachmentRecord, IntentRecord, PodRef, WholeRecord } from "../types.ts";
 import { assign, lookUpOwner } from "./assign.ts";

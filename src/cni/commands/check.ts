@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 import { formatIP } from "../../net/ip.ts";
-import { isSameFile, keyOf } from "../attachment.ts";
 import { compareAddresses, compareKernel, comparePrevResult, type Difference } from "../check.ts";
 import { checkBy } from "../delegation/delegate.ts";
 import { CNIError } from "../errors.ts";
-import type { NetConf } from "../netconf.ts";
-import type { PrevResult } from "../prev-result.ts";
+import type { NetConf } from "../input/netconf.ts";
+import type { PrevResult } from "../input/prev-result.ts";
+import { isSameFile, keyOf } from "../records/attachment.ts";
 import { refuseForeign } from "../release.ts";
 import type { AssignedRecord, AttachmentID, AttachmentRecord, WholeRecord } from "../types.ts";
 import { bounded, type CNI } from "./cni.ts";

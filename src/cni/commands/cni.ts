@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Clock } from "../../lib/clock.ts";
+import type { NodeBlocks } from "../collect/node-blocks.ts";
 import type { ConntrackFlusher } from "../conntrack/flusher.ts";
 import type { PluginRunner } from "../delegation/types.ts";
 import type { EndpointBook } from "../endpoint-book.ts";
@@ -7,7 +8,6 @@ import { CancelledError } from "../errors.ts";
 import type { Holders, ReservationSource } from "../fixed/ports.ts";
 import type { Journal } from "../journal/types.ts";
 import type { KeyedLocks } from "../locks.ts";
-import type { NodeBlocks } from "../node-blocks.ts";
 import type { PodStatusListener } from "../pod-status/ports.ts";
 import type {
   AddressManager,

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { CIDR } from "../../net/cidr.ts";
 import type { IP } from "../../net/ip.ts";
-import { keyOf } from "../attachment.ts";
 import { givenBy, isRefusal } from "../delegation/delegate.ts";
 import type { Delegation } from "../delegation/types.ts";
-import type { Envelope } from "../envelope.ts";
 import { CancelledError, isNetnsGone } from "../errors.ts";
 import { handleIDOf, hostIfaceOf } from "../iface-name.ts";
 import type { ReleaseReason } from "../journal/types.ts";
 import type { Turn } from "../locks.ts";
 import type { StoredRecord } from "../ports.ts";
+import { keyOf } from "../records/attachment.ts";
 import { giveBack, type Held, heldBy, refuseForeign, removeFromKernel, unwireFromNetns } from "../release.ts";
+import type { Envelope } from "../server/envelope.ts";
 import type { AssignedRecord, AttachmentID, PodRef, WholeRecord } from "../types.ts";
 import { bounded, type CNI } from "./cni.ts";
 import { type Stopwatch, startStopwatch } from "./stopwatch.ts";

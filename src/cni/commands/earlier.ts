@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { HeldAddress } from "../../ipam/gc/types.ts";
 import { formatIP } from "../../net/ip.ts";
-import { keyOf } from "../attachment.ts";
 import { isDead } from "../reconcile.ts";
+import { keyOf } from "../records/attachment.ts";
 import { giveBack, heldBy, isUnderWayElsewhere, releaseRecorded } from "../release.ts";
 import type { AssignedRecord, AttachmentID, AttachmentRecord, WholeRecord } from "../types.ts";
 import type { CNI } from "./cni.ts";

@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { used } from "../../ipam/fake-node.ts";
 import { CONF } from "../fake-cni.ts";
 import { ANNOTATIONS } from "../fixed/annotations.ts";
-import { POOL_ANNOTATIONS } from "../pod-pools.ts";
+import { POOL_ANNOTATIONS } from "../input/pod-pools.ts";
 import { FakeNodes } from "./fake-nodes.ts";
 
 let world: FakeNodes;

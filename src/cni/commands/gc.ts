@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { HeldAddress } from "../../ipam/gc/types.ts";
 import { formatIP } from "../../net/ip.ts";
-import { keyOf } from "../attachment.ts";
-import { knownHandles, ownAddresses, possibleHandles } from "../collect-own.ts";
+import { knownHandles, ownAddresses, possibleHandles } from "../collect/own.ts";
 import { CNIError, codeNameOf, isTransient } from "../errors.ts";
+import { keyOf } from "../records/attachment.ts";
 import { giveBack, isUnderWayElsewhere } from "../release.ts";
 import type { AttachmentID } from "../types.ts";
 import type { CNI } from "./cni.ts";

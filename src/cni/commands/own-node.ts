@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { CNIError } from "../errors.ts";
-import type { NetConf } from "../netconf.ts";
+import type { NetConf } from "../input/netconf.ts";
 import type { CNI } from "./cni.ts";
 
 /**

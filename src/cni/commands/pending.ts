@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-import { keyOf } from "../attachment.ts";
+
 import { delegationIn } from "../delegation/conf.ts";
 import { CNIError } from "../errors.ts";
-import { decodeNetConf, parseNetworkName } from "../netconf.ts";
+import { decodeNetConf, parseNetworkName } from "../input/netconf.ts";
+import { parseCall } from "../input/protocol.ts";
 import type { PendingRelease } from "../ports.ts";
-import { parseCall } from "../protocol.ts";
+import { keyOf } from "../records/attachment.ts";
 import type { AttachmentID } from "../types.ts";
 import type { CNI } from "./cni.ts";
 import { type DelRequest, delLocked } from "./del.ts";

@@ -3,7 +3,7 @@ import { IPAMError, type IPAMErrorCode } from "../../ipam/errors.ts";
 import { askIfAble, DelegateError } from "../delegation/delegate.ts";
 import type { Delegation } from "../delegation/types.ts";
 import { CNI_CODE, CNIError } from "../errors.ts";
-import type { NetConf } from "../netconf.ts";
+import type { NetConf } from "../input/netconf.ts";
 import type { CNI } from "./cni.ts";
 import { refuseOtherNode } from "./own-node.ts";
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { keyOf } from "../attachment.ts";
+import { keyOf } from "../records/attachment.ts";
 import type { AttachmentID, IntentRecord } from "../types.ts";
 import type { CNI } from "./cni.ts";
 

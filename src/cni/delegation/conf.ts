@@ -3,8 +3,8 @@ import { parseJSON, stringifyJSON } from "../../lib/json.ts";
 import { cidrFamily, parseCIDR } from "../../net/cidr.ts";
 import type { Family } from "../../net/ip.ts";
 import { CNIError } from "../errors.ts";
-import { otherIPAM } from "../netconf.ts";
-import type { Env } from "../protocol.ts";
+import { otherIPAM } from "../input/netconf.ts";
+import type { Env } from "../input/protocol.ts";
 import type { Delegation } from "./types.ts";
 
 /** Texts in the place of host-local's subnets which stand for the node's own. Source: calico-interop 3.9. */

@@ -4,7 +4,7 @@ import { parseJSON, stringifyJSON } from "../../lib/json.ts";
 import type { IP } from "../../net/ip.ts";
 import { bounded, type CNI } from "../commands/cni.ts";
 import { CancelledError, CNI_CODE, CNIError, MissingPluginError } from "../errors.ts";
-import type { Command } from "../protocol.ts";
+import type { Command } from "../input/protocol.ts";
 import { wantsPodCIDRs, withPodCIDRs } from "./conf.ts";
 import { type IPAMAnswer, parseIPAMAnswer } from "./result.ts";
 import type { Delegation } from "./types.ts";

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { CNIError } from "../errors.ts";
 import { ANNOTATIONS, type Annotated } from "../fixed/annotations.ts";
-import { POOL_ANNOTATIONS } from "../pod-pools.ts";
+import { POOL_ANNOTATIONS } from "../input/pod-pools.ts";
 
 const NEED_OUR_IPAM = [ANNOTATIONS.addresses, ANNOTATIONS.families, POOL_ANNOTATIONS[4], POOL_ANNOTATIONS[6]];
 

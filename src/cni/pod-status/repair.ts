@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { formatIP } from "../../net/ip.ts";
-import { keyOf } from "../attachment.ts";
 import type { CNI } from "../commands/cni.ts";
+import { keyOf } from "../records/attachment.ts";
 import type { AttachmentID, PodRef, WholeRecord } from "../types.ts";
 import type { KnownPod, KnownPods } from "./ports.ts";
 import type { PodStatusQueue } from "./queue.ts";

@@ -6,14 +6,17 @@ import { withState } from "../affinity.ts";
 import { isEmptyBlock } from "../block.ts";
 import { isInPools, selectorsInUse, selectsNode } from "../pools.ts";
 import { refusedError } from "./attempts.ts";
-import type { FinderTools } from "./finder.ts";
+import type { TableTools } from "./block-table.ts";
+import type { SearchTools } from "./search.ts";
 import { releaseEmpty } from "./takeover.ts";
+
+type UpkeepTools = Pick<TableTools & SearchTools, "sources" | "store" | "nodeName" | "onBackgroundError">;
 
 /**
  * Gives this node's claims the labels that old releases did not write, without which Calico's own components do not find
  * them. Source: calico-interop 1.5.
  */
-export async function labelOwned({ sources, store, nodeName, onBackgroundError }: FinderTools): Promise<void> {
+export async function labelOwned({ sources, store, nodeName, onBackgroundError }: UpkeepTools): Promise<void> {
   for (const affinity of await sources.ownAffinities()) {
     const { labels } = affinity.metadata;
     const wanted = Object.entries(affinityLabels(nodeName, parseCIDR(affinity.spec.cidr)));
@@ -31,7 +34,7 @@ export async function labelOwned({ sources, store, nodeName, onBackgroundError }
  *
  * @param onGone hears of each block that is this node's no longer
  */
-export async function giveUpStrays(tools: FinderTools, onGone: (cidr: CIDR) => void): Promise<void> {
+export async function giveUpStrays(tools: UpkeepTools, onGone: (cidr: CIDR) => void): Promise<void> {
   const { sources, store, onBackgroundError } = tools;
   const pools = (await sources.pools()).filter(({ enabled }) => enabled);
   if (!selectorsInUse(pools).nodeSelector) return;

@@ -20,7 +20,7 @@ import {
 
 /**
  * A leaked address may still be used by a sandbox whose pod was deleted by force. Its node's agent says so within 30 s
- * (`cni/collect.ts`); an address that looks leaked for less than twice that is not freed. Units: milliseconds.
+ * (`cni/collect/collect.ts`); an address that looks leaked for less than twice that is not freed. Units: milliseconds.
  */
 export const LEAK_REST_MS = 60_000;
 

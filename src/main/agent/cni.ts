@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { join } from "node:path";
+import type { NodeBlocks } from "../../cni/collect/node-blocks.ts";
 import type { CNI } from "../../cni/commands/cni.ts";
 import { ConntrackFlusher } from "../../cni/conntrack/flusher.ts";
 import { EndpointBook } from "../../cni/endpoint-book.ts";
@@ -7,10 +8,9 @@ import { linuxHost } from "../../cni/host.ts";
 import { httpGate } from "../../cni/http-gate.ts";
 import { openJournal } from "../../cni/journal/node-journal.ts";
 import { KeyedLocks } from "../../cni/locks.ts";
-import type { NodeBlocks } from "../../cni/node-blocks.ts";
-import { filePendingStore } from "../../cni/pending-store.ts";
 import { PodStatusQueue } from "../../cni/pod-status/queue.ts";
-import { fileRecordStore } from "../../cni/record-store.ts";
+import { filePendingStore } from "../../cni/records/pending-store.ts";
+import { fileRecordStore } from "../../cni/records/record-store.ts";
 import { NODES } from "../../crds/core.ts";
 import type { Felix } from "../../felix/felix.ts";
 import { routedAddresses } from "../../felix/routed.ts";

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-import { askServer } from "../../cni/server.ts";
-import { SocketHealth } from "../../cni/socket-health.ts";
+import { askServer } from "../../cni/server/server.ts";
+import { SocketHealth } from "../../cni/server/socket-health.ts";
 import { NodeGate } from "../../felix/drivers/node-gate.ts";
 import { withLiveness, withReadiness } from "../../felix/health.ts";
 import type { Health } from "../../felix/ports.ts";

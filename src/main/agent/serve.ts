@@ -2,7 +2,7 @@
 import { execute } from "../../cni/executor.ts";
 import { renderHistory } from "../../cni/journal/events.ts";
 import { readAddressHistory } from "../../cni/journal/node-journal.ts";
-import { type CNIServer, listenCNI } from "../../cni/server.ts";
+import { type CNIServer, listenCNI } from "../../cni/server/server.ts";
 import { type Listener, serveHealth, serveMetrics } from "../../felix/http.ts";
 import type { Health } from "../../felix/ports.ts";
 import type { NodeReport } from "../../felix/status.ts";

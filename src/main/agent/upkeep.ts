@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { NodeCollector } from "../../cni/collect.ts";
+import { NodeCollector } from "../../cni/collect/collect.ts";
 import { repairPeriodically } from "../../cni/pod-status/repair.ts";
 import { sweep, sweepPeriodically, workOffPeriodically } from "../../cni/reconcile.ts";
 import { routedAddresses } from "../../felix/routed.ts";

@@ -4,8 +4,8 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { filePendingStore } from "../../../src/cni/pending-store.ts";
 import type { Logger, PendingRelease, PendingStore } from "../../../src/cni/ports.ts";
+import { filePendingStore } from "../../../src/cni/records/pending-store.ts";
 
 export const LAUNCHER_SOURCE: string = join(import.meta.dirname, "../../../launcher/gingham.c");
 

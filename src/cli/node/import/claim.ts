@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-import { keyOf } from "../../../cni/attachment.ts";
+
 import { lookAtNetns } from "../../../cni/commands/add.ts";
 import { handleIDOf } from "../../../cni/iface-name.ts";
 import { keepBack } from "../../../cni/ipam-plugin/assign.ts";
 import { formatGoUTC, ownerAttributes } from "../../../cni/plan.ts";
 import type { AddressManager, AttachmentStore, Host, Logger, PodWiring } from "../../../cni/ports.ts";
+import { keyOf } from "../../../cni/records/attachment.ts";
 import type { AssignedRecord, PodRef } from "../../../cni/types.ts";
 import { IPAMError } from "../../../ipam/errors.ts";
 import type { Allocation } from "../../../ipam/types.ts";

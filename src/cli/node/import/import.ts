@@ -5,7 +5,7 @@ import { listNamespaces } from "../../../cni/adopt/netns-dir.ts";
 import { isNetnsGone } from "../../../cni/errors.ts";
 import { linuxHost } from "../../../cni/host.ts";
 import type { Logger } from "../../../cni/ports.ts";
-import { fileRecordStore } from "../../../cni/record-store.ts";
+import { fileRecordStore } from "../../../cni/records/record-store.ts";
 import type { PodRef } from "../../../cni/types.ts";
 import { PODS } from "../../../crds/core.ts";
 import { effectiveIPPool, IP_POOLS } from "../../../crds/ip-pool.ts";

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { AttachmentStore } from "../../../../src/cni/ports.ts";
-import { fileRecordStore as realStore } from "../../../../src/cni/record-store.ts";
+import { fileRecordStore as realStore } from "../../../../src/cni/records/record-store.ts";
 import { around } from "./points.ts";
 
 /** The real store with a fault point at each write. */

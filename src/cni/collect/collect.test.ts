@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import type { IPAMBlock } from "../crds/ipam-block.ts";
-import type { IPAMHandle } from "../crds/ipam-handle.ts";
-import { asBlock, blockOf, calicosOwn, podAttributes } from "../ipam/gc/fake-cluster.ts";
-import { newHandle } from "../ipam/handle.ts";
-import type { Allocation } from "../ipam/types.ts";
-import { formatIP, type IP } from "../net/ip.ts";
+import type { IPAMBlock } from "../../crds/ipam-block.ts";
+import type { IPAMHandle } from "../../crds/ipam-handle.ts";
+import { asBlock, blockOf, calicosOwn, podAttributes } from "../../ipam/gc/fake-cluster.ts";
+import { newHandle } from "../../ipam/handle.ts";
+import type { Allocation } from "../../ipam/types.ts";
+import { formatIP, type IP } from "../../net/ip.ts";
+import type { CNI } from "../commands/cni.ts";
+import { FakeMachine, type FakeProcess } from "../fake-cni.ts";
+import type { PodRef } from "../types.ts";
 import { NodeCollector } from "./collect.ts";
-import type { CNI } from "./commands/cni.ts";
-import { FakeMachine, type FakeProcess } from "./fake-cni.ts";
 import type { NodeBlocks } from "./node-blocks.ts";
-import type { PodRef } from "./types.ts";
 
 const BLOCK = "10.244.0.64/26";
 const LEAKED = { handleID: "k8s-pod-network.lost", attributes: podAttributes("node-a", "lost") };

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 import fc from "fast-check";
 import { expect, it } from "vitest";
-import { cidrOf } from "../net/cidr.ts";
-import { type IP, ipFromBytes } from "../net/ip.ts";
+import { cidrOf } from "../../net/cidr.ts";
+import { type IP, ipFromBytes } from "../../net/ip.ts";
+import type { AttachmentRecord, FileIdentity, IntentRecord } from "../types.ts";
 import { decodeRecord, encodeRecord } from "./attachment.ts";
-import type { AttachmentRecord, FileIdentity, IntentRecord } from "./types.ts";
 
 const u64 = fc.bigInt({ min: 0n, max: 2n ** 64n - 1n });
 const text = fc.string({ unit: "grapheme" });

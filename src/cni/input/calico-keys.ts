@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { FieldReader } from "../crds/field-reader.ts";
-import { CNIError } from "./errors.ts";
+import type { FieldReader } from "../../crds/field-reader.ts";
+import { CNIError } from "../errors.ts";
 
 type Kind = "text" | "switch" | "integer" | "number" | "list";
 

@@ -13,11 +13,11 @@ import {
 import { mkdir, open, readdir, unlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
-import { describeError } from "../lib/errors.ts";
+import { describeError } from "../../lib/errors.ts";
+import { CNIError } from "../errors.ts";
+import type { AttachmentStore, StoredRecord } from "../ports.ts";
+import type { AttachmentID, AttachmentRecord } from "../types.ts";
 import { decodeRecord, encodeRecord, keyOf } from "./attachment.ts";
-import { CNIError } from "./errors.ts";
-import type { AttachmentStore, StoredRecord } from "./ports.ts";
-import type { AttachmentID, AttachmentRecord } from "./types.ts";
 
 const SUFFIX = ".json";
 const NEWLINE = 0x0a;

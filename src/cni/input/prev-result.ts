@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-import { InvalidObjectError } from "../crds/errors.ts";
-import { FieldReader } from "../crds/field-reader.ts";
-import { parseIPWithPrefix } from "../net/cidr.ts";
-import { formatIP } from "../net/ip.ts";
-import { CNIError } from "./errors.ts";
+import { InvalidObjectError } from "../../crds/errors.ts";
+import { FieldReader } from "../../crds/field-reader.ts";
+import { parseIPWithPrefix } from "../../net/cidr.ts";
+import { formatIP } from "../../net/ip.ts";
+import { CNIError } from "../errors.ts";
 
 /**
  * What the last plugin of the chain answered to ADD: our own answer, with what plugins after us have added or changed.

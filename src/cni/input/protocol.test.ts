@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { describe, expect, it } from "vitest";
-import { parseIP } from "../net/ip.ts";
-import { CNIError } from "./errors.ts";
+import { parseIP } from "../../net/ip.ts";
+import { CNIError } from "../errors.ts";
 import { parseArgs, parseCall } from "./protocol.ts";
 
 const ADD = { CNI_COMMAND: "ADD", CNI_CONTAINERID: "c1", CNI_NETNS: "/run/netns/a", CNI_IFNAME: "eth0" };

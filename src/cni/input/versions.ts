@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { CNIError } from "./errors.ts";
+import { CNIError } from "../errors.ts";
 
 /** Versions of the CNI specification that are spoken here, oldest first. `launcher/gingham.c` has the same list. */
 export const SUPPORTED_VERSIONS = ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"] as const;

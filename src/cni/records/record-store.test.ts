@@ -3,9 +3,9 @@ import { appendFileSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import type { AttachmentStore } from "./ports.ts";
+import type { AttachmentStore } from "../ports.ts";
+import type { ReleasingRecord } from "../types.ts";
 import { fileRecordStore } from "./record-store.ts";
-import type { ReleasingRecord } from "./types.ts";
 
 const matching = (pattern: RegExp): unknown => expect.stringMatching(pattern);
 

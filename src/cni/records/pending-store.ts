@@ -2,9 +2,9 @@
 import { existsSync, readdirSync, statSync } from "node:fs";
 import { mkdir, open, readFile, rename, unlink } from "node:fs/promises";
 import { join } from "node:path";
-import { describeError } from "../lib/errors.ts";
-import { decodeEnvelope, encodeEnvelope } from "./envelope.ts";
-import type { Logger, PendingRelease, PendingStore } from "./ports.ts";
+import { describeError } from "../../lib/errors.ts";
+import type { Logger, PendingRelease, PendingStore } from "../ports.ts";
+import { decodeEnvelope, encodeEnvelope } from "../server/envelope.ts";
 
 /** `<Unix time in ns, 20 digits>-<pid>.del`, written by launcher/gingham.c: write, fsync, rename, fsync of the folder. */
 const SUFFIX = ".del";

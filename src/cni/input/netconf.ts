@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-import { InvalidObjectError } from "../crds/errors.ts";
-import { FieldReader } from "../crds/field-reader.ts";
-import { parseJSON } from "../lib/json.ts";
-import { parseIPWithPrefix } from "../net/cidr.ts";
-import { type Family, familyOf, type IP, parseIP } from "../net/ip.ts";
-import { type MAC, parseMAC } from "../net/mac.ts";
+import { InvalidObjectError } from "../../crds/errors.ts";
+import { FieldReader } from "../../crds/field-reader.ts";
+import { parseJSON } from "../../lib/json.ts";
+import { parseIPWithPrefix } from "../../net/cidr.ts";
+import { type Family, familyOf, type IP, parseIP } from "../../net/ip.ts";
+import { type MAC, parseMAC } from "../../net/mac.ts";
+import { CNIError } from "../errors.ts";
+import { type IPAMCaller, readCaller } from "../ipam-plugin/segment.ts";
+import type { AttachmentID, DNS } from "../types.ts";
 import { checkCalicoKeys, unsupported } from "./calico-keys.ts";
-import { CNIError } from "./errors.ts";
-import { type IPAMCaller, readCaller } from "./ipam-plugin/segment.ts";
-import type { AttachmentID, DNS } from "./types.ts";
 import { type CNIVersion, parseVersion } from "./versions.ts";
 
 /** The plugin's part of a network configuration, checked. Source: calico-interop 3.2; CNI SPEC 1.1.0, Section 1. */

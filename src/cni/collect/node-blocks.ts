@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { IPAMBlock } from "../crds/ipam-block.ts";
-import type { IPAMHandle } from "../crds/ipam-handle.ts";
-import type { IP } from "../net/ip.ts";
+import type { IPAMBlock } from "../../crds/ipam-block.ts";
+import type { IPAMHandle } from "../../crds/ipam-handle.ts";
+import type { IP } from "../../net/ip.ts";
 
 /** Where this node's addresses and handles may be in the datastore. Implemented by `kube/node-blocks`. */
 export interface NodeBlocks {

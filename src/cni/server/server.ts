@@ -4,14 +4,14 @@ import { createServer as createHTTP, get, type IncomingMessage, type ServerRespo
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { dirname } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { GinghamError } from "../lib/errors.ts";
-import { stringifyJSON } from "../lib/json.ts";
+import { GinghamError } from "../../lib/errors.ts";
+import { stringifyJSON } from "../../lib/json.ts";
+import { CancelledError, CNIError, toErrorObject } from "../errors.ts";
+import type { Env } from "../input/protocol.ts";
+import { NEWEST_VERSION } from "../input/versions.ts";
+import type { Logger } from "../ports.ts";
 import { decodeEnvelope } from "./envelope.ts";
-import { CancelledError, CNIError, toErrorObject } from "./errors.ts";
 import { bodyOfCall, renderAnswer } from "./launcher-call.ts";
-import type { Logger } from "./ports.ts";
-import type { Env } from "./protocol.ts";
-import { NEWEST_VERSION } from "./versions.ts";
 
 /** What answers a call: `execute` of the executor, with everything bound. */
 export type Execute = (

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { PoolNames } from "../ipam/types.ts";
-import type { Family } from "../net/ip.ts";
-import { CNIError } from "./errors.ts";
-import { type Annotated, readList } from "./fixed/annotations.ts";
+import type { PoolNames } from "../../ipam/types.ts";
+import type { Family } from "../../net/ip.ts";
+import { CNIError } from "../errors.ts";
+import { type Annotated, readList } from "../fixed/annotations.ts";
 
 /** Each holds a JSON list of names or CIDRs of IPPools. Source: calico-interop 3.7. */
 export const POOL_ANNOTATIONS: { readonly [F in Family]: string } = {

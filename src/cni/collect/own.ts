@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { IPAMBlock } from "../crds/ipam-block.ts";
-import { damageOf } from "../ipam/check-block.ts";
-import { heldAddresses, ownerOf } from "../ipam/gc/addresses.ts";
-import type { HeldAddress } from "../ipam/gc/types.ts";
-import type { CNI } from "./commands/cni.ts";
-import { handleIDOf } from "./iface-name.ts";
-import type { AttachmentID } from "./types.ts";
+import type { IPAMBlock } from "../../crds/ipam-block.ts";
+import { damageOf } from "../../ipam/check-block.ts";
+import { heldAddresses, ownerOf } from "../../ipam/gc/addresses.ts";
+import type { HeldAddress } from "../../ipam/gc/types.ts";
+import type { CNI } from "../commands/cni.ts";
+import { handleIDOf } from "../iface-name.ts";
+import type { AttachmentID } from "../types.ts";
 
 /** Addresses of a block that attachments of this node hold, as far as the block tells. */
 export function ownAddresses(cni: CNI, { spec, metadata }: IPAMBlock): readonly HeldAddress[] {

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-import { fnv1 } from "../ipam/candidates.ts";
-import { ownerOf } from "../ipam/gc/addresses.ts";
-import { sightingKey } from "../ipam/gc/census.ts";
-import { SightingLog } from "../ipam/gc/sightings.ts";
-import type { HeldAddress, OrphanHandle, Owner, Sightings } from "../ipam/gc/types.ts";
-import { formatIP, type IP } from "../net/ip.ts";
-import { HandleCensus, OrphanHandles } from "./collect-handles.ts";
-import { knownHandles, ownAddresses } from "./collect-own.ts";
-import type { CNI } from "./commands/cni.ts";
+import { fnv1 } from "../../ipam/candidates.ts";
+import { ownerOf } from "../../ipam/gc/addresses.ts";
+import { sightingKey } from "../../ipam/gc/census.ts";
+import { SightingLog } from "../../ipam/gc/sightings.ts";
+import type { HeldAddress, OrphanHandle, Owner, Sightings } from "../../ipam/gc/types.ts";
+import { formatIP, type IP } from "../../net/ip.ts";
+import type { CNI } from "../commands/cni.ts";
+import type { PodRef } from "../types.ts";
+import { HandleCensus, OrphanHandles } from "./handles.ts";
 import type { NodeBlocks } from "./node-blocks.ts";
-import type { PodRef } from "./types.ts";
+import { knownHandles, ownAddresses } from "./own.ts";
 
 export interface NodeCollectorOptions {
   readonly cni: CNI;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { expect, test } from "vitest";
-import { FakeClock } from "../lib/fake-clock.ts";
+import { FakeClock } from "../../lib/fake-clock.ts";
 import { SocketHealth } from "./socket-health.ts";
 
 test("SocketHealth is ready while somebody answers; a minute without is for a restart", async () => {

@@ -3,8 +3,8 @@ import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, utimesSync, writ
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import type { PendingStore } from "../ports.ts";
 import { filePendingStore } from "./pending-store.ts";
-import type { PendingStore } from "./ports.ts";
 
 const DEL = { env: { CNI_COMMAND: "DEL", CNI_CONTAINERID: "c1" }, stdin: '{"name":"ü"}' };
 

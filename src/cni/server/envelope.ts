@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { GinghamError } from "../lib/errors.ts";
+import { GinghamError } from "../../lib/errors.ts";
 
 /**
  * What the launcher sends to the agent, and what it writes down as a pending release: the CNI_* variables, GINGHAM_CALL

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-import { FieldReader } from "../crds/field-reader.ts";
-import type { Allocation } from "../ipam/types.ts";
-import { parseJSON, stringifyJSON } from "../lib/json.ts";
-import { formatCIDR, parseCIDR } from "../net/cidr.ts";
-import { formatIP, type IP, parseIP } from "../net/ip.ts";
-import type { Delegation } from "./delegation/types.ts";
+import { FieldReader } from "../../crds/field-reader.ts";
+import type { Allocation } from "../../ipam/types.ts";
+import { parseJSON, stringifyJSON } from "../../lib/json.ts";
+import { formatCIDR, parseCIDR } from "../../net/cidr.ts";
+import { formatIP, type IP, parseIP } from "../../net/ip.ts";
+import type { Delegation } from "../delegation/types.ts";
 import type {
   AddResult,
   AssignedRecord,
@@ -19,7 +19,7 @@ import type {
   ResultRoute,
   Vantage,
   WholeRecord,
-} from "./types.ts";
+} from "../types.ts";
 
 /** Version of the record files. A reader that meets a higher one leaves the file alone. */
 const FORMAT = 1;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { describe, expect, it } from "vitest";
-import { CNIError } from "./errors.ts";
+import { CNIError } from "../errors.ts";
 import { parseNetConf } from "./netconf.ts";
 
 const MINIMAL = { cniVersion: "1.0.0", name: "net", type: "gingham" };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { describe, expect, it } from "vitest";
-import { parseIP } from "../net/ip.ts";
-import { CNIError } from "./errors.ts";
+import { parseIP } from "../../net/ip.ts";
+import { CNIError } from "../errors.ts";
 import { decodeNetConf, parseNetConf, parseNetwork } from "./netconf.ts";
 
 const containing = (words: string): unknown => expect.stringContaining(words);

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { IPAMBlock } from "../crds/ipam-block.ts";
-import type { IPAMHandle } from "../crds/ipam-handle.ts";
-import { blockNameOf } from "../crds/names.ts";
-import { hostAffinity } from "../ipam/affinity.ts";
-import { damageOf } from "../ipam/check-block.ts";
-import type { OrphanHandle } from "../ipam/gc/types.ts";
-import { withoutTail } from "../ipam/handle-id.ts";
-import { knownHandles } from "./collect-own.ts";
-import type { CNI } from "./commands/cni.ts";
+import type { IPAMBlock } from "../../crds/ipam-block.ts";
+import type { IPAMHandle } from "../../crds/ipam-handle.ts";
+import { blockNameOf } from "../../crds/names.ts";
+import { hostAffinity } from "../../ipam/affinity.ts";
+import { damageOf } from "../../ipam/check-block.ts";
+import type { OrphanHandle } from "../../ipam/gc/types.ts";
+import { withoutTail } from "../../ipam/handle-id.ts";
+import type { CNI } from "../commands/cni.ts";
 import type { NodeBlocks } from "./node-blocks.ts";
+import { knownHandles } from "./own.ts";
 
 export interface OrphanHandlesOptions {
   readonly cni: CNI;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-import { type IP, parseIP } from "../net/ip.ts";
-import { CNIError } from "./errors.ts";
-import type { PodRef } from "./types.ts";
+import { type IP, parseIP } from "../../net/ip.ts";
+import { CNIError } from "../errors.ts";
+import type { PodRef } from "../types.ts";
 import { type CNIVersion, isAtLeast } from "./versions.ts";
 
 /** Environment, as the launcher or the process hands it over. */

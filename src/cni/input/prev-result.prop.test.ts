@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 import fc from "fast-check";
 import { expect, it } from "vitest";
-import { parseIP } from "../net/ip.ts";
-import { comparePrevResult } from "./check.ts";
-import { CNIError } from "./errors.ts";
+import { parseIP } from "../../net/ip.ts";
+import { comparePrevResult } from "../check.ts";
+import { CNIError } from "../errors.ts";
+import { renderResult } from "../result.ts";
+import type { AddResult, WholeRecord } from "../types.ts";
 import { parsePrevResult } from "./prev-result.ts";
-import { renderResult } from "./result.ts";
-import type { AddResult, WholeRecord } from "./types.ts";
 
 const GATEWAY = { 4: "169.254.1.1", 6: "fe80::ecee:eeff:feee:eeee" };
 
