@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { connect as connectTCP, isIP, type OnReadOpts, type Socket } from "node:net";
 import { type ConnectionOptions, connect as connectTLS } from "node:tls";
-import { type Answer, type Exchange, hostOf, portOf, TransportError } from "./exchange.ts";
+import { type Answer, type Exchange, hostOf, onConnected, portOf, TransportError } from "./exchange.ts";
 import { AnswerReader, renderRequest } from "./http1.ts";
 
 /** Enough to keep an API server busy, few enough that a burst of a hundred calls does not pay for as many handshakes. */
@@ -28,12 +28,15 @@ export class CallConnections {
   /** Calls for which there is no connection yet, in order of arrival. */
   readonly #waiting = new Set<() => void>();
   readonly #open = new Set<Connection>();
+  readonly #connectTimeoutMs: number | undefined;
   #isClosed = false;
   #isRetired = false;
 
-  constructor(server: URL, tls: ConnectionOptions) {
+  /** @param connectTimeoutMs absent: a connection may take as long as its call. */
+  constructor(server: URL, tls: ConnectionOptions, connectTimeoutMs?: number) {
     this.#server = server;
     this.#tls = tls;
+    this.#connectTimeoutMs = connectTimeoutMs;
   }
 
   async send(exchange: Exchange): Promise<Answer> {
@@ -78,7 +81,7 @@ export class CallConnections {
       idle.destroy();
     }
     if (this.#open.size >= MAX_CONNECTIONS) return undefined;
-    const connection = new Connection((onread) => this.#connect(onread));
+    const connection = new Connection((onread) => this.#connect(onread), this.#connectTimeoutMs);
     this.#open.add(connection);
     connection.onClose(() => {
       this.#open.delete(connection);
@@ -139,14 +142,14 @@ class Connection {
   #call: { readonly reader: AnswerReader; readonly done: (answer: Answer) => void } | undefined;
   #fail: (cause: Error) => void = () => {};
 
-  constructor(connect: (onread: OnReadOpts) => Socket) {
+  constructor(connect: (onread: OnReadOpts) => Socket, connectTimeoutMs: number | undefined) {
     const callback = (length: number): boolean => {
       this.#onData(Buffer.from(READ_BUFFER.subarray(0, length)));
       return true;
     };
     const socket = connect({ buffer: READ_BUFFER, callback });
     this.#socket = socket;
-    socket.once("encrypted" in socket ? "secureConnect" : "connect", () => {
+    onConnected(socket, connectTimeoutMs, () => {
       this.#isConnected = true;
     });
     socket.on("error", (cause) => this.#onEnd(cause));

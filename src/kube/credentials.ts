@@ -12,6 +12,8 @@ export interface TLSMaterial {
 /** Where the API server is and how to show who we are. What rotates is read anew with each call of a method. */
 export interface KubeCredentials {
   readonly server: URL;
+  /** Others of the same cluster, with the same certificates and credentials, in the order in which they are tried. */
+  readonly otherServers?: readonly URL[];
   /** The namespace that the context or the service account names. */
   readonly namespace: string | undefined;
   /** The same object as long as nothing has changed, so that connections can be kept. */

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import type { Socket } from "node:net";
 
 /** One HTTP exchange; `path` includes the query. */
 export interface Exchange {
@@ -36,4 +37,20 @@ export function hostOf(server: URL): string {
 export function portOf(server: URL): number {
   if (server.port !== "") return Number(server.port);
   return server.protocol === "http:" ? 80 : 443;
+}
+
+/**
+ * Calls back when the socket can carry a request: with TLS, once the other side has shown its certificate. One that takes longer
+ * than `timeoutMs` is destroyed.
+ */
+export function onConnected(socket: Socket, timeoutMs: number | undefined, callback: () => void): void {
+  const timer =
+    timeoutMs === undefined
+      ? undefined
+      : setTimeout(() => socket.destroy(new Error(`no connection within ${timeoutMs} ms`)), timeoutMs);
+  socket.once("close", () => clearTimeout(timer));
+  socket.once("encrypted" in socket ? "secureConnect" : "connect", () => {
+    clearTimeout(timer);
+    callback();
+  });
 }

@@ -65,6 +65,11 @@ export class FakeServer implements AsyncDisposable {
     for (const socket of this.#sockets) socket.destroy();
   }
 
+  /** Refuses new connections; those that are open stay, and stay silent unless a reply is under way. */
+  stopListening(): void {
+    this.#server.close();
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.cutConnections();
     await new Promise((resolve) => this.#server.close(resolve));

@@ -5,6 +5,7 @@ import { KubeConfigError } from "./errors.ts";
 /** What a kubeconfig's current context says, with inline data decoded and paths made absolute. */
 export interface KubeConfigContext {
   readonly server: URL;
+  readonly otherServers?: readonly URL[];
   readonly namespace: string | undefined;
   readonly ca?: string;
   readonly caFile?: string;

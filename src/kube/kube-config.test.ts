@@ -53,6 +53,26 @@ describe("in a cluster", () => {
     expect(await credentials.headers()).toEqual({ authorization: "Bearer t1" });
   });
 
+  test("several addresses are several servers, in their order, at one port", async () => {
+    for (const name of ["ca.crt", "namespace", "token"]) write(name, name);
+    const load = async (hosts: string): Promise<readonly string[]> => {
+      const several = { KUBERNETES_SERVICE_HOST: hosts, KUBERNETES_SERVICE_PORT: "6443" };
+      const credentials = await loadKubeConfig({ env: several, serviceAccountPath: folder, clock: new FakeClock() });
+      return [credentials.server, ...(credentials.otherServers ?? [])].map(({ host }) => host);
+    };
+    expect(await load("192.0.2.1")).toEqual(["192.0.2.1:6443"]);
+    expect(await load("192.0.2.1, api.example,fd00::1,")).toEqual([
+      "192.0.2.1:6443",
+      "api.example:6443",
+      "[fd00::1]:6443",
+    ]);
+    for (const wrong of ["192.0.2.1 192.0.2.2", "192.0.2.1,https://api", "192.0.2.1:6443"])
+      expect(await failure(load(wrong)), wrong).toMatchObject({
+        code: "KubeConfig",
+        message: expect.stringMatching(/KUBERNETES_SERVICE_HOST .*want addresses or names/) as string,
+      });
+  });
+
   test("a token that kubelet rotates by a symbolic link is seen within seconds", async () => {
     for (const version of ["v1", "v2"]) write(`token-${version}`, version);
     write("ca.crt", "CA");

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { isIPv6 } from "node:net";
 import { dirname, join } from "node:path";
 import type { Clock } from "../lib/clock.ts";
 import { systemClock } from "../lib/system-clock.ts";
@@ -46,23 +47,39 @@ function loadInCluster(
   clock: Clock,
   folder: string,
 ): FileCredentials {
-  const host = env["KUBERNETES_SERVICE_HOST"];
-  const port = env["KUBERNETES_SERVICE_PORT"] ?? "443";
-  if (!host) {
+  const [server, ...otherServers] = serversOf(env);
+  if (server === undefined) {
     throw new KubeConfigError(
       "No API server: KUBERNETES_SERVICE_HOST is not set, so this is no pod; name a kubeconfig file",
     );
   }
-  const server = new URL(`https://${host.includes(":") ? `[${host}]` : host}:${port}`);
   const namespace = open(join(folder, "namespace"), clock).read().trim();
   const context: KubeConfigContext = {
     server,
+    otherServers,
     namespace,
     caFile: join(folder, "ca.crt"),
     tokenFile: join(folder, "token"),
     needsPlugin: false,
   };
   return new FileCredentials(() => context, [], clock);
+}
+
+/** Kubernetes sets one host; who sets the variables by hand may name several, with commas between them. @throws KubeConfigError */
+function serversOf(env: Readonly<Record<string, string | undefined>>): readonly URL[] {
+  const hosts = env["KUBERNETES_SERVICE_HOST"] ?? "";
+  const port = env["KUBERNETES_SERVICE_PORT"] ?? "443";
+  const names = hosts.split(",").flatMap((name) => name.trim() || []);
+  return names.map((name) => {
+    const url = URL.parse(`https://${isIPv6(name) ? `[${name}]` : name}:${port}`);
+    // A path or a second port would be taken for one by whoever wrote it, and asked of nobody.
+    if (url === null || url.pathname !== "/" || (name.includes(":") && !isIPv6(name)))
+      throw new KubeConfigError(
+        `KUBERNETES_SERVICE_HOST ${JSON.stringify(hosts)} and KUBERNETES_SERVICE_PORT ${JSON.stringify(port)}: ` +
+          "want addresses or names with commas between them, and one port",
+      );
+    return url;
+  });
 }
 
 function open(path: string, clock: Clock): WatchedFile {
@@ -76,6 +93,7 @@ function open(path: string, clock: Clock): WatchedFile {
 /** Credentials that are text in files, or in the kubeconfig itself. */
 class FileCredentials implements KubeCredentials {
   readonly server: URL;
+  readonly otherServers: readonly URL[];
   readonly namespace: string | undefined;
   readonly proxyAgent: undefined;
   readonly #read: () => KubeConfigContext;
@@ -94,6 +112,7 @@ class FileCredentials implements KubeCredentials {
     this.#context = read();
     this.#rootTexts = roots.map((root) => root.read());
     this.server = this.#context.server;
+    this.otherServers = this.#context.otherServers ?? [];
     this.namespace = this.#context.namespace;
     this.#tls = this.#readTLS();
     // A token that cannot be read is to be told now, not with the first request.

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+import { once } from "node:events";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
@@ -11,6 +13,7 @@ import { renderCRD } from "../../src/crds/definition.ts";
 import { KINDS } from "../../src/crds/kinds.ts";
 import { type ContractServer, describeKubeClient } from "../../src/kube/client.contract.ts";
 import { HTTPKubeClient } from "../../src/kube/client.ts";
+import type { KubeCredentials } from "../../src/kube/credentials.ts";
 import { UnreachableError } from "../../src/kube/errors.ts";
 import { Informer } from "../../src/kube/informer.ts";
 import { loadKubeConfig } from "../../src/kube/kube-config.ts";
@@ -139,6 +142,58 @@ test("an informer misses nothing while the server is away, whether it remembers 
   await server.close();
   rmSync(folder, { recursive: true });
 });
+
+test("of several servers one that hangs is passed over, and a watch misses nothing when one dies", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "kube-client-"));
+  const fixed = { data: join(folder, "data.sqlite"), certDir: folder, tokens: [makeToken("admin", "admin")] };
+  // Takes connections as a stopped process does: the kernel does it, and no certificate ever comes.
+  const hung = createServer().listen(0, "127.0.0.1");
+  await once(hung, "listening");
+  let alive = await createApiServer(fixed);
+  const kubeconfigPath = join(folder, "kubeconfig");
+  writeFileSync(kubeconfigPath, alive.adminKubeconfig());
+  const loaded = await loadKubeConfig({ kubeconfigPath });
+  const free = createServer().listen(0, "127.0.0.1");
+  await once(free, "listening");
+  const [hungPort, freePort] = [hung, free].map((server) => (server.address() as AddressInfo).port);
+  free.close();
+  const servers = [`https://127.0.0.1:${hungPort}`, alive.url, `https://127.0.0.1:${freePort}`].map(
+    (url) => new URL(url),
+  );
+  const credentials: KubeCredentials = {
+    server: servers[0] as URL,
+    otherServers: servers.slice(1),
+    namespace: undefined,
+    proxyAgent: undefined,
+    tls: () => loaded.tls(),
+    headers: async () => await loaded.headers(),
+    refresh: () => loaded.refresh(),
+  };
+  const client = new HTTPKubeClient({ credentials });
+  const informer = new Informer({
+    client,
+    resource: NODES,
+    project: () => true,
+    clock: systemClock,
+    random: Math.random,
+  });
+  informer.start();
+  await client.create(NODES, { apiVersion: "v1", kind: "Node", metadata: { name: "first" } });
+  await expect.poll(() => [...informer.keys()]).toEqual(["first"]);
+
+  await alive.close();
+  alive = await createApiServer({ ...fixed, port: Number(freePort) });
+  // A write on a connection that has just ended would be the caller's to repeat; a read is repeated.
+  await client.get(NODES, "first");
+  await client.create(NODES, { apiVersion: "v1", kind: "Node", metadata: { name: "second" } });
+  await expect.poll(() => [...informer.keys()].toSorted(), { timeout: 20_000 }).toEqual(["first", "second"]);
+
+  await informer.stop();
+  client.close();
+  hung.close();
+  await alive.close();
+  rmSync(folder, { recursive: true });
+}, 60_000);
 
 test("of two contenders one leads, and the other when it lets go", async () => {
   const { client, stop } = await start(() => ":memory:");
