@@ -56,6 +56,9 @@ const RULES: readonly (readonly [string | RegExp, Layer])[] = [
   [/^operator\/(kube-|metrics)/, "adapter"],
   [/^operator\/(apply|removal|operator|reporter)/, "shell"],
   ["operator/", "core"],
+  // The frame of an entry point: it constructs what every such program needs.
+  ["program/leader.ts", "root"],
+  ["program/", "core"],
   ["conformance/shapes.ts", "core"],
   ["conformance/", "shell"],
   [/^install\/(atomic-file|check-launcher|conf-dir|programs)\.ts$/, "adapter"],

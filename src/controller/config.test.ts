@@ -1,12 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 import { describe, expect, it } from "vitest";
 import { ConfigError } from "../felix/errors.ts";
-import { controllerUsage, parseControllerConfig } from "./config.ts";
+import { type ControllerConfig, controllerUsage, parseControllerConfig } from "./config.ts";
 import { renderEvent } from "./reporter.ts";
+
+function parse(
+  args: readonly string[],
+  env: Readonly<Record<string, string>>,
+  fallbackIdentity = "x",
+): ControllerConfig {
+  return parseControllerConfig({ args, env, fallbackIdentity });
+}
 
 describe("parseControllerConfig()", () => {
   it("has defaults for everything", () => {
-    expect(parseControllerConfig([], {}, "host-1")).toEqual({
+    expect(parse([], {}, "host-1")).toEqual({
       identity: "host-1",
       leaseNamespace: "kube-system",
       metricsHost: "0.0.0.0",
@@ -19,7 +27,7 @@ describe("parseControllerConfig()", () => {
 
   it("reads the environment, and a flag wins over it", () => {
     const env = { POD_NAME: "pod-1", GINGHAM_DRY_RUN: "false", GINGHAM_METRICS_PORT: "1", KUBECONFIG: "/k" };
-    expect(parseControllerConfig(["--dry-run", "--metrics-port=0"], env, "x")).toMatchObject({
+    expect(parse(["--dry-run", "--metrics-port=0"], env)).toMatchObject({
       identity: "pod-1",
       kubeconfig: "/k",
       isDryRun: true,
@@ -33,8 +41,8 @@ describe("parseControllerConfig()", () => {
     [[], { GINGHAM_RELEASE_RATE: "0" }, "GINGHAM_RELEASE_RATE"],
     [["--log-level", "loud"], {}, "--log-level"],
   ])("refuses %j %j by the name under which it was given", (args, env, option) => {
-    expect(() => parseControllerConfig(args, env, "x")).toThrow(ConfigError);
-    expect(() => parseControllerConfig(args, env, "x")).toThrow(`${option}: `);
+    expect(() => parse(args, env)).toThrow(ConfigError);
+    expect(() => parse(args, env)).toThrow(`${option}: `);
   });
 
   it("tells every flag in its usage", () => {

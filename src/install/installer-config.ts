@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { type ProgramInput, type ProgramOption, readOptions, usageOf } from "../controller/options.ts";
+import { type ProgramInput, type ProgramOption, readOptions, usageOf } from "../program/options.ts";
 
 /** What `gingham-install` is told. */
 export interface InstallerConfig {
