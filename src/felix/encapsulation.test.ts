@@ -5,6 +5,8 @@ import type { Node } from "../crds/core.ts";
 import type { IPPool, IPPoolSpec } from "../crds/ip-pool.ts";
 import { FakeClock } from "../lib/fake-clock.ts";
 import { formatIP, parseIP } from "../net/ip.ts";
+import { projectNode } from "./calc/projections.ts";
+import { NodeWriter } from "./drivers/node-writer.ts";
 import { FakeLog, FakeSource, fakeAffinity, fakeNode, fakePool, noMetrics } from "./fake-resources.ts";
 import { FakeRouteDataplane } from "./fake-route-dataplane.ts";
 import { FakeTunnelDataplane } from "./fake-tunnel-dataplane.ts";
@@ -54,7 +56,7 @@ function setUp(modes: Modes) {
   };
   for (const source of Object.values(sources)) source.sync();
   const log = new FakeLog();
-  const start = (): Felix => {
+  const start = (nodeStatus?: NodeWriter): Felix => {
     const felix = createFelix({
       nodeName: "node-a",
       dataplane: kernel,
@@ -65,6 +67,7 @@ function setUp(modes: Modes) {
       log,
       metrics: noMetrics,
       enableForwarding: () => {},
+      ...(nodeStatus && { nodeStatus }),
     });
     felix.start();
     return felix;
@@ -267,9 +270,19 @@ describe("IP-in-IP", () => {
   });
 
   test("a kernel without it is named; plain routes go on, and the others come once the module is loaded", async () => {
-    const { clock, tunnels, start, routes, log } = setUp(["ipip CrossSubnet", "none", "none"]);
+    const { clock, tunnels, sources, start, routes, log } = setUp(["ipip CrossSubnet", "none", "none"]);
     tunnels.hasIPIP = false;
-    const felix = start();
+    let stored = NODE_A;
+    const writer = new NodeWriter({
+      get: async () => stored,
+      updateStatus: async (node) => {
+        stored = node;
+        sources.nodes.set(projectNode(node));
+      },
+      setTaints: async () => {},
+    });
+    const conditions = (): unknown => (stored.status as { readonly conditions?: unknown }).conditions;
+    const felix = start(writer);
     await clock.advance(5000);
     expect(felix.findings().find(({ code }) => code === "EncapsulationUnsupported")?.message).toContain(
       "modprobe ipip",
@@ -277,10 +290,14 @@ describe("IP-in-IP", () => {
     expect(log.said("warn").join()).toContain("modprobe ipip");
     expect(routes()).toContain("10.0.0.64/26 via 192.0.2.2 dev eth0 proto 80");
     expect(routes().join()).not.toContain("10.0.0.128/26");
+    expect(conditions()).toMatchObject([
+      { type: "EncapsulationUnsupported", status: "True", message: expect.stringContaining("modprobe ipip") as string },
+    ]);
     tunnels.hasIPIP = true;
     await clock.advance(31_000);
     expect(routes()).toContain("10.0.0.128/26 via 198.51.100.4 dev tunl0 proto 80");
     expect(felix.findings()).toEqual([]);
+    expect(conditions()).toEqual([]);
     await felix.stop();
   });
 

@@ -320,6 +320,8 @@ class FelixAgent implements Felix {
   #checkNodeStatus(): void {
     const node = this.#inputs.localNode;
     if (node === undefined || this.#state.localAddresses === undefined) return;
-    this.#nodeStatus?.check(node, this.#network.claims(this.#duplicates));
+    const encapsulationUnsupported = this.#tunnels?.unsupported;
+    const claims = this.#network.claims(this.#duplicates);
+    this.#nodeStatus?.check(node, { ...claims, ...(encapsulationUnsupported && { encapsulationUnsupported }) });
   }
 }

@@ -146,6 +146,11 @@ export class Tunnels {
     return [this.#devices, this.#ipip, this.#entries[4], this.#entries[6]].flatMap((part) => part.findings());
   }
 
+  /** What this kernel lacks of what is needed, in words. */
+  get unsupported(): string | undefined {
+    return this.#ipip.findings().find(({ code }) => code === "EncapsulationUnsupported")?.message;
+  }
+
   /** When to have another turn although nothing changes. Units: milliseconds from now. */
   get againInMs(): number | undefined {
     const parts = [this.#devices, this.#ipip, this.#entries[4], this.#entries[6]];

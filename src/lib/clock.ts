@@ -14,3 +14,8 @@ export interface Clock {
 export function wallMs(clock: Pick<Clock, "nowNs">): number {
   return Number(clock.nowNs() / 1_000_000n);
 }
+
+/** The same as Kubernetes writes it: RFC 3339, whole seconds. */
+export function wallText(clock: Pick<Clock, "nowNs">): string {
+  return `${new Date(wallMs(clock)).toISOString().slice(0, 19)}Z`;
+}

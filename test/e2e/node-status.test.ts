@@ -154,6 +154,30 @@ describe("the start-up taint", () => {
   });
 });
 
+test("a kernel without the encapsulation that a pool asks for is a condition of its Node while that lasts", async () => {
+  const probe = "ip link add probe type ipip local 192.0.2.1 remote 192.0.2.2 && ip link delete probe";
+  const hasIPIP = (await lab.exec("node-1", ["sh", "-c", probe])).exitCode === 0;
+  const setMode = async (ipipMode: string): Promise<void> => {
+    const patch = JSON.stringify({ spec: { ipipMode } });
+    expect(await lab.kubectl(["patch", "ippool", "default-ipv4-ippool", "--type=merge", "-p", patch])).toMatchObject({
+      exitCode: 0,
+    });
+  };
+  const condition = async (): Promise<string> => {
+    const path = 'jsonpath={.status.conditions[?(@.type=="EncapsulationUnsupported")]}';
+    return (await lab.kubectl(["get", "node", "node-1", "-o", path])).stdout;
+  };
+  await setMode("CrossSubnet");
+  await expect.poll(async () => (await reportOf("node-1")).mtu.podBytes, { timeout: 10_000 }).toBe(1480);
+  if (hasIPIP) expect(await condition()).toBe("");
+  else
+    await expect
+      .poll(condition, { timeout: 10_000 })
+      .toMatch(/"message":"This node's kernel has no IP-in-IP.*KernelWithoutIPIP/);
+  await setMode("Never");
+  await expect.poll(condition, { timeout: 10_000 }).toBe("");
+});
+
 test("an agent whose socket somebody has deleted is not ready, and says why", async () => {
   await lab.exec("node-2", ["rm", "/run/gingham/agent.sock"]);
   const readiness = async () => (await lab.exec("node-2", ["curl", "-s", "localhost:9099/readiness"])).stdout;

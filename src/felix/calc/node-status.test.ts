@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import type { Node } from "../../crds/core.ts";
 import { fakeNode } from "../fake-resources.ts";
-import { planCondition, planNodeStatus, replacedAddresses } from "./node-status.ts";
+import { type NodeClaims, planCondition, planNodeStatus, replacedAddresses } from "./node-status.ts";
 import { projectNode, sameNode } from "./projections.ts";
 
 const NOW = "2026-07-28T12:00:00Z";
@@ -51,10 +51,14 @@ describe("planCondition()", () => {
   });
 });
 
+function plan(node: Node, claims: NodeClaims): Node | undefined {
+  return planNodeStatus(node, claims, NOW);
+}
+
 describe("planNodeStatus()", () => {
   test("adds the annotation, and keeps everything else", () => {
     const node = nodeWith([{ type: "NetworkUnavailable", status: "True" }], { other: "x" });
-    const next = planNodeStatus(node, CLAIMS);
+    const next = plan(node, CLAIMS);
     expect(next).toEqual({
       ...node,
       metadata: {
@@ -62,21 +66,52 @@ describe("planNodeStatus()", () => {
         annotations: { other: "x", "projectcalico.org/IPv4Address": "192.0.2.1/24" },
       },
     });
-    expect(next && planNodeStatus(next, CLAIMS)).toBeUndefined();
+    expect(next && plan(next, CLAIMS)).toBeUndefined();
   });
 
   test("says the MTU of the links between nodes, and again only when it is another", () => {
-    const first = planNodeStatus(nodeWith([]), { addresses: {}, linkMTUBytes: 9000 });
+    const first = plan(nodeWith([]), { addresses: {}, linkMTUBytes: 9000 });
     expect(first?.metadata.annotations).toEqual({ "gingham.dev/link-mtu": "9000" });
-    expect(first && planNodeStatus(first, { addresses: {}, linkMTUBytes: 9000 })).toBeUndefined();
-    const next = first && planNodeStatus(first, { addresses: {}, linkMTUBytes: 1500 });
+    expect(first && plan(first, { addresses: {}, linkMTUBytes: 9000 })).toBeUndefined();
+    const next = first && plan(first, { addresses: {}, linkMTUBytes: 1500 });
     expect(next?.metadata.annotations).toEqual({ "gingham.dev/link-mtu": "1500" });
-    expect(first && planNodeStatus(first, { addresses: {} })).toBeUndefined();
+    expect(first && plan(first, { addresses: {} })).toBeUndefined();
+  });
+
+  test("a problem is a condition beside the others, from when it came, and goes with it", () => {
+    const others = [
+      { type: "Ready", status: "True" },
+      { type: "NetworkUnavailable", status: "False" },
+    ];
+    const has = (message?: string): NodeClaims => ({
+      addresses: {},
+      ...(message === undefined ? {} : { encapsulationUnsupported: message }),
+    });
+    const told = plan(nodeWith(others), has("no IP-in-IP"));
+    const condition = {
+      type: "EncapsulationUnsupported",
+      status: "True",
+      reason: "KernelWithoutIPIP",
+      message: "no IP-in-IP",
+      lastHeartbeatTime: NOW,
+      lastTransitionTime: NOW,
+    };
+    expect(told?.status).toMatchObject({ conditions: [...others, condition] });
+    const later = told && planNodeStatus(told, has("no IP-in-IP at all"), "2026-07-28T13:00:00Z");
+    expect(later?.status).toMatchObject({
+      conditions: [
+        ...others,
+        { ...condition, message: "no IP-in-IP at all", lastHeartbeatTime: "2026-07-28T13:00:00Z" },
+      ],
+    });
+    expect(later && plan(projectNode(later), has("no IP-in-IP at all"))).toBeUndefined();
+    expect(later && plan(later, has())?.status).toMatchObject({ conditions: others });
+    expect(plan(nodeWith(others), has())).toBeUndefined();
   });
 
   test("leaves the annotation of a family without an address alone", () => {
     const annotations = { "projectcalico.org/IPv6Address": "2001:db8::1/64" };
-    const next = planNodeStatus(nodeWith([], annotations), CLAIMS);
+    const next = plan(nodeWith([], annotations), CLAIMS);
     expect(next?.metadata.annotations).toMatchObject(annotations);
   });
 });
@@ -84,9 +119,9 @@ describe("planNodeStatus()", () => {
 describe("planNodeStatus() and replacedAddresses()", () => {
   test("an empty claim takes the annotation away", () => {
     const node = nodeWith([], { "projectcalico.org/IPv4Address": "192.0.2.1/24", other: "x" });
-    const next = planNodeStatus(node, { addresses: { 4: "", 6: "" } });
+    const next = plan(node, { addresses: { 4: "", 6: "" } });
     expect(next?.metadata.annotations).toEqual({ other: "x" });
-    expect(next && planNodeStatus(next, { addresses: { 4: "", 6: "" } })).toBeUndefined();
+    expect(next && plan(next, { addresses: { 4: "", 6: "" } })).toBeUndefined();
   });
 
   test("tell of another address, and not of another length or a first one", () => {
@@ -131,6 +166,9 @@ describe("projectNode()", () => {
       projectNode(nodeWith([{ type: "NetworkUnavailable", status: "False", lastHeartbeatTime: time }]));
     expect(sameNode(beat("1"), beat("2"))).toBe(true);
     expect(sameNode(beat("1"), projectNode(nodeWith([])))).toBe(false);
+    const unsupported = (message: string) =>
+      projectNode(nodeWith([{ type: "EncapsulationUnsupported", status: "True", message }]));
+    expect(sameNode(unsupported("a"), unsupported("b"))).toBe(false);
     const tainted = { ...nodeWith([]), spec: { taints: [{ key: "a", effect: "NoExecute" }] } };
     expect(sameNode(projectNode(tainted), projectNode(nodeWith([])))).toBe(false);
     expect(sameNode(projectNode(fakeNode("n", ["192.0.2.1"])), projectNode(fakeNode("n", ["192.0.2.2"])))).toBe(false);

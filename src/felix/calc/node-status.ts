@@ -9,17 +9,22 @@ export interface NodeClaims {
   readonly addresses: Partial<Readonly<Record<Family, string>>>;
   /** Smallest MTU of the links between nodes, for who plans the MTU of pods. Absent: no link was found. Units: bytes. */
   readonly linkMTUBytes?: number;
+  /** What is missing in this node's kernel of what pools ask for, in words. Absent: nothing. */
+  readonly encapsulationUnsupported?: string;
 }
 
 export const LINK_MTU_ANNOTATION = "gingham.dev/link-mtu";
 
-interface Condition {
+export interface Condition {
   readonly type: string;
   readonly status: string;
+  readonly message?: unknown;
   readonly [field: string]: unknown;
 }
 
 export const NETWORK_UNAVAILABLE = "NetworkUnavailable";
+/** There only while it is true. It keeps no pod away, since those in other pools have their network. */
+export const ENCAPSULATION_UNSUPPORTED = "EncapsulationUnsupported";
 
 /**
  * Returns the Node with the claims in it, or undefined when it says them already.
@@ -27,8 +32,9 @@ export const NETWORK_UNAVAILABLE = "NetworkUnavailable";
  * The annotation tells Calico's nodes of a mixed cluster where this node is and how long its subnet's prefix is.
  *
  * Source: calico-interop 4.6 (annotations, written through nodes/status).
+ * @param nowText RFC 3339, whole seconds
  */
-export function planNodeStatus(node: Node, claims: NodeClaims): Node | undefined {
+export function planNodeStatus(node: Node, claims: NodeClaims, nowText: string): Node | undefined {
   const annotations = { ...node.metadata.annotations };
   let isChanged = false;
   for (const family of [4, 6] as const) {
@@ -43,7 +49,26 @@ export function planNodeStatus(node: Node, claims: NodeClaims): Node | undefined
     annotations[LINK_MTU_ANNOTATION] = String(linkMTUBytes);
     isChanged = true;
   }
-  return isChanged ? { ...node, metadata: { ...node.metadata, annotations } } : undefined;
+  const status = withProblem(node, claims.encapsulationUnsupported, nowText);
+  if (!isChanged && status === undefined) return undefined;
+  return { ...node, metadata: { ...node.metadata, annotations }, ...(status && { status }) };
+}
+
+/** The status with that condition, or without it; undefined when it is so already. */
+function withProblem(node: Node, message: string | undefined, nowText: string): Node["status"] | undefined {
+  const conditions = conditionsOf(node);
+  const previous = conditions.find(({ type }) => type === ENCAPSULATION_UNSUPPORTED);
+  if (message === undefined ? previous === undefined : previous?.status === "True" && previous.message === message)
+    return undefined;
+  const lastTransitionTime = (previous?.status === "True" && previous["lastTransitionTime"]) || nowText;
+  const condition: Condition = {
+    type: ENCAPSULATION_UNSUPPORTED,
+    status: "True",
+    reason: "KernelWithoutIPIP",
+    ...{ message, lastHeartbeatTime: nowText, lastTransitionTime },
+  };
+  const others = conditions.filter(({ type }) => type !== ENCAPSULATION_UNSUPPORTED);
+  return statusWith(node, message === undefined ? others : [...others, condition]);
 }
 
 /**
@@ -69,8 +94,11 @@ export function planCondition(node: Node, isUp: boolean, nowText: string): Node 
     lastTransitionTime: nowText,
   };
   const others = conditions.filter(({ type }) => type !== NETWORK_UNAVAILABLE);
-  const next = { ...node.status, conditions: [...others, condition] };
-  return { ...node, status: next };
+  return { ...node, status: statusWith(node, [...others, condition]) };
+}
+
+function statusWith(node: Node, conditions: readonly Condition[]): NonNullable<Node["status"]> {
+  return { ...node.status, ...{ conditions } };
 }
 
 /** An address that the node's object names, and that the claims name otherwise: other nodes will go to another place. */
@@ -98,7 +126,7 @@ export function replacedAddresses(node: Node, claims: NodeClaims): readonly Repl
 }
 
 /** Conditions are not in the type of Node, since nobody else reads them; other fields of theirs pass through. */
-function conditionsOf(node: Node): readonly Condition[] {
+export function conditionsOf(node: Node): readonly Condition[] {
   const { conditions } = { conditions: undefined as unknown, ...node.status };
   return Array.isArray(conditions) ? conditions.filter(isCondition) : [];
 }

@@ -3,7 +3,13 @@ import type { BlockAffinity } from "../../crds/block-affinity.ts";
 import type { Node } from "../../crds/core.ts";
 import { BORROWS_ANNOTATION } from "./borrowed.ts";
 import { ADDRESS_ANNOTATIONS } from "./node-addresses.ts";
-import { LINK_MTU_ANNOTATION, NETWORK_UNAVAILABLE } from "./node-status.ts";
+import {
+  type Condition,
+  conditionsOf,
+  ENCAPSULATION_UNSUPPORTED,
+  LINK_MTU_ANNOTATION,
+  NETWORK_UNAVAILABLE,
+} from "./node-status.ts";
 import { IPIP_ADDRESS_ANNOTATION, TUNNEL_ADDRESS_ANNOTATIONS, TUNNEL_MAC_ANNOTATIONS } from "./vtep.ts";
 
 const KEPT_ANNOTATIONS: readonly string[] = [ADDRESS_ANNOTATIONS, TUNNEL_ADDRESS_ANNOTATIONS, TUNNEL_MAC_ANNOTATIONS]
@@ -22,10 +28,9 @@ export function projectNode(node: Node): Node {
     const text = annotations?.[key];
     return text === undefined ? [] : [[key, text] as const];
   });
-  const { conditions, addresses } = { conditions: undefined as unknown, ...node.status };
+  const addresses = node.status?.addresses;
   const { podCIDRs, taints } = node.spec ?? {};
-  const condition = Array.isArray(conditions) ? conditions.filter(isNetworkUnavailable) : [];
-  const status = { ...(addresses === undefined ? {} : { addresses }), conditions: condition };
+  const status = { ...(addresses === undefined ? {} : { addresses }), conditions: ownConditions(node) };
   return {
     apiVersion: node.apiVersion,
     kind: node.kind,
@@ -63,11 +68,11 @@ export function projectAffinity(affinity: BlockAffinity): BlockAffinity {
 }
 
 function essence(node: Node): string {
-  const { conditions } = { conditions: undefined as unknown, ...node.status };
-  const status = Array.isArray(conditions) ? conditions.filter(isNetworkUnavailable).map((c) => c.status) : [];
-  return JSON.stringify([node.metadata.annotations, node.spec, node.status?.addresses, status]);
+  const conditions = ownConditions(node).map(({ type, status, message }) => [type, status, message]);
+  return JSON.stringify([node.metadata.annotations, node.spec, node.status?.addresses, conditions]);
 }
 
-function isNetworkUnavailable(value: unknown): value is { readonly status?: unknown } {
-  return typeof value === "object" && value !== null && "type" in value && value.type === NETWORK_UNAVAILABLE;
+/** Those that an agent writes. */
+function ownConditions(node: Node): readonly Condition[] {
+  return conditionsOf(node).filter(({ type }) => type === NETWORK_UNAVAILABLE || type === ENCAPSULATION_UNSUPPORTED);
 }

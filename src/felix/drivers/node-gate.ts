@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Node } from "../../crds/core.ts";
-import { type Clock, wallMs } from "../../lib/clock.ts";
+import { type Clock, wallText } from "../../lib/clock.ts";
 import { describeError } from "../../lib/errors.ts";
 import { ApplyLoop } from "../apply-loop.ts";
 import { planCondition } from "../calc/node-status.ts";
@@ -84,7 +84,8 @@ export class NodeGate {
 
   async #close(): Promise<void> {
     await this.#loop.stop();
-    if (this.#isOpen) await this.#options.writer.edit((node) => planCondition(node, false, this.#nowText()));
+    if (this.#isOpen)
+      await this.#options.writer.edit((node) => planCondition(node, false, wallText(this.#options.clock)));
   }
 
   async #turn(): Promise<number | undefined> {
@@ -96,7 +97,7 @@ export class NodeGate {
     // The condition first: without the taint the scheduler goes by it.
     const isClosed = planCondition(node, true, "") !== undefined;
     const conditionInMs = await this.#change("condition", isClosed, this.#conditionLimit, () =>
-      writer.edit((now) => planCondition(now, true, this.#nowText())),
+      writer.edit((now) => planCondition(now, true, wallText(this.#options.clock))),
     );
     const hasTaint = taint !== "" && (node.spec?.taints ?? []).some(({ key }) => key === taint);
     const taintInMs = await this.#change(`taint ${taint}`, hasTaint, this.#taintLimit, () => writer.removeTaint(taint));
@@ -119,10 +120,5 @@ export class NodeGate {
     limit.wrote(clock.nowMs());
     log.info({ changed: what }, "node opened for pods");
     return undefined;
-  }
-
-  /** RFC 3339, whole seconds. */
-  #nowText(): string {
-    return `${new Date(wallMs(this.#options.clock)).toISOString().slice(0, 19)}Z`;
   }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Node } from "../../crds/core.ts";
-import type { Clock } from "../../lib/clock.ts";
+import { type Clock, wallText } from "../../lib/clock.ts";
 import { describeError } from "../../lib/errors.ts";
 import { backoffMs } from "../../lib/retry.ts";
 import { type NodeClaims, planNodeStatus, type ReplacedAddress, replacedAddresses } from "../calc/node-status.ts";
@@ -35,7 +35,7 @@ export class NodeStatusDriver {
   /** Writes when the node, as an informer knows it, does not say the claims yet. */
   check(node: Node, claims: NodeClaims): void {
     this.#claims = claims;
-    if (this.#writing !== undefined || planNodeStatus(node, claims) === undefined) return;
+    if (this.#writing !== undefined || planNodeStatus(node, claims, "") === undefined) return;
     const waitMs = this.#written === JSON.stringify(claims) ? this.#limit.waitMs(this.#clock.nowMs()) : 0;
     this.#writing = this.#write(waitMs).finally(() => {
       this.#writing = undefined;
@@ -57,7 +57,7 @@ export class NodeStatusDriver {
         let replaced: readonly ReplacedAddress[] = [];
         const isWritten = await this.#writer.edit((node) => {
           replaced = replacedAddresses(node, claims);
-          return planNodeStatus(node, claims);
+          return planNodeStatus(node, claims, wallText(this.#clock));
         });
         if (!isWritten) return;
         this.#written = JSON.stringify(claims);

@@ -186,6 +186,18 @@ describe("planOnly()", () => {
     await observer.stop();
   });
 
+  test("says which conditions of the Node would come, change and go", async () => {
+    const { real, world } = setUp();
+    const says = (...conditions: readonly object[]): Node => ({
+      ...world.node,
+      status: { addresses: [], ...{ conditions } },
+    });
+    world.node = says({ type: "Ready", status: "True" }, { type: "A", status: "True" }, { type: "B", status: "True" });
+    const { ports, changes } = planOnly(real, () => true);
+    await ports.node.updateStatus(says({ type: "Ready", status: "True" }, { type: "A", status: "False" }));
+    expect(changes.map(({ text }) => text)).toEqual(["condition A: False", "condition B removed"]);
+  });
+
   test("a script that the kernel would refuse is no plan", async () => {
     const world = setUp();
     world.nft.refuse = (call) => (call === "check" ? new Error("no nat here") : undefined);

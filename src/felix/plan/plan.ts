@@ -2,6 +2,7 @@
 import type { Node } from "../../crds/core.ts";
 import type { Clock } from "../../lib/clock.ts";
 import type { Family } from "../../net/ip.ts";
+import { conditionsOf } from "../calc/node-status.ts";
 import type { PacketFilterPort } from "../nft/ports.ts";
 import type { Health, NodeStatusPort } from "../ports.ts";
 import { PlannedKernel } from "./planned-kernel.ts";
@@ -73,8 +74,7 @@ function plannedNode(real: NodeStatusPort, record: Recorder): NodeStatusPort {
         if (before[key] !== after[key])
           record("node", `annotation ${key}: ${before[key] ?? "none"} → ${after[key] ?? "none"}`);
       }
-      if (JSON.stringify(now.status) !== JSON.stringify(next.status))
-        record("node", "condition NetworkUnavailable: False");
+      for (const text of conditionChanges(now, next)) record("node", text);
       planned = next;
     },
     setTaints: async (node, taints) => {
@@ -83,6 +83,15 @@ function plannedNode(real: NodeStatusPort, record: Recorder): NodeStatusPort {
       planned = { ...node, spec: { ...node.spec, taints } };
     },
   };
+}
+
+function conditionChanges(before: Node, after: Node): readonly string[] {
+  const statuses = (node: Node) => new Map(conditionsOf(node).map(({ type, status }) => [type, status]));
+  const [old, next] = [statuses(before), statuses(after)];
+  return [
+    ...[...next].filter(([type, status]) => old.get(type) !== status).map((words) => `condition ${words.join(": ")}`),
+    ...[...old.keys()].filter((type) => !next.has(type)).map((type) => `condition ${type} removed`),
+  ];
 }
 
 /** Routes of unknown pods are deleted after 10 s; then Felix has said all that it has to say. Units: milliseconds. */
