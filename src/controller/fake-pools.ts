@@ -56,6 +56,7 @@ export function rooms(count: number, labels: Labels = {}, maxPods?: number): Nod
   return Array.from({ length: count }, (_, i) => ({
     name: `node-${i}`,
     labels,
+    addresses: [],
     ...(maxPods !== undefined && { maxPods }),
   }));
 }

@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import { InvalidObjectError } from "../crds/errors.ts";
 import { ALLOCATABLE, HEALTHY, type IPPool } from "../crds/ip-pool.ts";
 import { type CIDR, parseCIDR } from "../net/cidr.ts";
+import { parseIP } from "../net/ip.ts";
 import { factsOf, poolObject, rooms, use } from "./fake-pools.ts";
 import { judgePools } from "./pool-verdicts.ts";
 import type { BlockUse, PoolFacts, PoolReport } from "./ports.ts";
@@ -118,6 +119,21 @@ describe("judgePools()", () => {
       expect(verdicts[0]?.conditions).toMatchObject([{ type: HEALTHY, status: "False", reason: "InvalidPool" }]);
       expect(verdicts[0]?.conditions[0]?.message).toContain("spec.blockSize is 64, want 20 to 32");
     }
+  });
+
+  it("tells of a pool with addresses of nodes, unless it gives none or they are reserved", () => {
+    const nodes = rooms(5).map((room, i) => ({
+      ...room,
+      addresses: [parseIP(`192.168.1.${i}`), parseIP(`fd00::${i}`)],
+    }));
+    const pools = [poolObject("a", { cidr: "192.168.0.0/16" }), poolObject("b", { cidr: "10.0.0.0/16" })];
+    expect(problem({ pools, options: { nodes } }, "NodesInside")).toContain(
+      "addresses of nodes: node-0 192.168.1.0, node-1 192.168.1.1, node-2 192.168.1.2 and 2 more: a pod may be given one",
+    );
+    const disabled = [poolObject("a", { cidr: "192.168.0.0/16", disabled: true })];
+    expect(told(judge({ pools: disabled, options: { nodes } }))).toEqual({ a: [] });
+    const reserved = [parseCIDR("192.168.1.0/24")];
+    expect(told(judgePools({ ...factsOf(pools, { nodes }), reserved }, [], new Map()))).toEqual({ a: [], b: [] });
   });
 
   it("counts reserved addresses by pool", () => {

@@ -2,7 +2,8 @@
 import { type EffectiveIPPool, effectiveIPPool, HEALTHY, type IPPool, type IPPoolCondition } from "../crds/ip-pool.ts";
 import type { IPAMConfigSpec } from "../crds/ipam-config.ts";
 import { brokenSelectors } from "../ipam/pools.ts";
-import type { CIDR } from "../net/cidr.ts";
+import { type CIDR, cidrContains } from "../net/cidr.ts";
+import { formatIP, type IP } from "../net/ip.ts";
 import { type Allocatability, allocatableCondition, decideAllocatable } from "./allocatable.ts";
 import { addressesIn, blocksText, fitBlocks, type Misfits } from "./pool-blocks.ts";
 import type { BlockUse, PoolFacts, PoolProblem, PoolReport, StoredPool } from "./ports.ts";
@@ -15,6 +16,7 @@ interface Judged {
   readonly misfits: Misfits;
   readonly config: IPAMConfigSpec;
   readonly starving: readonly PoolProblem[];
+  readonly facts: PoolFacts;
 }
 
 /**
@@ -45,7 +47,7 @@ export function judgePools(
       const problems = [{ reason: "InvalidPool", message }];
       return { pool: stored, problems, conditions: [healthyCondition(problems)] };
     }
-    const problems = problemsOf({ pool, allocatability, misfits, config, starving: starving.get(name) ?? [] });
+    const problems = problemsOf({ pool, allocatability, misfits, config, starving: starving.get(name) ?? [], facts });
     return { pool: stored, problems, conditions: [allocatableCondition(allocatability), healthyCondition(problems)] };
   });
   // A pool whose network nobody can read may be the one that has them.
@@ -74,6 +76,7 @@ function problemsOf(judged: Judged): readonly PoolProblem[] {
     ...badSelectors(pool),
     mixedSizes(judged),
     outside(judged),
+    nodesInside(judged),
     ...starving,
     pool.enabled ? badConfig(judged.config) : undefined,
   ];
@@ -122,6 +125,22 @@ function outside({ pool, misfits }: Judged): PoolProblem | undefined {
   const then = "their pods keep them, and their traffic is neither encapsulated nor masqueraded";
   const message = `Its network was another one, and blocks of it are now in no pool: ${blocksText(blocks)}: ${then}`;
   return { reason: "BlocksOutside", message: `${message}; set cidr back, or restart these pods` };
+}
+
+/** The pool that everybody's manual names may be the network at hand. */
+function nodesInside({ pool, facts }: Judged): PoolProblem | undefined {
+  if (!pool.enabled) return undefined;
+  const isGivenAway = (ip: IP): boolean =>
+    cidrContains(pool.cidr, ip) && !facts.reserved.some((network) => cidrContains(network, ip));
+  const found = facts.nodes.flatMap(({ name, addresses }) =>
+    addresses.filter(isGivenAway).map((ip) => `${name} ${formatIP(ip)}`),
+  );
+  if (found.length === 0) return undefined;
+  const named = found.length > 3 ? `${found.slice(0, 3).join(", ")} and ${found.length - 3} more` : found.join(", ");
+  const what = `It has addresses of nodes: ${named}`;
+  const then = "a pod may be given one of these, and blocks of the nodes' network cut machines off";
+  const step = "disable this pool and make one of other addresses, or reserve the nodes' network (IPReservation)";
+  return { reason: "NodesInside", message: `${what}: ${then}; ${step}` };
 }
 
 /** What Calico's writers refuse. Source: calico-interop 1.3. */

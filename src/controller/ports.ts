@@ -8,6 +8,7 @@ import type { IPAMHandle } from "../crds/ipam-handle.ts";
 import type { KubeObject } from "../crds/object.ts";
 import type { ClusterView, CollectionPlan } from "../ipam/gc/types.ts";
 import type { CIDR } from "../net/cidr.ts";
+import type { IP } from "../net/ip.ts";
 import type { Labels } from "../selector/selector.ts";
 
 /** What the cluster says of collection. */
@@ -80,6 +81,8 @@ export interface NodeRoom {
   readonly labels: Labels;
   /** Pods that its kubelet allows; absent without a kubelet. */
   readonly maxPods?: number;
+  /** Its own; none of a virtual kubelet, which has its pod's. */
+  readonly addresses: readonly IP[];
 }
 
 /** All that pools are judged by, but for blocks. */

@@ -2,6 +2,7 @@
 import { describe, expect, it } from "vitest";
 import type { Node, Pod } from "../crds/core.ts";
 import { parseGoDuration } from "../lib/go-duration.ts";
+import { formatIP, parseIP } from "../net/ip.ts";
 import { IN_USE_ANNOTATION, isSameRoom, projectNodeFacts, projectNodeRoom, projectPodFacts } from "./projections.ts";
 
 describe("parseGoDuration()", () => {
@@ -94,19 +95,28 @@ describe("projectNodeRoom()", () => {
     projectNodeRoom({ apiVersion: "v1", kind: "Node", metadata: { name: "a" }, ...parts });
 
   it("has labels, and how many pods the kubelet allows", () => {
-    expect(room({})).toEqual({ name: "a", labels: {} });
+    expect(room({})).toEqual({ name: "a", labels: {}, addresses: [] });
     expect(room({ metadata: { name: "a", labels: { zone: "x" } }, status: { allocatable: { pods: "110" } } })).toEqual({
       name: "a",
       labels: { zone: "x" },
       maxPods: 110,
+      addresses: [],
     });
-    expect(room({ status: { allocatable: { pods: "1k" } } })).toEqual({ name: "a", labels: {} });
+    expect(room({ status: { allocatable: { pods: "1k" } } })).toEqual({ name: "a", labels: {}, addresses: [] });
+  });
+
+  it("has the node's own addresses, but not those that a virtual kubelet has of its pod", () => {
+    const addresses = ["192.0.2.1", "2001:db8::1", "bad"].map((address) => ({ type: "InternalIP", address }));
+    const status = { addresses: [...addresses, { type: "ExternalIP", address: "198.51.100.1" }] };
+    expect(room({ status }).addresses.map(formatIP)).toEqual(["192.0.2.1", "2001:db8::1"]);
+    expect(room({ metadata: { name: "a", labels: { type: "virtual-kubelet" } }, status }).addresses).toEqual([]);
   });
 });
 
 describe("isSameRoom()", () => {
-  it("sees labels and pods, whatever the order", () => {
-    const a = { name: "a", labels: { x: "1", y: "2" }, maxPods: 110 };
+  it("sees labels, pods and addresses, whatever the order of labels", () => {
+    const a = { name: "a", labels: { x: "1", y: "2" }, maxPods: 110, addresses: [] };
+    expect(isSameRoom(a, { ...a, addresses: [parseIP("192.0.2.1")] })).toBe(false);
     expect(isSameRoom(a, { ...a, labels: { y: "2", x: "1" } })).toBe(true);
     expect(isSameRoom(a, { ...a, labels: { x: "1" } })).toBe(false);
     expect(isSameRoom(a, { ...a, maxPods: 111 })).toBe(false);

@@ -12,6 +12,8 @@ export const IN_USE_ANNOTATION = "gingham.dev/addresses-in-use";
 
 /** Source: calico-interop 3.7: a pod's address before its kubelet has published it. */
 const CALICO_ANNOTATIONS = ["cni.projectcalico.org/podIP", "cni.projectcalico.org/podIPs"] as const;
+/** Its label `type`: such a node runs in a pod, and has that pod's address. Source: virtual-kubelet's node specification. */
+const VIRTUAL_KUBELET = "virtual-kubelet";
 /** Written by Multus: JSON, a list of networks with their `ips`. Source: Network Plumbing WG, network status. */
 const NETWORK_STATUS = "k8s.v1.cni.cncf.io/network-status";
 
@@ -50,10 +52,12 @@ export function projectNodeRoom({ metadata, status }: Node): NodeRoom {
   // Source: core/v1 NodeStatus; quantities are texts.
   const { allocatable } = (status ?? {}) as { allocatable?: Readonly<Record<string, string>> };
   const maxPods = Number(allocatable?.["pods"] ?? "none");
+  const internal = (status?.addresses ?? []).filter(({ type }) => type === "InternalIP").map(({ address }) => address);
   return {
     name: metadata.name,
     labels: metadata.labels ?? {},
     ...(Number.isInteger(maxPods) && { maxPods }),
+    addresses: metadata.labels?.["type"] === VIRTUAL_KUBELET ? [] : canonicalIPs(internal).map(parseIP),
   };
 }
 
@@ -64,7 +68,7 @@ export function isSameRoom(a: NodeRoom, b: NodeRoom): boolean {
         .toSorted()
         .map((key) => [key, labels[key]]),
     );
-  return a.maxPods === b.maxPods && labels(a) === labels(b);
+  return a.maxPods === b.maxPods && labels(a) === labels(b) && a.addresses.join() === b.addresses.join();
 }
 
 export function isSamePod(a: PodFacts, b: PodFacts): boolean {

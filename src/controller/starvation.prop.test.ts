@@ -38,6 +38,7 @@ describe("starvingPools()", () => {
         const nodes = choices.map((chosen, i) => ({
           name: `node-${i}`,
           labels: Object.fromEntries(chosen.map((pool) => [`pool-${pool}`, ""])),
+          addresses: [],
         }));
         const found = starvingPools(pools, nodes, STRICT);
         const choosers = choices.filter((chosen) => chosen.length > 0);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { type CIDR, cidrFamily, parseCIDR } from "../net/cidr.ts";
+import { type CIDR, cidrCovers, cidrFamily, parseCIDR } from "../net/cidr.ts";
 import { bitsOf, type Family } from "../net/ip.ts";
 import { AGE, type KindDefinition } from "./definition.ts";
 import { openObject, present } from "./field-reader.ts";
@@ -70,12 +70,24 @@ const ASSIGNMENTS: readonly AssignmentMode[] = ["Automatic", "Manual"];
 /** Prefix lengths that blocks may have. Source: calico-interop 1.3. */
 const BLOCK_SIZES = { 4: { min: 20, max: 32, fallback: 26 }, 6: { min: 116, max: 128, fallback: 122 } } as const;
 
+/**
+ * Loopback, link-local and multicast addresses: no pod can be reached by one. Pods' own gateway is link-local. Source:
+ * calico-interop 1.3 (link-local), RFC 6890, RFC 5771, RFC 4291.
+ */
+const NOT_FOR_PODS = ["127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "::1/128", "fe80::/10", "ff00::/8"].map(
+  parseCIDR,
+);
+
 /** Checks a pool as it is stored, without defaults. @throws InvalidObjectError */
 export function parseIPPool(raw: unknown): IPPool {
   const { head, spec, status } = openObject("crd.projectcalico.org/v1", "IPPool", raw);
   const cidr = spec.cidr("cidr");
   const { prefixLength } = parseCIDR(cidr);
   const { min, max } = BLOCK_SIZES[cidrFamily(parseCIDR(cidr))];
+  const disabled = spec.optionalBoolean("disabled");
+  // A disabled one may say that traffic to such addresses is not masqueraded.
+  if (disabled !== true && NOT_FOR_PODS.some((network) => cidrCovers(network, parseCIDR(cidr))))
+    throw spec.fail("cidr", cidr, "a network that is not loopback, link-local or multicast");
   // Go's zero value means "not set".
   const blockSize = spec.optionalInteger("blockSize", 0, bitsOf(cidrFamily(parseCIDR(cidr)))) || undefined;
   if (blockSize !== undefined && (blockSize < min || blockSize > max || blockSize < prefixLength))
@@ -87,7 +99,7 @@ export function parseIPPool(raw: unknown): IPPool {
       ipipMode: spec.optionalEnum("ipipMode", MODES),
       vxlanMode: spec.optionalEnum("vxlanMode", MODES),
       natOutgoing: spec.optionalBoolean("natOutgoing"),
-      disabled: spec.optionalBoolean("disabled"),
+      disabled,
       disableBGPExport: spec.optionalBoolean("disableBGPExport"),
       nodeSelector: spec.optionalString("nodeSelector"),
       namespaceSelector: spec.optionalString("namespaceSelector"),

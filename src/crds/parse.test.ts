@@ -154,6 +154,14 @@ describe("effectiveIPPool()", () => {
     });
   });
 
+  test.each(["127.0.0.0/8", "169.254.7.0/24", "239.0.0.0/16", "::1/128", "fe80::/64", "ff05::/112"])(
+    "%s is no pool that gives addresses, but may say where to masquerade nothing",
+    (cidr) => {
+      expect(failure(() => pool({ cidr }))).toMatchObject({ field: "spec.cidr", value: cidr });
+      expect(pool({ cidr, disabled: true }).enabled).toBe(false);
+    },
+  );
+
   test("zero values of Go are defaults, too", () => {
     const zero = { blockSize: 0, ipipMode: "", nodeSelector: "", allowedUses: [], assignmentMode: "" };
     expect(pool({ cidr: "10.0.0.0/16", ...zero })).toEqual(pool({ cidr: "10.0.0.0/16" }));

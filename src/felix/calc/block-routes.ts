@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { BlockAffinity } from "../../crds/block-affinity.ts";
-import { type CIDR, cidrFamily, cidrSize, formatCIDR, parseCIDR } from "../../net/cidr.ts";
+import { type CIDR, cidrContains, cidrFamily, cidrSize, formatCIDR, parseCIDR } from "../../net/cidr.ts";
 import { type Family, formatIP, type IP } from "../../net/ip.ts";
 import type { WorkloadEndpoint } from "../ports.ts";
 import type { EncapsulationOf } from "./encapsulations.ts";
@@ -177,10 +177,22 @@ function targetOf(
     notes.push({ code: "BlockIsHostAddress", subject: formatCIDR(dst), detail });
     return undefined;
   }
+  // Such a route would cut this node off from its own network, and from the API server that could take it back.
+  const held = [around.localNode, claim.node].find((name) => holdsAddressOf(dst, around.node(name)));
+  if (held !== undefined) {
+    const detail = `Block holds the own address of ${held}; it gets no route: delete BlockAffinity ${claim.affinity}, or give pods a pool outside of the nodes' network`;
+    notes.push({ code: "BlockIsHostAddress", subject: formatCIDR(dst), detail });
+    return undefined;
+  }
   // Without the blackhole, packets to a free address of the block would go out by the default route and come back.
   if (claim.node === around.localNode) return isOneAddress ? undefined : { dst, target: { kind: "blackhole" } };
 
   return routeToNode(dst, claim.node, pool, around, notes);
+}
+
+function holdsAddressOf(block: CIDR, node: NodeAddresses | undefined): boolean {
+  const address = node && addressOf(node, cidrFamily(block));
+  return address !== undefined && cidrContains(block, address.ip);
 }
 
 /** Adds a note when there is no way to the node. */

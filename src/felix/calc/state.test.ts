@@ -347,6 +347,28 @@ const BASE_STATES: readonly BaseState[] = [
     findings: ["BlockIsHostAddress 192.0.2.1/32", "BlockIsHostAddress 192.0.2.3/32", "WorkloadIsHostAddress 192.0.2.2"],
   },
   {
+    name: "a block that holds the address of its owner or of this node gets no route, be it the default route",
+    ...CLUSTER,
+    affinities: [
+      fakeAffinity("node-a", "0.0.0.0/0"),
+      fakeAffinity("node-b", "::/0"),
+      fakeAffinity("node-b", "192.0.2.2/31"),
+      fakeAffinity("node-c", "192.0.2.0/31"),
+      fakeAffinity("node-a", "2001:db8::/122"),
+      fakeAffinity("node-b", "10.0.0.64/26"),
+    ],
+    routes: { "10.0.0.64/26": "node-b 192.0.2.2" },
+    findings: [
+      ...["0.0.0.0/0", "192.0.2.0/31", "192.0.2.2/31", "2001:db8::/122", "::/0"].map(
+        (cidr) => `BlockIsHostAddress ${cidr}`,
+      ),
+      ...["0.0.0.0/0", "192.0.2.0/31", "192.0.2.2/31", "2001:db8::/122", "::/0"].map(
+        (cidr) => `BlockOutsidePools ${cidr}`,
+      ),
+      ...["10.0.0.64/26", "192.0.2.0/31", "192.0.2.2/31", "2001:db8::/122"].map((cidr) => `OverlappingBlocks ${cidr}`),
+    ],
+  },
+  {
     name: "the same block claimed twice: the newest claim, then the name",
     ...CLUSTER,
     affinities: [

@@ -45,8 +45,8 @@ interface DestinationState {
  * Invariants: after `flush`, `routes` is what `resolveDestination` says of each destination from the present content
  * alone: the order, repetition and grouping of the updates that led there never show. Updates are cheap and only mark
  * destinations as dirty; `flush` resolves just these, so one changed resource costs the same with ten blocks or ten
- * thousand. Hazards: a node's address concerns all its blocks, the addresses it has borrowed, and its /32 as such; a block of one size concerns the
- * smaller blocks inside it; a pool concerns all blocks inside. Each `set…` and `delete…` marks these.
+ * thousand. Hazards: a node's address concerns all its blocks, the addresses it has borrowed, and its /32 as such, this
+ * node's own also all blocks that hold it; a block of one size concerns the smaller blocks inside it; a pool concerns all blocks inside. Each `set…` and `delete…` marks these.
  */
 export class CalcState {
   readonly #localNode: string;
@@ -298,6 +298,8 @@ export class CalcState {
     this.#networks.clear();
     for (const ip of [...hostAddressesOf(previous), ...hostAddressesOf(next)])
       this.#dirty.add(formatCIDR(hostCIDR(ip)));
+    if (name === this.#localNode)
+      for (const ip of [...hostAddressesOf(previous), ...hostAddressesOf(next)]) this.#markHolders(ip);
     for (const key of this.#blocksByNode.get(name) ?? []) this.#dirty.add(key);
     for (const key of this.#borrowedByNode.get(name)?.keys() ?? []) this.#dirty.add(key);
     const malformed = next?.malformed ?? [];
@@ -365,6 +367,11 @@ export class CalcState {
     else this.#pools.set(name, next);
     if (previous !== undefined) this.#markInside(previous.cidr);
     if (next !== undefined) this.#markInside(next.cidr);
+  }
+
+  /** Marks the blocks that hold an address. */
+  #markHolders(ip: IP): void {
+    for (const length of this.#lengths[familyOf(ip)].keys()) this.#dirty.add(formatCIDR(cidrOf(ip, length)));
   }
 
   /** Pools and blocks of mixed sizes change rarely, so a scan is cheaper than keeping a tree. */
