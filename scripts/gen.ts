@@ -10,7 +10,9 @@ import { renderInstallManifests } from "./install-manifests.ts";
 const root = join(dirname(dirname(fileURLToPath(import.meta.url))), "manifests");
 const crds = [...renderManifests()].map(([name, text]) => [`crds/${name}`, text] as const);
 const wanted = new Map([...crds, ...renderInstallManifests()]);
-const generated = globSync(["*.yaml", "{crds,base}/*.yaml", "overlays/*/*.yaml"], { cwd: root });
+const generated = globSync(["*.yaml", "{crds,base}/*.yaml", "overlays/*/*.yaml", "helm/{.,templates}/*.yaml"], {
+  cwd: root,
+});
 const found = new Map(generated.map((name) => [name, readFileSync(join(root, name), "utf8")]));
 // What people wrote stays; it does not say that it is generated.
 for (const [name, text] of found)

@@ -10,6 +10,7 @@ import { AGENT, NAME_LABEL, NAMESPACE } from "../src/operator/render/names.ts";
 import { renderOperator } from "../src/operator/render/operator.ts";
 import { renderInstall, renderNamespace, renderPrivilegedSCC } from "../src/operator/render/render.ts";
 import { DEFAULT_SETTINGS, type InstallSettings } from "../src/operator/render/settings.ts";
+import { CHART_SETTINGS, toTemplate } from "./helm-chart.ts";
 
 const HEADER =
   "# SPDX-License-Identifier: Apache-2.0\n# Generated from src/operator/render by npm run gen. Do not edit.\n";
@@ -23,15 +24,8 @@ const SETTINGS: InstallSettings = { ...DEFAULT_SETTINGS, image: IMAGE };
 /** Text of each manifest by its path under manifests/. */
 export function renderInstallManifests(): ReadonlyMap<string, string> {
   const crds = KINDS.map(renderCRD);
-  const objects = renderInstall(SETTINGS);
-  const of = (name: string): readonly Manifest[] => objects.filter((object) => partOf(object) === name);
-  const base: Readonly<Record<string, readonly object[]>> = {
-    "namespace.yaml": [renderNamespace(NAMESPACE)],
-    "crds.yaml": crds,
-    "access.yaml": of("access"),
-    "agent.yaml": of("agent"),
-    "controller.yaml": of("controller"),
-  };
+  const { "namespace.yaml": namespace = [], ...parts } = partsOf(SETTINGS);
+  const base = { "namespace.yaml": namespace, "crds.yaml": crds, ...parts };
   const kustomization = { resources: Object.keys(base), images: [{ name: IMAGE.replace(/:.*/, ""), newTag: version }] };
   return new Map([
     ...Object.entries(base).map(([file, documents]) => [`base/${file}`, yaml(documents)] as const),
@@ -42,7 +36,28 @@ export function renderInstallManifests(): ReadonlyMap<string, string> {
     ["clean.yaml", yaml([renderNamespace(NAMESPACE), cleaner()])],
     ...LAYOUTS.flatMap(overlayOf),
     ["overlays/dual-stack/kustomization.yaml", yaml([dualStack()])],
+    ["helm/Chart.yaml", yaml([chart()])],
+    ...Object.entries(partsOf(CHART_SETTINGS)).map(
+      ([file, documents]) => [`helm/templates/${file}`, toTemplate(yaml(documents))] as const,
+    ),
   ]);
+}
+
+/** Everything but the CRDs, by file. */
+function partsOf(settings: InstallSettings): Readonly<Record<string, readonly object[]>> {
+  const objects = renderInstall(settings);
+  const of = (name: string): readonly Manifest[] => objects.filter((object) => partOf(object) === name);
+  return {
+    "namespace.yaml": [renderNamespace(NAMESPACE)],
+    "access.yaml": of("access"),
+    "agent.yaml": of("agent"),
+    "controller.yaml": of("controller"),
+  };
+}
+
+function chart(): object {
+  const description = "A Calico-style container network for Kubernetes";
+  return { apiVersion: "v2", name: "gingham", description, type: "application", version, appVersion: version };
 }
 
 const KUSTOMIZATION = { apiVersion: "kustomize.config.k8s.io/v1beta1", kind: "Kustomization" };
