@@ -18,7 +18,28 @@ describe("ListingSchedule", () => {
     schedule.beginResync(5000);
     schedule.resynced(5000, 5300);
     schedule.onKernelChange("route", 5400);
-    expect(schedule.resyncDueMs).toBe(5300 + 3000);
+    // 3 s of spacing, of which 2 s may be run up.
+    expect(schedule.resyncDueMs).toBe(5300 + 3000 - 2000);
+    schedule.beginResync(6300);
+    schedule.resynced(6300, 6600);
+    schedule.onKernelChange("route", 6700);
+    expect(schedule.resyncDueMs).toBe(5300 + 2 * 3000 - 2000);
+  });
+
+  test("a few hints in a row are answered at once, endless ones five times in a second", () => {
+    const schedule = rested();
+    const listings: number[] = [];
+    for (let nowMs = 5000; nowMs < 25_000; nowMs += 10) {
+      schedule.onKernelChange("route", nowMs);
+      if (nowMs < schedule.resyncDueMs) continue;
+      schedule.beginResync(nowMs);
+      schedule.resynced(nowMs, nowMs + 5);
+      listings.push(nowMs);
+    }
+    expect(listings.slice(0, 5)).toEqual([5000, 5010, 5020, 5030, 5040]);
+    expect(listings.length).toBeLessThan(10 + 5 * 20 + 2);
+    const last = listings.slice(-5);
+    expect(last.map((ms, i) => ms - (last[i - 1] ?? ms - 200))).toEqual([200, 200, 200, 200, 200]);
   });
 
   test("a link asks for links, and later for routes, which may have gone without a word", () => {

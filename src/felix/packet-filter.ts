@@ -32,6 +32,8 @@ const REFRESH_MS = 60_000;
 const REPAIRS_EVERY_MS = 10_000;
 /** Names in one line. */
 const SAMPLE = 5;
+/** For so long after a write of ours, a notification may be its echo, and is a reason to look only. Units: milliseconds. */
+const ECHO_MS = 1000;
 
 /**
  * Keeps the table `inet gingham`, in a loop of its own: routes never wait for nft, nor nft for routes.
@@ -60,6 +62,9 @@ export class PacketFilter {
   #counters = new Map<string, number>();
   #repaired: string[] = [];
   #repairsDueMs = 0;
+  /** What others have done since the last reading, as far as it is certain. */
+  #damage: string[] = [];
+  #wroteMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: PacketFilterOptions) {
     this.#options = options;
@@ -88,7 +93,7 @@ export class PacketFilter {
 
   start(): void {
     // Before the first reading, so that no change falls between the two.
-    this.#stopWatching = this.#options.port.watch(() => this.#onForeignChange());
+    this.#stopWatching = this.#options.port.watch((damage) => this.#onForeignChange(damage));
     this.#loop.start();
   }
 
@@ -135,8 +140,11 @@ export class PacketFilter {
     return [{ code: "PacketFilterOff", subject: "inet gingham", message }];
   }
 
-  #onForeignChange(): void {
-    this.#schedule.hint(this.#options.clock.nowMs());
+  #onForeignChange(damage: readonly string[]): void {
+    const nowMs = this.#options.clock.nowMs();
+    // Were ours ever taken for another's, to answer each with a write would never end.
+    if (nowMs - this.#wroteMs > ECHO_MS) this.#damage.push(...damage);
+    this.#schedule.hint(nowMs);
     this.#loop.wake();
   }
 
@@ -146,7 +154,8 @@ export class PacketFilter {
     const isResync = startedMs >= this.#schedule.dueMs;
     if (isResync) {
       this.#schedule.begin(startedMs);
-      this.#table.requestResync();
+      this.#table.requestResync(this.#damage);
+      this.#damage = [];
     }
     const isInSync = this.#isInSync;
     const desired = this.#desired(isInSync);
@@ -163,6 +172,7 @@ export class PacketFilter {
       );
       report = await this.#table.apply(this.#desired(isInSync));
     }
+    if (report.wrote !== "nothing") this.#wroteMs = clock.nowMs();
     this.#tell(report, isInSync);
     if (isResync) this.#schedule.done(startedMs, clock.nowMs());
     if (report.counters !== undefined || report.wrote !== "nothing") metrics.filterTurn(true);

@@ -148,8 +148,31 @@ describe("createKernel()", () => {
     await kernel.routes.listLinks();
     sh("nft", "add table ip gingham; add table inet other; add chain inet other c");
     const { pid } = spawnSync("nft", ["add table inet gingham; add chain inet gingham c"]);
-    expect(await promise).toEqual({ portIDs: [pid], isLost: false });
+    expect(await promise).toEqual({ damage: new Map([[pid, []]]), isLost: false });
     stop();
+  });
+
+  test.each([
+    ["add rule inet gingham c accept", ["rule of chain c unknown"]],
+    ["flush chain inet gingham c", ["rule of chain c missing"]],
+    ["delete element inet gingham s { 10.0.0.1 }", ["element of set s missing"]],
+    ["delete set inet gingham s", ["set s missing"]],
+    ["flush chain inet gingham c; delete chain inet gingham c", ["rule of chain c missing", "chain c missing"]],
+    ["flush ruleset", ["table missing"]],
+    ["add counter inet gingham strange", []],
+    ["add element inet gingham s { 10.0.0.2 }", []],
+  ])("tells what is certainly wrong with it after: %s", async (script, what) => {
+    sh(
+      "nft",
+      "table inet gingham { set s { type ipv4_addr; elements = { 10.0.0.1 }; }; chain c { counter; counter; }; }",
+    );
+    const { promise, resolve } = Promise.withResolvers<TableChange>();
+    const stop = kernel.tables.watch(resolve);
+    await kernel.routes.listLinks();
+    const { pid } = spawnSync("nft", [script]);
+    expect(await promise).toEqual({ damage: new Map([[pid, what]]), isLost: false });
+    stop();
+    sh("nft", "flush ruleset");
   });
 });
 

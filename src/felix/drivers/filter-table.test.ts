@@ -72,6 +72,35 @@ describe("FilterTable", () => {
     expect(sorted(nft.sets)["all-pools-v4"]).toEqual(["10.1.0.0/16"]);
   });
 
+  test("a table that is certainly damaged is written anew without being read, and it is told what was", async () => {
+    const nft = new FakeNft();
+    const table = new FilterTable(nft);
+    const desired = { layout: LAYOUT, elements: pools("10.0.0.0/16") };
+    await table.apply(desired);
+    const { listings } = nft;
+    nft.deleteRule();
+    table.requestResync(["rule of chain postrouting missing"]);
+    expect(await table.apply(desired)).toEqual({
+      wrote: "table",
+      repaired: ["rule of chain postrouting missing"],
+      counters: undefined,
+    });
+    expect(nft.has(LAYOUT)).toBe(true);
+    expect(nft.listings).toBe(listings);
+    expect(await table.apply(desired)).toMatchObject({ wrote: "nothing", repaired: [] });
+  });
+
+  test("damage to a former agent's table, whose elements nobody else knows, is looked at", async () => {
+    const nft = new FakeNft();
+    await new FilterTable(nft).apply({ layout: LAYOUT, elements: pools("10.0.0.0/16") });
+    const table = new FilterTable(nft);
+    await table.apply({ layout: LAYOUT, elements: undefined });
+    nft.deleteRule();
+    table.requestResync(["rule of chain postrouting missing"]);
+    expect(await table.apply({ layout: LAYOUT, elements: undefined })).toMatchObject({ wrote: "nothing" });
+    expect(sorted(nft.sets)["all-pools-v4"]).toEqual(["10.0.0.0/16"]);
+  });
+
   test("a repair that is refused at first is told when it is done", async () => {
     const nft = new FakeNft();
     const table = new FilterTable(nft);
@@ -94,7 +123,7 @@ describe("FilterTable", () => {
       ),
     });
     const others = fc.record({
-      kind: fc.constantFrom("deleteTable", "deleteRule", "flushSet", "addElement", "refuse"),
+      kind: fc.constantFrom("deleteTable", "deleteRule", "flushSet", "addElement", "refuse", "tell"),
     });
     await fc.assert(
       fc.asyncProperty(fc.array(fc.oneof(wish, others), { maxLength: 12 }), wish, async (steps, last) => {
@@ -113,6 +142,7 @@ describe("FilterTable", () => {
           else if (step.kind === "deleteRule") nft.deleteRule();
           else if (step.kind === "flushSet") nft.sets?.get("all-pools-v4")?.clear();
           else if (step.kind === "addElement") nft.sets?.get("nodes-v4")?.add("10.9.9.9/32");
+          else if (step.kind === "tell") table.requestResync(["table missing"]);
           else isRefused = true;
         }
         isRefused = false;

@@ -26,13 +26,15 @@ export interface FilterReport {
  * Invariants: `apply` is the only method that talks to nft, and only one call of it runs at a time. Whatever it writes is
  * one transaction, so no packet meets half a table or none. The first call reads before it writes, and so does the one
  * after a failure, since nobody knows then what the kernel has. A table whose layout is right keeps its rules and
- * counters: only elements that differ are written.
+ * counters: only elements that differ are written. Only one that is known to be damaged is written without being read.
  */
 export class FilterTable {
   readonly #port: PacketFilterPort;
   #actual: Pick<ActualTable, "outline" | "elements"> | undefined;
   #isKnown = false;
   #resyncWanted = true;
+  /** What others have certainly done since the last call: a table that is not read first is back in half the time. */
+  #damage: readonly string[] = [];
   /** What others had changed, until it is told. */
   #lost: readonly string[] = [];
 
@@ -40,14 +42,22 @@ export class FilterTable {
     this.#port = port;
   }
 
-  requestResync(): void {
+  /** @param damage what others have certainly done: the table is written anew without being read; empty: it is read */
+  requestResync(damage: readonly string[] = []): void {
     this.#resyncWanted = true;
+    this.#damage = damage;
   }
 
   /** @throws NftError; the next call begins with a listing */
   async apply({ layout, elements }: DesiredTable): Promise<FilterReport> {
     let counters: ReadonlyMap<string, number> | undefined;
-    if (this.#resyncWanted) {
+    const damage = this.#damage;
+    this.#damage = [];
+    // A former agent's elements are only in the table, so as long as ours are not known there is something to read.
+    if (damage.length > 0 && this.#isKnown && elements !== undefined) {
+      this.#lost = [...this.#lost, ...damage];
+      this.#actual = undefined;
+    } else if (this.#resyncWanted) {
       const json = await this.#port.list();
       const listed = json === undefined ? undefined : parseTable(json);
       if (this.#isKnown && this.#actual !== undefined)

@@ -15,7 +15,7 @@ export class FakeNft implements PacketFilterPort {
   /** Makes a call fail. */
   refuse: ((call: "list" | "apply" | "check", script: string) => Error | undefined) | undefined;
   readonly counters: Map<string, number> = new Map();
-  readonly #watchers = new Set<() => void>();
+  readonly #watchers = new Set<(damage: readonly string[]) => void>();
   #sets: Map<string, Set<string>> | undefined;
   #objects: object[] = [];
 
@@ -46,14 +46,14 @@ export class FakeNft implements PacketFilterPort {
     this.#mayRefuse("check", script);
   }
 
-  watch(onChange: () => void): () => void {
+  watch(onChange: (damage: readonly string[]) => void): () => void {
     this.#watchers.add(onChange);
     return () => this.#watchers.delete(onChange);
   }
 
   /** The kernel tells of what others did. Without it nobody notices before the next reading. */
-  notify(): void {
-    for (const onChange of this.#watchers) onChange();
+  notify(...damage: readonly string[]): void {
+    for (const onChange of this.#watchers) onChange(damage);
   }
 
   /** What others do: `nft delete table inet gingham`. */

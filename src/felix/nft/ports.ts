@@ -9,16 +9,20 @@ export interface PacketFilterPort {
   /** Whether the kernel would take it; changes nothing. */
   check(script: string): Promise<void>;
   /**
-   * Calls back soon after anybody else changed the table, or may have; without what. Lost, doubled and late calls do no
-   * harm. Returns how to stop.
+   * Calls back soon after anybody else changed the table, or may have. Lost, doubled and late calls do no harm. Returns how
+   * to stop.
    */
-  watch(onChange: () => void): () => void;
+  watch(onChange: (damage: readonly string[]) => void): () => void;
 }
 
 /** Who changed the table `inet gingham` since the last call. */
 export interface TableChange {
-  /** Netlink ports of those who did: the process ID of a program that has one conversation with the kernel. */
-  readonly portIDs: readonly number[];
+  /**
+   * What each did that leaves no table of ours right: something was deleted, or a rule added, as `chain input missing`.
+   * Nothing: whatever else it was, only a listing can tell. The key is a netlink port: the process ID of a program that has
+   * one conversation with the kernel.
+   */
+  readonly damage: ReadonlyMap<number, readonly string[]>;
   /** There were more notifications than could be kept, perhaps of this table. */
   readonly isLost: boolean;
 }

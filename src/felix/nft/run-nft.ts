@@ -46,8 +46,9 @@ export function nftPacketFilter({ command = ["nft"], changes }: NftOptions = {})
       throw refused(exitCode, stderr);
     },
     watch: (onChange) =>
-      changes?.watch(({ portIDs, isLost }) => {
-        if (isLost || portIDs.some((portID) => !own.includes(portID))) onChange();
+      changes?.watch(({ damage, isLost }) => {
+        const others = [...damage].filter(([portID]) => !own.includes(portID));
+        if (isLost || others.length > 0) onChange(others.flatMap(([, what]) => what));
       }) ?? (() => {}),
   };
 }

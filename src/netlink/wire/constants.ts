@@ -263,9 +263,15 @@ export const CTA_PROTO_ICMPV6_TYPE = 8;
 export const CTA_PROTO_ICMPV6_CODE = 9;
 
 // linux/netfilter/nfnetlink.h, nf_tables.h, linux/netfilter.h: notifications of nftables. Each begins with nfgenmsg, and the
-// first attribute of all but NFT_MSG_NEWGEN is the name of the table, under the same number.
+// first attribute of all but NFT_MSG_NEWGEN is the name of the table, under the same number; the second that of the chain or set.
 export const NFNLGRP_NFTABLES = 7;
 export const NFNL_SUBSYS_NFTABLES = 10;
+export const NFT_MSG_DELTABLE = 0xa02;
+export const NFT_MSG_DELCHAIN = 0xa05;
+export const NFT_MSG_NEWRULE = 0xa06;
+export const NFT_MSG_DELRULE = 0xa08;
+export const NFT_MSG_DELSET = 0xa0b;
+export const NFT_MSG_DELSETELEM = 0xa0e;
 export const NFT_MSG_NEWGEN = 0xa0f;
 export const NFTA_TABLE_NAME = 1;
 export const NFPROTO_INET = 1;
