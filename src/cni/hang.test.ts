@@ -116,3 +116,21 @@ it("while the removal of one pod hangs, others are removed, and a second DEL of 
   expect(await sweep(agent.cni)).toMatchObject({ pending: 1 });
   await expectNothing();
 });
+
+it("a removal that the kernel was slow with leaves the datastore its own time: nothing is left to the sweep", async () => {
+  wiring.released.resolve();
+  await adding;
+  wiring.unwire = async (link) => {
+    await machine.clock.sleep(1_500);
+    return await FakeWiring.prototype.unwire.call(wiring, link);
+  };
+  const { release } = machine.addresses;
+  machine.addresses.release = async (allocations, signal) => {
+    await machine.clock.sleep(100, signal);
+    await release.call(machine.addresses, allocations, signal);
+  };
+  const deleting = agent.call("DEL");
+  await machine.clock.advance(2_000);
+  expect(await deleting).toEqual(SUCCESS);
+  await expectNothing();
+});

@@ -31,7 +31,7 @@ export interface DelRequest {
   readonly pendingName?: string;
 }
 
-/** How long a DEL waits for an ADD that undoes itself and for the datastore. */
+/** How long a DEL waits for an ADD that undoes itself and for the datastore, both together. */
 const PATIENCE_MS = 800;
 
 /** What became of a DEL. Both are a success for the caller. */
@@ -53,7 +53,7 @@ export type DelOutcome = {
  * Removes an attachment: kernel first, so that no address in use is given back, then the addresses, then the record.
  *
  * Idempotent: nothing to remove is a success. A running ADD of the attachment is cancelled, and its undo waited for; but
- * a DEL keeps nobody waiting for a second: what the datastore does not take by then, somebody else finishes later.
+ * a DEL waits less than a second for the datastore: what that does not take by then, somebody else finishes later.
  *
  * @throws WiringError when the kernel refuses, CNIError TryAgainLater while another process adds this attachment
  */
@@ -123,6 +123,8 @@ export async function delLocked(
 ): Promise<DelOutcome> {
   const { id, why = "DEL" } = request;
   const stored = await cni.records.read(id);
+  // A kernel that is slow with many pods at once takes nothing of the datastore's time: else no release of theirs would come in time.
+  const patienceMs = Math.max(1, deadlineMs - cni.clock.nowMs());
   const held = await remove(cni, request, stored);
   watch.lap("kernel");
   const blocks = held.allocations?.map(({ block }) => block) ?? [];
@@ -130,7 +132,7 @@ export async function delLocked(
   const pod = (stored.kind === "record" ? stored.record.pod : undefined) ?? request.pod;
   try {
     const note = { why, id, ...(pod && { pod }) };
-    const limits = { what: `DEL of ${keyOf(id)}`, ms: Math.max(1, deadlineMs - cni.clock.nowMs()) };
+    const limits = { what: `DEL of ${keyOf(id)}`, ms: patienceMs };
     await bounded(cni.clock, limits, (signal) => giveBack(cni, held, note, signal));
   } catch (error) {
     if (stored.kind !== "absent" || !isRefusal(error)) {
