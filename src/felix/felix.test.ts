@@ -322,6 +322,22 @@ describe("Felix", () => {
     await felix.stop();
   });
 
+  test("a pod's link that is still being made is nothing to tell of", async () => {
+    const { clock, kernel, felix, log, shown } = await setUpRunning();
+    felix.endpointUp(fakeEndpoint("1", 0, "10.0.0.5"));
+    kernel.addLink("cali2", undefined, 12);
+    felix.endpointUp(fakeEndpoint("2", 12, "10.0.0.6"));
+    await clock.advance(2000);
+    expect(shown()).toContain("10.0.0.6/32 dev #12 proto 80");
+    expect(felix.findings()).toEqual([]);
+    kernel.addLink("cali1", undefined, 11);
+    felix.endpointUp(fakeEndpoint("1", 11, "10.0.0.5"));
+    await clock.advance(10);
+    expect(shown()).toContain("10.0.0.5/32 dev #11 proto 80");
+    expect(log.said("warn")).toEqual([]);
+    await felix.stop();
+  });
+
   test("a pod's link that flaps gets its route back; one that is gone is named", async () => {
     const { clock, kernel, felix, log, shown } = await setUpRunning();
     kernel.addLink("cali1", undefined, 11);

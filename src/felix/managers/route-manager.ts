@@ -81,10 +81,9 @@ export class RouteManager {
         continue;
       }
       const resolved = this.#resolve(route);
-      if (typeof resolved === "string") {
-        this.#waiting.set(key, resolved);
-        sink.hold(key);
-      } else sink.want(key, resolved);
+      if (typeof resolved === "object") sink.want(key, resolved);
+      else sink.hold(key);
+      if (typeof resolved === "string") this.#waiting.set(key, resolved);
     }
     this.#dirty.clear();
   }
@@ -165,16 +164,16 @@ export class RouteManager {
     }
   }
 
-  /** Returns the reason when the route cannot be said in the kernel's terms at present. */
-  #resolve({ dst, target }: Route): KernelRoute | string {
+  /** Returns the reason when the route cannot be said in the kernel's terms at present, and nothing while its ADD runs: that tells of the link itself. */
+  #resolve({ dst, target }: Route): KernelRoute | string | undefined {
     const base = { dst, metric: 0, protocol: ROUTE_PROTOCOL } as const;
     const family = cidrFamily(dst);
     switch (target.kind) {
       case "blackhole":
         return { ...base, type: "blackhole", onlink: false, scope: "universe" };
       case "workload": {
+        if (target.hostIfIndex === 0) return undefined;
         const link = this.#links.get(target.hostIfIndex);
-        if (target.hostIfIndex === 0) return `link ${target.hostIface} is being made`;
         const name = `link ${target.hostIface} (index ${target.hostIfIndex})`;
         if (link?.name !== target.hostIface) return `${name} is missing`;
         if (!link.up) return `${name} is down`;
