@@ -101,6 +101,14 @@ export class PacketFilterWorld {
     this.ip(name, "-6 route add default via fe80::ecee:eeff:feee:eeee dev eth0");
   }
 
+  /** The pod's loopback becomes the node's, as far as the pod can do that, with the node's settings as ADD makes them. */
+  openLoopback(pod: string): void {
+    this.#sysctl("node", `ipv4/conf/cali${pod}/route_localnet`, 1);
+    this.#sysctl(pod, "ipv4/conf/eth0/route_localnet", 1);
+    this.ip(pod, "addr flush dev lo");
+    this.ip(pod, "route add 127.0.0.1 via 169.254.1.1 dev eth0");
+  }
+
   /** Gives the pod an address; nobody else is told. */
   addAddress(pod: string, address: string): void {
     this.ip(pod, `addr add ${address}/${address.includes(":") ? "128 nodad" : 32} dev eth0`);

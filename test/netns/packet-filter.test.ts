@@ -173,6 +173,16 @@ describe("sources", () => {
     expect(world.ping("b", "10.0.0.20")).toBe(true);
   });
 
+  test("a pod that routes 127.0.0.1 to its node does not reach what listens there for the node alone", async () => {
+    world.openLoopback("a");
+    // Without the table it does: the test's own check.
+    expect(world.connect("a", "127.0.0.1", 80)).toBe("refused");
+    await started();
+    expect(world.connect("a", "127.0.0.1", 80)).toBe("silent");
+    expect(world.dropped("loopback-from-pod")).toBeGreaterThan(0);
+    expect(world.connect("a", NODE[4], 80)).toBe("refused");
+  });
+
   test("tunnel packets come from nodes, and never from pods", async () => {
     const filter = await started();
     filter.state.setPool(

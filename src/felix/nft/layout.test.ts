@@ -15,6 +15,7 @@ describe("layoutOf()", () => {
   test("a packet of a pod ends in a drop, unless the route back or an allowed prefix lets it go", () => {
     expect(rulesOf("prerouting")).toEqual(['iifname "cali*" goto from-workload']);
     expect(rulesOf("from-workload")).toEqual([
+      "ip daddr 127.0.0.0/8 counter name loopback-from-pod drop",
       "ip6 daddr { fe80::/10, ff02::/16 } icmpv6 type { 130, 131, 132, 133, 135, 136, 143 } accept",
       "ip6 saddr { ::, fe80::/10 } udp sport 546 udp dport 547 accept",
       "ip6 saddr { ::, fe80::/10 } counter name unknown-source drop",

@@ -19,6 +19,8 @@ export const SETS = {
 export const COUNTERS = {
   /** Of packets from a pod's interface to whose source no route leads back over it. */
   unknownSource: "unknown-source",
+  /** Of packets from a pod to the node's own loopback. */
+  loopbackFromPod: "loopback-from-pod",
   /** Of packets by which a pod would reach into the network between nodes. */
   tunnelFromPod: "tunnel-from-pod",
   /** Of tunnel packets from machines that are no nodes. */
@@ -88,6 +90,11 @@ function fromWorkload(tunnels: readonly Tunnel[]): Chain {
   return {
     name: "from-workload",
     rules: [
+      // route_localnet, which Calico's pods have on the host's side, would deliver it to what listens on 127.0.0.1 alone.
+      {
+        text: `ip daddr 127.0.0.0/8 counter name ${COUNTERS.loopbackFromPod} drop`,
+        why: "the node's loopback is its own",
+      },
       // As with ARP, whoever is on the link may ask who else is; nothing of it is forwarded.
       {
         text: `ip6 daddr { fe80::/10, ff02::/16 } icmpv6 type ${LINK_ICMPV6} accept`,
