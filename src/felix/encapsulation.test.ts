@@ -186,6 +186,53 @@ describe("pools of all modes", () => {
   });
 });
 
+describe("a pool that goes over to VXLAN while another node has no tunnel address yet", () => {
+  const ROUTE_B = "10.0.0.64/26 via 10.0.0.65 dev vxlan.calico proto 80";
+
+  for (const [mode, way] of [
+    ["none", "eth0"],
+    ["ipip", "tunl0"],
+  ] as const) {
+    test(`from ${mode}: its blocks are reached as before until it has one, also by an agent that starts`, async () => {
+      const { clock, sources, start, device, routes } = setUp([mode, "none", "none"]);
+      const [, withTunnel] = sources.nodes.list() as Iterable<Node> as [Node, Node];
+      sources.nodes.set(fakeNode("node-b", ["192.0.2.2"]));
+      const first = start();
+      await clock.advance(100);
+      const before = `10.0.0.64/26 via 192.0.2.2 dev ${way} proto 80`;
+      expect(routes()).toContain(before);
+      sources.pools.set(poolOf(0, "vxlan"));
+      await clock.advance(100_000);
+      expect(routes()).toContain(before);
+      expect(routes()).toContain("10.0.0.128/26 via 10.0.0.129 dev vxlan.calico proto 80");
+      expect(first.findings().map(({ code }) => code)).toEqual(["NodeWithoutTunnel"]);
+      expect(first.status().routes.pending).toBe(0);
+      await first.stop();
+      const second = start();
+      await clock.advance(100_000);
+      expect(routes()).toContain(before);
+      // Its address may be somebody else's by now.
+      expect(device("tunl0")).toBe(mode === "ipip" ? "up 1480" : "none");
+      sources.nodes.set(withTunnel);
+      await clock.advance(100);
+      expect(routes()).toContain(ROUTE_B);
+      expect(routes()).not.toContain(before);
+      expect(device("tunl0")).toBe(mode === "ipip" ? "down" : "none");
+      expect(second.findings()).toEqual([]);
+      await second.stop();
+    });
+  }
+
+  test("a block that it gets then is not routed", async () => {
+    const { clock, sources, start, routes } = setUp(["vxlan", "none", "none"]);
+    sources.nodes.set(fakeNode("node-b", ["192.0.2.2"]));
+    const felix = start();
+    await clock.advance(100);
+    expect(routes().join()).not.toContain("10.0.0.64/26");
+    await felix.stop();
+  });
+});
+
 describe("IP-in-IP", () => {
   test("the device gets its address before it is up; a second agent changes nothing", async () => {
     const { clock, tunnels, start, device } = setUp(["ipip", "none", "none"]);

@@ -300,7 +300,10 @@ class FelixAgent implements Felix {
     const appliedAtMs = clock.nowMs();
     const report = await this.#table.apply();
     const endMs = clock.nowMs();
-    await this.#tunnels?.sweep(() => this.#schedule.markLinks(true));
+    await this.#tunnels?.sweep(
+      (ifIndex) => this.#table.leadsThrough(ifIndex),
+      () => this.#schedule.markLinks(true),
+    );
     const tunnels = this.#tunnels?.takeReport();
     if (report.isResync) this.#schedule.resynced(appliedAtMs, endMs);
     const { updated, deleted, failed } = report;

@@ -36,9 +36,17 @@ test("entries that cannot be read hold up neither the other family nor, within t
   port.refuseListing = (ifIndex) => (ifIndex === broken ? new Error("RTM_GETNEIGH failed") : undefined);
   await tunnels.update();
   expect(port.entries.map(({ kind }) => kind)).toEqual(["neigh", "fdb"]);
-  await expect(tunnels.sweep(() => {})).rejects.toThrow("RTM_GETNEIGH failed");
+  await expect(
+    tunnels.sweep(
+      () => false,
+      () => {},
+    ),
+  ).rejects.toThrow("RTM_GETNEIGH failed");
   port.refuseListing = undefined;
   await tunnels.update();
-  await tunnels.sweep(() => {});
+  await tunnels.sweep(
+    () => false,
+    () => {},
+  );
   expect(port.entries).toHaveLength(4);
 });

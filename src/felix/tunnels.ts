@@ -120,13 +120,14 @@ export class Tunnels {
   /**
    * Removes what no route needs any more.
    *
+   * @param isUsed whether a route of ours leads through the link of that index
    * @param onDevices called when devices or their addresses went, so that the links have to be listed
    * Errors: rejects when a listing or the kernel's side as such failed, here or in `update`.
    */
-  async sweep(onDevices: () => void): Promise<void> {
+  async sweep(isUsed: (ifIndex: number) => boolean, onDevices: () => void): Promise<void> {
     await this.#each((entries) => entries.sweep());
     for (const devices of [this.#devices, this.#ipip]) {
-      const { isChanged, failed } = await devices.sweep();
+      const { isChanged, failed } = await devices.sweep(isUsed);
       this.#add({ updated: 0, deleted: isChanged ? 1 : 0, failed, restored: [] });
       if (isChanged) onDevices();
     }

@@ -114,3 +114,27 @@ test("a node that is deleted and comes back under its name is routed again, and 
   await expect.poll(isRouted, { timeout: 30_000 }).toBe(true);
   expect(await ping(1)).toEqual(NODES.map(() => ({ sent: 100, lost: 0 })));
 });
+
+test("a pool that goes over to VXLAN while another node's agent is dead loses no packet to it, and goes over when it is back", async () => {
+  const setMode = async (vxlanMode: string): Promise<void> => {
+    const patch = JSON.stringify({ spec: { vxlanMode } });
+    await lab.kubectl(["patch", "ippool", "default-ipv4-ippool", "--type=merge", "-p", patch]);
+  };
+  const routesOf = async (node: string): Promise<string> => (await lab.exec(node, ["ip", "route"])).stdout;
+  const annotation = "jsonpath={.items[*].metadata.annotations.projectcalico\\.org/IPv4VXLANTunnelAddr}";
+  await setMode("Never");
+  await expect
+    .poll(async () => (await lab.kubectl(["get", "nodes", "-o", annotation])).stdout, { timeout: 10_000 })
+    .toBe("");
+  for (const node of NODES) await expect.poll(() => routesOf(node), { timeout: 10_000 }).not.toContain("vxlan.calico");
+  await lab.killAgent("node-2", "SIGKILL");
+  const pinging = ping(2);
+  await setMode("Always");
+  await expect
+    .poll(async () => (await lab.exec("node-1", ["ip", "link"])).stdout, { timeout: 10_000 })
+    .toContain("vxlan.calico");
+  expect(await pinging).toEqual(NODES.map(() => ({ sent: 200, lost: 0 })));
+  await lab.startAgent("node-2");
+  for (const node of NODES) await expect.poll(() => routesOf(node), { timeout: 10_000 }).toContain("dev vxlan.calico");
+  expect(await ping(1)).toEqual(NODES.map(() => ({ sent: 100, lost: 0 })));
+});

@@ -19,8 +19,8 @@ export interface Route {
     | { readonly kind: "remote"; readonly node: string; readonly gateway: IP }
     /** In IP-in-IP, to the node's own address. */
     | { readonly kind: "ipip"; readonly node: string; readonly gateway: IP }
-    /** In VXLAN, to the node's end of the tunnel. */
-    | { readonly kind: "vxlan"; readonly node: string; readonly tunnelIP: IP };
+    /** In VXLAN, to the node's end of the tunnel. Without that, as packets went there before: the node may be about to get one. */
+    | { readonly kind: "vxlan"; readonly node: string; readonly tunnelIP?: IP };
 }
 
 /** A confirmed BlockAffinity of a node. */
@@ -226,9 +226,9 @@ function routeToNode(
   if (pool.encapsulation === "ipip") return { dst, target: { kind: "ipip", node: name, gateway: address.ip } };
   const end = node.tunnelEnds[family];
   if (end === undefined) {
-    const detail = `Node has no annotation ${TUNNEL_ADDRESS_ANNOTATIONS[family]}; its IPv${family} addresses in VXLAN pools get no route until its agent has written it`;
+    const detail = `Node has no annotation ${TUNNEL_ADDRESS_ANNOTATIONS[family]}; its IPv${family} addresses in VXLAN pools get no new route until its agent has written it`;
     notes.push({ code: "NodeWithoutTunnel", subject: `${name} IPv${family}`, detail });
-    return undefined;
+    return { dst, target: { kind: "vxlan", node: name } };
   }
   return { dst, target: { kind: "vxlan", node: name, tunnelIP: end.ip } };
 }

@@ -309,7 +309,7 @@ const BASE_STATES: readonly BaseState[] = [
     ],
     pools: [fakePool("vxlan", "10.0.0.0/24", { vxlanMode: "Always" })],
     affinities: [fakeAffinity("node-b", "10.0.0.64/26"), fakeAffinity("node-c", "10.0.0.128/26")],
-    routes: {},
+    routes: { "10.0.0.64/26": "node-b vxlan as before", "10.0.0.128/26": "node-c vxlan as before" },
     peers: { 4: ["node-d 10.0.0.129 198.51.100.4"] },
     findings: [
       "DuplicateVTEP 10.0.0.129",
@@ -615,7 +615,8 @@ function describeTarget(key: string, { dst, target }: Route): string {
   if (target.kind === "blackhole") return "blackhole";
   if (target.kind === "remote") return `${target.node} ${formatIP(target.gateway)}`;
   if (target.kind === "ipip") return `${target.node} ipip ${formatIP(target.gateway)}`;
-  if (target.kind === "vxlan") return `${target.node} vxlan ${formatIP(target.tunnelIP)}`;
+  if (target.kind === "vxlan")
+    return `${target.node} vxlan ${target.tunnelIP === undefined ? "as before" : formatIP(target.tunnelIP)}`;
   return `${target.hostIface} ${target.hostIfIndex}`;
 }
 

@@ -92,6 +92,12 @@ export class RouteTable implements RouteSink {
     return this.#tracker.pendingUpdates.size;
   }
 
+  /** Whether the kernel has a route of ours over that link, as far as is known. */
+  leadsThrough(ifIndex: number): boolean {
+    for (const route of this.#tracker.dataplane.values()) if (route.ifIndex === ifIndex) return true;
+    return false;
+  }
+
   want(key: string, route: KernelRoute): void {
     this.#held.delete(key);
     if (this.#yields(key, route)) {

@@ -31,7 +31,8 @@ type Parents = Readonly<Record<Family, ParentLink | { readonly missing: string }
  * Converts routes to the kernel's terms: interfaces to indexes, nodes to a gateway on the parent link or a tunnel's device.
  *
  * Invariants: `on…` methods only record; `completeDeferredWork` converts what they touched and nothing else. A route
- * whose link is missing or down is held, and named by `findings`, until the link is back. Hazard: an address that
+ * whose link is missing or down is held, and named by `findings`, until the link is back; so is one to a node that has yet to
+ * say its end of the tunnel, which the calculation names. Hazard: an address that
  * leaves its link for a moment (a DHCP renewal) must not take the routes of a whole cluster away; so these are held, too.
  */
 export class RouteManager {
@@ -164,7 +165,7 @@ export class RouteManager {
     }
   }
 
-  /** Returns the reason when the route cannot be said in the kernel's terms at present, and nothing while its ADD runs: that tells of the link itself. */
+  /** Returns the reason when the route cannot be said in the kernel's terms at present; undefined: others tell it. */
   #resolve({ dst, target }: Route): KernelRoute | string | undefined {
     const base = { dst, metric: 0, protocol: ROUTE_PROTOCOL } as const;
     const family = cidrFamily(dst);
@@ -192,10 +193,11 @@ export class RouteManager {
         return { ...base, type: "unicast", ifIndex, gateway: target.gateway, onlink: true, scope: "universe" };
       }
       case "vxlan": {
+        const { tunnelIP } = target;
+        if (tunnelIP === undefined) return undefined;
         const ifIndex = this.#tunnels.get(VXLAN_DEVICES[family]);
         if (ifIndex === undefined) return `link ${VXLAN_DEVICES[family]} is missing or down`;
         const vxlan = { ...base, type: "unicast", ifIndex } as const;
-        const { tunnelIP } = target;
         if (isJust(dst, tunnelIP)) return { ...vxlan, onlink: false, scope: family === 4 ? "link" : "universe" };
         return { ...vxlan, gateway: tunnelIP, onlink: true, scope: "universe" };
       }
