@@ -60,6 +60,14 @@ export function createControllerMetrics(): ControllerMetrics {
   const failures = new Counter({ name: "gingham_collector_failures_total", help: "Releases that failed", registers });
   const leader = gauge("gingham_controller_leader", "1 while this process leads", []);
   leader.set(0);
+  for (const kind of [
+    "address",
+    "handle",
+    "affinity",
+    "block",
+    "tombstone",
+  ] as const satisfies readonly Freed["kind"][])
+    freed.inc({ kind }, 0);
 
   return {
     census: ({ tallies, damaged: names }, { pools }) => {
@@ -74,6 +82,8 @@ export function createControllerMetrics(): ControllerMetrics {
         borrowed.set(labels, tally.borrowed);
         blocks.set(labels, tally.blocks);
         candidates.set(labels, tally.candidates);
+        // So that increase() sees the first one.
+        reclamations.inc(labels, 0);
         perNode.inUse.inc({ node }, tally.inUse);
         perNode.borrowed.inc({ node }, tally.borrowed);
         perNode.blocks.inc({ node }, tally.blocks);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import { Counter, Gauge, Histogram, Registry, Summary } from "prom-client";
-import type { PodStatusMetrics } from "../cni/pod-status/ports.ts";
+import { CNI_CODE } from "../cni/errors.ts";
+import type { PodStatusMetrics, PodStatusOutcome } from "../cni/pod-status/ports.ts";
+import { COUNTERS } from "./nft/layout.ts";
 import type { PacketFilterMetrics } from "./nft/ports.ts";
 import type { FelixMetrics, Health, HealthReport } from "./ports.ts";
 
@@ -26,12 +28,24 @@ export interface AgentMetrics extends PodStatusMetrics {
 /** Source: CNI SPEC 1.1.0, Section 2. */
 const COMMANDS: readonly string[] = ["ADD", "DEL", "CHECK", "GC", "STATUS", "VERSION"];
 
+/** All results, as keys, so that none is forgotten. */
+const POD_STATUS_RESULTS: Readonly<Record<PodStatusOutcome, true>> = {
+  written: true,
+  unneeded: true,
+  failed: true,
+  forbidden: true,
+  dropped: true,
+};
+
+const CHANGES = ["updated", "deleted", "failed"] as const;
+
 /** Calico's code for the state of the datastore connection. Source: felix_resync_state: 1 wait, 2 resync, 3 in sync. */
 const RESYNC_STATE = { resync: 2, inSync: 3 } as const;
 
 /**
  * Makes the metrics in a registry of their own. Names beginning with `felix_` mean what they mean in Calico, so
- * that its dashboards go on working; the others begin with `gingham_`.
+ * that its dashboards go on working; the others begin with `gingham_`. What is counted by label begins at 0 for each known
+ * value: Prometheus sees no step from nothing to 1, so `increase()` would miss the first failure.
  *
  * Source: calico-interop 4.8.
  */
@@ -63,6 +77,8 @@ export function createMetrics(nodeName: string): AgentMetrics {
     buckets: [0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30],
     registers,
   });
+  for (const command of ["ADD", "DEL"])
+    for (const code of [0, ...Object.values(CNI_CODE)]) cniRequests.inc({ command, code: String(code) }, 0);
   const collected = new Counter({
     name: "gingham_ipam_collected_total",
     help: "Leaked addresses of this node that its agent freed",
@@ -96,6 +112,7 @@ export function createMetrics(nodeName: string): AgentMetrics {
     labelNames: ["result"],
     registers,
   });
+  for (const result of Object.keys(POD_STATUS_RESULTS)) podStatus.inc({ result }, 0);
   const podStatusWaiting = new Gauge({
     name: "gingham_pod_status_waiting",
     help: "Pods of this node whose annotations are still to be written",
@@ -141,6 +158,7 @@ function createPacketFilterMetrics(registry: Registry): PacketFilterMetrics {
     labelNames: ["counter"],
     registers,
   });
+  for (const name of Object.values(COUNTERS)) dropped.inc({ counter: name }, 0);
   return {
     filterTurn: (ok) => {
       calls.inc();
@@ -194,18 +212,19 @@ function createFelixMetrics(registry: Registry): FelixMetrics {
     registers,
   });
   resyncState.set(RESYNC_STATE.resync);
+  for (const op of CHANGES) for (const counted of [changes, tunnelChanges]) counted.inc({ op }, 0);
 
   return {
     datastoreResyncStarted: () => resyncsStarted.inc(),
     turn: (report) => {
       applySeconds.observe(report.durationMs / 1000);
       if (report.resyncMs !== undefined) resyncSeconds.observe(report.resyncMs / 1000);
-      for (const op of ["updated", "deleted", "failed"] as const) changes.inc({ op }, report[op]);
+      for (const op of CHANGES) changes.inc({ op }, report[op]);
       restored.inc(report.restored);
       replaced.inc(report.replacedForeign);
       const { tunnels } = report;
       if (tunnels !== undefined) {
-        for (const op of ["updated", "deleted", "failed"] as const) tunnelChanges.inc({ op }, tunnels[op]);
+        for (const op of CHANGES) tunnelChanges.inc({ op }, tunnels[op]);
         tunnelsRestored.inc(tunnels.restored.length);
       }
       if (report.failed + (tunnels?.failed ?? 0) > 0) failures.inc();

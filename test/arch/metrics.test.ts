@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
+import { CNI_CODE } from "../../src/cni/errors.ts";
 import { createControllerMetrics } from "../../src/controller/metrics.ts";
 import { createMetrics } from "../../src/felix/metrics.ts";
+import { COUNTERS } from "../../src/felix/nft/layout.ts";
 import { createOperatorMetrics } from "../../src/operator/metrics.ts";
 
 /** What the programs tell, what docs/operate.md says of it, and what the dashboard asks for. */
@@ -49,7 +51,28 @@ function metricOf(series: string): string {
   return types.has(series) ? series : base;
 }
 
+/** Counters without a single series, whose first step no rate() or increase() would see. */
+function countersWithout(text: string): readonly string[] {
+  const series = new Set([...text.matchAll(/^([a-z_]+)(?:\{| )/gm)].map(([, name]) => name));
+  return typesIn(text).flatMap(([name, type]) => (type === "counter" && !series.has(name) ? [name] : []));
+}
+
 describe("metrics", () => {
+  test("each counter is there before the first thing is counted", async () => {
+    expect(countersWithout(await createMetrics("node").text())).toEqual([]);
+    expect(countersWithout(await createControllerMetrics().text())).toEqual(["ipam_allocations_gc_reclamations"]);
+    expect(countersWithout(await createOperatorMetrics().text())).toEqual([]);
+  });
+
+  test("each code with which an ADD or DEL may fail is there, and each reason to drop a packet", async () => {
+    const text = await createMetrics("node").text();
+    for (const command of ["ADD", "DEL"])
+      for (const code of Object.values(CNI_CODE))
+        expect(text).toContain(`gingham_cni_requests_total{command="${command}",code="${code}"} 0`);
+    for (const counter of Object.values(COUNTERS))
+      expect(text).toContain(`gingham_dropped_packets_total{counter="${counter}"} 0`);
+  });
+
   test("all are in docs/operate.md, and all that is there exists", () => {
     expect([...documented.keys()].toSorted()).toEqual([...types.keys()].toSorted());
   });
