@@ -14,6 +14,12 @@ export function sandboxArgv(options: { readonly rootless: boolean }): readonly s
   ];
 }
 
+/**
+ * Goes before a program that is to be process 1: whom nobody waits for any more, process 1 has to, and Node waits only for what it
+ * has started itself. A shell that waits does so for all. The program's exit status is its own.
+ */
+export const INIT_ARGV: readonly string[] = ["sh", "-c", '"$@" & wait $!', "sh"];
+
 /** From the host into the laboratory; `pid` as the host counts. */
 export function enterLabArgv(pid: number, options: { readonly rootless: boolean }): readonly string[] {
   const user = options.rootless ? ["--user", "--preserve-credentials"] : [];

@@ -17,7 +17,7 @@ import { FAREWELL, runTour, TOUR } from "./tour/tour.ts";
 const BUILDING_STEPS = 5;
 
 /**
- * Process 1 of the sandbox: builds the laboratory, shows it, and ends; with it goes all else. It ends when told to, and
+ * What process 1 of the sandbox waits for: builds the laboratory, shows it, and ends; with it goes all else. It ends when told to, and
  * also when the process on the host is gone, however that came.
  */
 export async function runSandbox(

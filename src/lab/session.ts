@@ -5,7 +5,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { LabError } from "./errors.ts";
 import { checkRequirements, widenPath } from "./host-requirements.ts";
-import { sandboxArgv } from "./namespaces.ts";
+import { INIT_ARGV, sandboxArgv } from "./namespaces.ts";
 import type { LabOptions } from "./options.ts";
 import { portOf, startRelay } from "./relay.ts";
 import { run } from "./run.ts";
@@ -47,6 +47,7 @@ export async function openSession(session: SessionOptions): Promise<Session> {
   const config: SandboxConfig = { mode, options, root, stateDir, hostPort: portOf(relay) };
   const [command = "", ...args] = [
     ...sandboxArgv({ rootless }),
+    ...INIT_ARGV,
     ...[
       process.execPath,
       "--disable-warning=ExperimentalWarning",

@@ -55,6 +55,18 @@ async function listHandles(): Promise<readonly string[]> {
   return handles.split(" ").filter((handle) => handle !== "");
 }
 
+describe("the laboratory", () => {
+  test("keeps no process that has ended, not even one whose parent has", async () => {
+    await ok(lab.exec("node-1", ["sh", "-c", "(sh -c 'exit 0' &); sleep 0.2"]));
+    const states = "grep -h ^State: /proc/[0-9]*/status 2>/dev/null || true";
+    await waitUntil(
+      "zombies to go",
+      async () => !(await ok(lab.exec("node-1", ["sh", "-c", states]))).includes("zombie"),
+      5_000,
+    );
+  });
+});
+
 describe("kubectl on the host", () => {
   test("prints the auditor's columns", async () => {
     const env = { ...process.env, KUBECONFIG: lab.kubeconfig };

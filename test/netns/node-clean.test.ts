@@ -2,7 +2,17 @@
 import { execFile, execFileSync, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { once } from "node:events";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -94,7 +104,11 @@ describe("gingham node clean", () => {
     execFileSync("ip", ["netns", "exec", namespace.name, "nft", "-f", "-"], { input: script });
   }
 
-  function command(args: readonly string[]): string[] {
+  /** @param before a script that the command's machine runs first. */
+  function command(args: readonly string[], before = ":"): string[] {
+    // Processes of its own, or the agents of this machine would be the node's.
+    const processes = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"];
+    const inside = ["netns", "exec", namespace.name, ...processes, "sh", "-euc", `${before}\nexec "$@"`, "sh"];
     const program = [process.execPath, "--disable-warning=ExperimentalWarning", join(ROOT, "src/main/cli.ts")];
     const words = [
       "node",
@@ -107,7 +121,7 @@ describe("gingham node clean", () => {
       join(folder, "cni"),
       ...args,
     ];
-    return ["netns", "exec", namespace.name, ...program, ...words];
+    return [...inside, ...program, ...words];
   }
 
   function clean(...args: readonly string[]): { status: number | null; stdout: string; stderr: string } {
@@ -224,6 +238,22 @@ describe("gingham node clean", () => {
     expect(after.some((line) => line.includes("jump others"))).toBe(true);
     expect(after.some((line) => line.startsWith("10.0.0.5 dev cali1 proto 80"))).toBe(true);
     expect(clean("--calico-leftovers", "--yes").stdout).toBe("There is nothing of it on this node.\n");
+  });
+
+  test("refuses while Calico's agent runs on the node, but for --force", () => {
+    const agent = join(folder, "calico-felix");
+    copyFileSync("/bin/sleep", agent);
+    chmodSync(agent, 0o755);
+    const before = everything();
+    for (const args of [["--yes"], ["--calico-leftovers", "--yes"]]) {
+      const { status, stderr } = spawnSync("ip", command(args, `${agent} 600 &`), { encoding: "utf8" });
+      expect({ status, stderr }).toMatchObject({
+        status: 1,
+        stderr: expect.stringMatching("Calico's agent runs") as string,
+      });
+    }
+    expect(everything()).toEqual(before);
+    expect(spawnSync("ip", command(["--yes", "--force"], `${agent} 600 &`)).status).toBe(0);
   });
 
   test("refuses while an agent listens, but for --force", async () => {
