@@ -70,6 +70,20 @@ describe("planWiring()", () => {
     expect(planWiring(plan({}), [allocationOf("fd00::1")]).routes).toEqual([parseCIDR("::/0")]);
   });
 
+  it("refuses an MTU that IPv6 cannot have, and says whose it is", () => {
+    const [four, six] = [allocationOf("10.0.0.1"), allocationOf("fd00::1")];
+    expect(planWiring(plan({ mtu: 1200 }), [four]).mtuBytes).toBe(1200);
+    expect(planWiring(plan({ mtu: 1280 }), [four, six]).mtuBytes).toBe(1280);
+    const wrong = "An IPv6 address needs an MTU of 1280, and there is";
+    expect(() => planWiring(plan({ mtu: 1200 }), [four, six])).toThrow(
+      `${wrong} 1200, which the network configuration`,
+    );
+    expect(() => planWiring({ ...plan({}), podMTUBytes: 1217 }, [six])).toThrow(
+      `${wrong} 1217, which links between nodes`,
+    );
+    expect(planWiring({ ...plan({}), podMTUBytes: 0 }, [six]).mtuBytes).toBe(0);
+  });
+
   it("adds the default routes to those of another IPAM only when the configuration wants them", () => {
     const routes = ["10.0.0.0/8", "fd01::/16", "::/0"].map(parseCIDR);
     const given = [allocationOf("10.0.0.1"), allocationOf("fd00::1")];

@@ -4,6 +4,7 @@ import type { Allocation, AssignRequest } from "../ipam/types.ts";
 import { type CIDR, cidrFamily, formatCIDR, parseCIDR } from "../net/cidr.ts";
 import { type Family, familyOf, type IP } from "../net/ip.ts";
 import type { Delegation } from "./delegation/types.ts";
+import { CNIError } from "./errors.ts";
 import type { PodWishes } from "./fixed/annotations.ts";
 import type { NetConf } from "./input/netconf.ts";
 import type { WiredPod, WiringPlan } from "./ports.ts";
@@ -13,6 +14,8 @@ import type { AddResult, DNS, PodRef } from "./types.ts";
 export const HOST_MAC = "ee:ee:ee:ee:ee:ee";
 /** Next hop inside pods. The IPv6 one is the link-local address that follows from HOST_MAC (RFC 4291, appendix A). */
 export const GATEWAY = { 4: "169.254.1.1", 6: "fe80::ecee:eeff:feee:eeee" } as const;
+/** Source: RFC 8200, section 5. */
+const MIN_MTU_IPV6 = 1280;
 const DEFAULT_ROUTE = { 4: parseCIDR("0.0.0.0/0"), 6: parseCIDR("::/0") } as const;
 
 /** Everything about an attachment that is known before addresses are. */
@@ -71,7 +74,11 @@ export function ownerAttributes(
   };
 }
 
-/** What to make in the kernel. The pod's annotation decides on the MAC before the runtime does, as it does on addresses. */
+/**
+ * What to make in the kernel. The pod's annotation decides on the MAC before the runtime does, as it does on addresses.
+ *
+ * @throws CNIError when the MTU is too small for IPv6
+ */
 export function planWiring(
   plan: AttachmentPlan,
   given: readonly Pick<Allocation, "ip">[],
@@ -89,12 +96,23 @@ export function planWiring(
     contIface,
     hostIface,
     ips,
-    mtuBytes: conf.mtuBytes === 0 ? plan.podMTUBytes : conf.mtuBytes,
+    mtuBytes: mtuOf(plan, ips),
     ...(mac !== undefined && { contMAC: mac }),
     ...(conf.queues > 0 && { queues: conf.queues }),
     routes: familiesOf(ips).flatMap(routesOf),
     allowIPForwarding: conf.allowIPForwarding,
   };
+}
+
+/** @throws CNIError when it is too small for a family: the kernel would have no IPv6 on the link, and say so by a missing file */
+function mtuOf({ conf, podMTUBytes }: AttachmentPlan, ips: readonly IP[]): number {
+  const mtuBytes = conf.mtuBytes === 0 ? podMTUBytes : conf.mtuBytes;
+  if (mtuBytes === 0 || mtuBytes >= MIN_MTU_IPV6 || !ips.some((ip) => familyOf(ip) === 6)) return mtuBytes;
+  const whose =
+    conf.mtuBytes === 0
+      ? "which links between nodes leave for pods; give these links a larger MTU, or set the right one (see gingham node status)"
+      : "which the network configuration sets; raise it there";
+  throw new CNIError("Wiring", `An IPv6 address needs an MTU of ${MIN_MTU_IPV6}, and there is ${mtuBytes}, ${whose}`);
 }
 
 /** What to answer. */
