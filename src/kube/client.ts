@@ -31,6 +31,8 @@ export interface HTTPKubeClientOptions {
   /** Shows in the API server's audit log. */
   readonly userAgent?: string;
   readonly clock?: Clock;
+  /** Called with the first usable answer after a call that had none. */
+  readonly onAnswer?: () => void;
 }
 
 type ByName = CallOptions & { readonly subresource?: "status" };
@@ -42,6 +44,7 @@ export class HTTPKubeClient implements KubeClient {
   readonly #transport: Transport;
   readonly #userAgent: string;
   readonly #clock: Clock;
+  readonly #onAnswer: HTTPKubeClientOptions["onAnswer"];
   #awaySinceMs: number | undefined;
 
   constructor(options: HTTPKubeClientOptions) {
@@ -49,6 +52,7 @@ export class HTTPKubeClient implements KubeClient {
     this.#transport = new Transport(options.credentials);
     this.#userAgent = options.userAgent ?? "gingham";
     this.#clock = options.clock ?? systemClock;
+    this.#onAnswer = options.onAnswer;
   }
 
   /**
@@ -311,7 +315,9 @@ export class HTTPKubeClient implements KubeClient {
 
   /** A server that answers 5xx is there, but of no more use than one that is not. */
   #noteStatus(status: number): void {
+    const wasAway = this.#awaySinceMs !== undefined;
     this.#awaySinceMs = status < 500 ? undefined : (this.#awaySinceMs ?? this.#clock.nowMs());
+    if (wasAway && status < 500) this.#onAnswer?.();
   }
 
   #translated(target: CallTarget, error: unknown): unknown {

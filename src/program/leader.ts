@@ -5,6 +5,7 @@ import { serveMetrics } from "../felix/http.ts";
 import { HTTPKubeClient } from "../kube/client.ts";
 import { loadKubeConfig } from "../kube/kube-config.ts";
 import { leadInTurns } from "../kube/lease.ts";
+import { OutageLog } from "../kube/outage-log.ts";
 import { describeError } from "../lib/errors.ts";
 import { systemClock as clock } from "../lib/system-clock.ts";
 import { answerVersion } from "../lib/version.ts";
@@ -59,7 +60,9 @@ async function run({ name, make }: LeaderProgram): Promise<void> {
   const base = { component: name.replace("gingham-", "") };
   const log = pino({ level: logLevel, base, timestamp: pino.stdTimeFunctions.isoTime });
   const credentials = await loadKubeConfig(kubeconfig === undefined ? {} : { kubeconfigPath: kubeconfig });
-  const client = new HTTPKubeClient({ credentials, userAgent: `${name}/${identity}`, clock });
+  const outages = new OutageLog({ log, clock });
+  const onAnswer = (): void => outages.answered();
+  const client = new HTTPKubeClient({ credentials, userAgent: `${name}/${identity}`, clock, onAnswer });
   const listener = port === 0 ? undefined : await serveMetrics(leader.metrics, { host, port });
   const stop = new AbortController();
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => stop.abort(new Error(signal)));
@@ -68,7 +71,9 @@ async function run({ name, make }: LeaderProgram): Promise<void> {
   const lead = async (signal: AbortSignal): Promise<void> => {
     log.info({ identity }, "Leading");
     leader.metrics.leads(true);
-    const onError = (err: unknown, resource: string): void => log.warn({ err, resource }, "Read failed; it goes on");
+    const onError = (err: unknown, resource: string): void => {
+      if (!outages.failed(err)) log.warn({ err, resource }, "Read failed; it goes on");
+    };
     try {
       await leader.lead({ client, log, onError, signal });
     } finally {
@@ -76,7 +81,9 @@ async function run({ name, make }: LeaderProgram): Promise<void> {
     }
   };
   const lease = { client, namespace: leaseNamespace, name, identity, clock, random: Math.random };
-  const onError = (err: unknown): void => log.warn({ err }, "The Lease cannot be had; it is tried again");
+  const onError = (err: unknown): void => {
+    if (!outages.failed(err)) log.warn({ err }, "The Lease cannot be had; it is tried again");
+  };
   const onLost = (err: unknown): void => log.warn({ err }, "Another process leads now");
   await leadInTurns({ ...lease, onError, onLost }, lead, stop.signal);
   log.info("Stopping");

@@ -5,6 +5,7 @@ import { HTTPKubeClient } from "../../kube/client.ts";
 import { ClusterCache } from "../../kube/cluster-cache.ts";
 import { GoneError } from "../../kube/errors.ts";
 import { loadKubeConfig } from "../../kube/kube-config.ts";
+import { OutageLog } from "../../kube/outage-log.ts";
 import { steadyClock as clock } from "../../lib/system-clock.ts";
 import type { Logs } from "./logs.ts";
 
@@ -28,12 +29,14 @@ export async function connectCluster(options: {
 }): Promise<Cluster> {
   const { local, nodeName, kubeconfig, logs } = options;
   const credentials = await loadKubeConfig(kubeconfig === undefined ? {} : { kubeconfigPath: kubeconfig });
-  const client = new HTTPKubeClient({ credentials, userAgent: `gingham-agent/${nodeName}`, clock });
   const log = logs.of("kube");
+  const outages = new OutageLog({ log, clock });
+  const onAnswer = (): void => outages.answered();
+  const client = new HTTPKubeClient({ credentials, userAgent: `gingham-agent/${nodeName}`, clock, onAnswer });
   const onError = (err: unknown, resource: string): void => {
     // The server forgets old versions: a new list answers that, and nobody has to know.
     if (err instanceof GoneError) log.debug({ resource }, "Watch is too old; listing again");
-    else log.warn({ err, resource }, "Watch failed; it goes on");
+    else if (!outages.failed(err)) log.warn({ err, resource }, "Watch failed; it goes on");
   };
   const cache = new ClusterCache({ client, nodeName, clock, random: Math.random, onError });
   const settings = new ConfigWatch({ local, objects: cache.felixConfigurations });
