@@ -24,6 +24,9 @@ export const MANAGED_ANNOTATION = "gingham.dev/managed";
 /** Names of changes that would do harm, and are wanted nevertheless, with commas between them. */
 export const ALLOW_ANNOTATION = "gingham.dev/allow";
 
+/** What becomes of other networks' configurations on each node: Tigera's fields say nothing of them. */
+export const CNI_OTHERS_ANNOTATION = "gingham.dev/cni-others";
+
 export const INSTALLATIONS: Resource<Installation> = {
   group: "operator.tigera.io",
   version: "v1",

@@ -4,6 +4,7 @@ import type { KubeObject, Resource } from "./object.ts";
 /** Kubernetes' own kinds that an installation consists of. Only fields that Gingham reads are typed. */
 
 export interface DaemonSet extends KubeObject {
+  readonly spec?: { readonly template?: { readonly metadata?: Partial<KubeObject["metadata"]> } };
   readonly status?: {
     readonly observedGeneration?: number;
     readonly desiredNumberScheduled?: number;

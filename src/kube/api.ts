@@ -63,7 +63,11 @@ export interface KubeClient {
   listPages<T extends KubeObject>(resource: Resource<T>, options?: ListOptions): AsyncIterable<ListResult<T>>;
   /** Yields events until the server ends the watch (a clean end) or the signal aborts. Rejects with GoneError on 410. */
   watch<T extends KubeObject>(resource: Resource<T>, options: WatchOptions): AsyncIterable<WatchEvent<T>>;
-  create<T extends KubeObject>(resource: Resource<T>, object: T, options?: CallOptions): Promise<T>;
+  create<T extends KubeObject>(
+    resource: Resource<T>,
+    object: T,
+    options?: CallOptions & { readonly dryRun?: boolean },
+  ): Promise<T>;
   /** PUT; the object's resourceVersion makes it a compare-and-swap. */
   update<T extends KubeObject>(
     resource: Resource<T>,

@@ -142,10 +142,14 @@ export class HTTPKubeClient implements KubeClient {
     }
   }
 
-  async create<T extends KubeObject>(resource: Resource<T>, object: T, options: CallOptions = {}): Promise<T> {
+  async create<T extends KubeObject>(
+    resource: Resource<T>,
+    object: T,
+    options: CallOptions & { readonly dryRun?: boolean } = {},
+  ): Promise<T> {
     const { name, namespace } = object.metadata;
     const target = targetOf("create", resource, name, options.namespace ?? namespace);
-    const path = pathOf(resource, target.namespace);
+    const path = pathOf(resource, target.namespace) + queryOf(options.dryRun === true ? { dryRun: "All" } : {});
     const text = await this.#call(target, "POST", path, options, { body: stringifyJSON(object) });
     return this.#parse(target, () => parseObject(resource, parseJSON(text)));
   }

@@ -14,13 +14,14 @@ runLeader({
   usage: operatorUsage,
   make: (input) => {
     const config = parseOperatorConfig(input);
-    const { image } = config;
+    const { image, pullSecretNamespace } = config;
     const metrics = createOperatorMetrics();
     const random = Math.random;
     const lead: Leader["lead"] = async ({ client, log, onError, signal }) => {
       const watches = new KubeWatches({ client, clock, random, onError, onChange: () => operator.nudge() });
       const reporter = createOperatorReporter({ log, metrics });
-      const operator = new Operator({ cluster: new KubeCluster(client), source: watches, reporter, clock, image });
+      const cluster = new KubeCluster(client, { pullSecretNamespace });
+      const operator = new Operator({ cluster, source: watches, reporter, clock, image });
       watches.start();
       try {
         await operator.run(signal);

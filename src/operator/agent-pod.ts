@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Pod } from "../crds/core.ts";
+import type { DaemonSet } from "../crds/workloads.ts";
 import type { AgentPod } from "./ports.ts";
 import { REVISION_ANNOTATION } from "./render/agent.ts";
 
@@ -37,4 +38,9 @@ export function agentPodOf({ metadata, spec, status = {} }: KubePod): AgentPod {
     isLeaving: metadata.deletionTimestamp !== undefined,
     trouble: waiting === undefined ? "" : `${waiting.name}: ${reason}${message === undefined ? "" : `, ${message}`}`,
   };
+}
+
+/** Of the pods that a DaemonSet of ours makes now. */
+export function revisionOf({ spec }: DaemonSet): string {
+  return spec?.template?.metadata?.annotations?.[REVISION_ANNOTATION] ?? "";
 }

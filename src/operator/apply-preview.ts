@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+
+import { write } from "./apply.ts";
 import { diffObjects, type FieldChange } from "./diff.ts";
 import { isOurs } from "./judge-pools.ts";
 import type { Plan } from "./plan.ts";
@@ -32,7 +34,7 @@ export async function previewPlan(plan: Plan, cluster: ClusterPort, signal: Abor
       changes.push({ object, action: "refused", fields: [], reason: "it is there, and the operator did not make it" });
       continue;
     }
-    const outcome = await cluster.apply(manifest, { dryRun: true, signal });
+    const outcome = await write(manifest, cluster, { dryRun: true, signal });
     if (live === undefined && (outcome.kind === "ok" || outcome.kind === "missing"))
       changes.push({ object, action: "create", fields: [] });
     else if (outcome.kind !== "ok") changes.push({ object, action: "refused", fields: [], reason: outcome.message });
@@ -41,6 +43,6 @@ export async function previewPlan(plan: Plan, cluster: ClusterPort, signal: Abor
       changes.push({ object, action: fields.length === 0 ? "keep" : "change", fields });
     }
   }
-  for (const pool of plan.removePools) changes.push({ object: nameOf(pool), action: "remove", fields: [] });
+  for (const object of plan.remove) changes.push({ object: nameOf(object), action: "remove", fields: [] });
   return changes;
 }

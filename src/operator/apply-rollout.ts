@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { KubeObject } from "../crds/object.ts";
+import { revisionOf } from "./agent-pod.ts";
 import { type ApplyTools, problemOf } from "./apply.ts";
 import type { AgentPod, NodeFacts, Workloads } from "./ports.ts";
 import type { Problem } from "./problem.ts";
-import { REVISION_ANNOTATION } from "./render/agent.ts";
-import type { Manifest } from "./render/manifest.ts";
 import { planRollout, type RolloutPlan } from "./rollout.ts";
 
-/** Of the DaemonSet: nodes that were healthy and are being changed, so that another operator knows that they were. */
-export const CHANGING_ANNOTATION = "gingham.dev/changing";
+/** Of the DaemonSet: the last nodes that were healthy and have been changed, so that another operator knows that they were. */
+export const CHANGED_ANNOTATION = "gingham.dev/changed";
 
 export interface RolloutState {
   readonly workloads: Workloads;
@@ -26,12 +25,12 @@ export async function applyRollout(
   // Before that, a pod that is deleted could come back as it was.
   if (daemonSet === undefined || observedGeneration < (daemonSet.metadata.generation ?? 0))
     return { rollout: undefined, problems: [] };
-  const remembered = daemonSet.metadata.annotations?.[CHANGING_ANNOTATION] ?? "";
-  const changing = remembered.split(",").filter((name) => name !== "");
-  const rollout = planRollout({ revision: revisionOf(daemonSet), pods, nodes, changing, maxUnavailable });
-  const text = rollout.changing.join(",");
+  const remembered = daemonSet.metadata.annotations?.[CHANGED_ANNOTATION] ?? "";
+  const changed = remembered.split(",").filter((name) => name !== "");
+  const rollout = planRollout({ revision: revisionOf(daemonSet), pods, nodes, changed, maxUnavailable });
+  const text = rollout.changed.join(",");
   if (text !== remembered) {
-    const outcome = await cluster.annotate(daemonSet, { [CHANGING_ANNOTATION]: text === "" ? null : text }, signal);
+    const outcome = await cluster.annotate(daemonSet, { [CHANGED_ANNOTATION]: text === "" ? null : text }, signal);
     if (outcome.kind !== "ok") return { rollout, problems: [problemOf(daemonSet, outcome)] };
   }
   const problems: Problem[] = [];
@@ -41,14 +40,6 @@ export async function applyRollout(
     if (outcome.kind !== "ok" && outcome.kind !== "conflict") problems.push(problemOf(podObject(pod), outcome));
   }
   return { rollout, problems };
-}
-
-function revisionOf(daemonSet: KubeObject): string {
-  // As we rendered it; a foreign one would have stopped the pass before.
-  const { spec } = daemonSet as Manifest as {
-    readonly spec?: { readonly template?: { readonly metadata?: KubeObject["metadata"] } };
-  };
-  return spec?.template?.metadata?.annotations?.[REVISION_ANNOTATION] ?? "";
 }
 
 function podObject({ name, namespace, uid }: AgentPod): KubeObject {

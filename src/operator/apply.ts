@@ -3,9 +3,9 @@ import type { KubeObject } from "../crds/object.ts";
 import type { Clock } from "../lib/clock.ts";
 import { isOurs } from "./judge-pools.ts";
 import type { Plan } from "./plan.ts";
-import type { ClusterPort, Refusal } from "./ports.ts";
-import type { Problem, ProblemReason } from "./problem.ts";
-import { type Manifest, nameOf } from "./render/manifest.ts";
+import type { ApplyOptions, ClusterPort, Outcome, Refusal } from "./ports.ts";
+import { APPLY_AGAIN, type Problem, type ProblemReason } from "./problem.ts";
+import { isMadeOnce, type Manifest, nameOf } from "./render/manifest.ts";
 
 export interface ApplyTools {
   readonly cluster: ClusterPort;
@@ -23,7 +23,8 @@ const REASONS: Readonly<Record<Refusal["kind"], ProblemReason>> = {
 
 /** Added to the server's words, and to what the client says to do. */
 const REMEDIES: Readonly<Partial<Record<Refusal["kind"], string>>> = {
-  forbidden: "apply the operator's manifest again, which has its rights",
+  forbidden: APPLY_AGAIN,
+  missing: "apply the operator's manifest again, which has the namespace and the CRDs",
   invalid: "correct the field of the Installation that it comes from",
 };
 
@@ -49,7 +50,7 @@ export async function preflight(plan: Plan, tools: ApplyTools): Promise<readonly
       problems.push(foreign);
       continue;
     }
-    const outcome = await cluster.apply(manifest, { dryRun: true, signal });
+    const outcome = await write(manifest, cluster, { dryRun: true, signal });
     // Its kind comes with a CRD of an earlier step, or the role that it binds, which the server looks up, does.
     const isEarly = manifest.kind.endsWith("Binding") || comesWithCRD(manifest, plan);
     if (outcome.kind === "ok" || (outcome.kind === "missing" && isEarly)) continue;
@@ -69,7 +70,7 @@ export async function applyPlan(plan: Plan, tools: ApplyTools): Promise<readonly
     const problems: Problem[] = [];
     for (const manifest of step) {
       const foreign = await foreignProblem(manifest, tools);
-      const outcome = foreign === undefined ? await cluster.apply(manifest, { signal }) : undefined;
+      const outcome = foreign === undefined ? await write(manifest, cluster, { signal }) : undefined;
       if (foreign !== undefined) problems.push(foreign);
       else if (outcome !== undefined && outcome.kind !== "ok") problems.push(problemOf(manifest, outcome));
     }
@@ -77,15 +78,27 @@ export async function applyPlan(plan: Plan, tools: ApplyTools): Promise<readonly
     const late = await awaitEstablished(step, tools);
     if (late !== undefined) return [late];
   }
-  for (const pool of plan.removePools) {
-    const outcome = await cluster.remove(pool, signal);
-    if (outcome.kind !== "ok") return [problemOf(pool, outcome)];
+  for (const object of plan.remove) {
+    const outcome = await cluster.remove(object, signal);
+    if (outcome.kind !== "ok") return [problemOf(object, outcome)];
   }
   return [];
 }
 
+/** By server-side apply, or once and for all: whoever made such an object before us has said what it shall be. */
+export async function write(
+  manifest: Manifest,
+  cluster: ClusterPort,
+  options: ApplyOptions,
+): Promise<Outcome<KubeObject>> {
+  if (!isMadeOnce(manifest)) return await cluster.apply(manifest, options);
+  const outcome = await cluster.create(manifest, options);
+  return outcome.kind === "conflict" ? { kind: "ok", value: manifest } : outcome;
+}
+
 /** What somebody else made under the name of an object of ours is not touched. */
 async function foreignProblem(manifest: Manifest, { cluster, signal }: ApplyTools): Promise<Problem | undefined> {
+  if (isMadeOnce(manifest)) return undefined;
   const found = await cluster.get(manifest, signal);
   if (found.kind !== "ok") return found.kind === "missing" ? undefined : problemOf(manifest, found);
   if (found.value === undefined || isOurs(found.value)) return undefined;

@@ -2,17 +2,26 @@
 import { type LeaderConfig, leaderOptions, readLeaderConfig } from "../program/leader-config.ts";
 import { type ProgramInput, readOptions, usageOf } from "../program/options.ts";
 import { OPERATOR_METRICS_PORT } from "./render/controller.ts";
-import { NAMESPACE } from "./render/names.ts";
+import { NAMESPACE, PULL_SECRET_NAMESPACE } from "./render/names.ts";
 
 /** Everything that the operator is told from outside. */
 export interface OperatorConfig extends LeaderConfig {
   /** Of agents and controller, unless the Installation names another registry. */
   readonly image: string;
+  /** Where pull secrets are copied from that are not in our namespace. */
+  readonly pullSecretNamespace: string;
 }
 
 const OPTIONS = leaderOptions(
   { leaseNamespace: NAMESPACE, metricsPort: OPERATOR_METRICS_PORT },
-  { image: { env: "GINGHAM_IMAGE", help: "image of what is installed; needed", fallback: "" } },
+  {
+    image: { env: "GINGHAM_IMAGE", help: "image of what is installed; needed", fallback: "" },
+    "pull-secret-namespace": {
+      env: "GINGHAM_PULL_SECRET_NAMESPACE",
+      help: "where pull secrets are copied from",
+      fallback: PULL_SECRET_NAMESPACE,
+    },
+  },
 );
 
 /** A flag wins over its variable. @throws ConfigError which names the option as it was given */
@@ -21,6 +30,7 @@ export function parseOperatorConfig(input: ProgramInput & { readonly fallbackIde
   return {
     ...readLeaderConfig(options, input.fallbackIdentity),
     image: options.required("image", "the image that agents are to have"),
+    pullSecretNamespace: options.text("pull-secret-namespace"),
   };
 }
 

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { createHash } from "node:crypto";
 import { isDeepStrictEqual } from "node:util";
 import type { KubeObject } from "../crds/object.ts";
 
@@ -24,9 +25,15 @@ export function diffObjects(from: KubeObject, to: KubeObject): readonly FieldCha
 }
 
 function told(object: KubeObject): object {
-  const { status: _, ...rest } = object as KubeObject & { readonly status?: unknown };
+  const { status: _, data, ...others } = object as KubeObject & { readonly status?: unknown; readonly data?: unknown };
+  const rest = { ...others, ...(data !== undefined && { data: object.kind === "Secret" ? hidden(data) : data }) };
   const annotations = without(object.metadata.annotations ?? {}, COUNTERS);
   return { ...rest, metadata: { ...without(object.metadata, UNTOLD), annotations } };
+}
+
+/** That a value is another one may be told, and not which. */
+function hidden(data: unknown): unknown {
+  return createHash("sha256").update(JSON.stringify(data)).digest("hex").slice(0, 10);
 }
 
 function without(object: object, fields: readonly string[]): object {

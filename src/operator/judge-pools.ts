@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { effectiveIPPool, type IPPool, type IPPoolSpec } from "../crds/ip-pool.ts";
+import { OVERHEAD_BYTES } from "../felix/calc/mtu.ts";
 import { type CIDR, cidrContains, cidrCovers, cidrFamily, cidrsOverlap, formatCIDR, parseCIDR } from "../net/cidr.ts";
 import { type Family, parseIP } from "../net/ip.ts";
 import { defaultPool, type PoolWish } from "./pool-wish.ts";
@@ -25,6 +26,8 @@ export interface PoolPlan {
   readonly drain: readonly { readonly pool: IPPool; readonly pods: number }[];
   /** Of the pools that pods get addresses from. */
   readonly families: readonly Family[];
+  /** The most that a packet between pods gets before it, in whichever of the pools. Units: bytes. */
+  readonly overheadBytes: number;
   readonly problems: readonly Problem[];
   readonly notes: readonly string[];
 }
@@ -37,8 +40,8 @@ export function planPools(wanted: Wanted, facts: ClusterFacts): PoolPlan {
   const notes: string[] = [];
   const ours = facts.pools.filter(isOurs);
   const theirs = facts.pools.filter((pool) => !isOurs(pool));
-  // Where nothing is said, a cluster gets one pool, and one that has pools of its own keeps to these.
-  const asked = wanted.pools ?? (theirs.length === 0 ? [defaultPool()] : []);
+  // Where nothing is said, a cluster without pools gets one, and one with pools keeps to these as they are.
+  const asked = wanted.pools ?? (facts.pools.length === 0 ? [defaultPool()] : []);
   const wishes: PoolWish[] = [];
   for (const wish of asked) {
     const same = theirs.find(({ metadata }) => metadata.name === wish.name);
@@ -59,7 +62,8 @@ export function planPools(wanted: Wanted, facts: ClusterFacts): PoolPlan {
   const drain = gone.map((pool) => ({ pool, pods: podsOf(parseCIDR(pool.spec.cidr)) })).filter(({ pods }) => pods > 0);
   const remove = gone.filter((pool) => !drain.some((entry) => entry.pool === pool));
 
-  const stays = [...theirs, ...drain.map(({ pool }) => pool)];
+  const untouched = wanted.pools === undefined ? ours : [];
+  const stays = [...theirs, ...untouched, ...drain.map(({ pool }) => pool)];
   problems.push(
     ...overlaps(wishes, stays),
     ...overlapsOfServices(wishes, wanted.serviceCIDRs),
@@ -71,7 +75,7 @@ export function planPools(wanted: Wanted, facts: ClusterFacts): PoolPlan {
   }
   const enabledBefore = facts.pools.filter((pool) => effectiveIPPool(pool).enabled);
   const enabledAfter = [
-    ...theirs.map(effectiveIPPool).filter(({ enabled }) => enabled),
+    ...[...theirs, ...untouched].map(effectiveIPPool).filter(({ enabled }) => enabled),
     ...wishes.filter(({ spec }) => spec.disabled !== true).map(({ cidr }) => ({ family: cidrFamily(cidr) })),
   ];
   if (enabledAfter.length === 0 && enabledBefore.length > 0) {
@@ -82,7 +86,26 @@ export function planPools(wanted: Wanted, facts: ClusterFacts): PoolPlan {
   }
   if (enabledAfter.length === 0) notes.push("No IPPool is enabled: pods get no address until one is");
   const families = ([4, 6] as const).filter((family) => enabledAfter.some((pool) => pool.family === family));
-  return { wishes, remove, drain, families: families.length === 0 ? [4] : families, problems, notes };
+  return {
+    wishes,
+    remove,
+    drain,
+    families: families.length === 0 ? [4] : families,
+    overheadBytes: Math.max(0, ...[...stays.map(effectiveIPPool), ...wishes.map(effectiveWish)].map(overheadOf)),
+    problems,
+    notes,
+  };
+}
+
+type Encapsulating = Pick<ReturnType<typeof effectiveIPPool>, "family" | "ipipMode" | "vxlanMode">;
+
+function effectiveWish({ cidr, spec: { ipipMode = "Never", vxlanMode = "Never" } }: PoolWish): Encapsulating {
+  return { family: cidrFamily(cidr), ipipMode, vxlanMode };
+}
+
+function overheadOf({ family, ipipMode, vxlanMode }: Encapsulating): number {
+  const ipip = ipipMode === "Never" ? "none" : "ipip";
+  return OVERHEAD_BYTES[vxlanMode === "Never" ? ipip : "vxlan"][family];
 }
 
 /** A problem, unless the Installation allows the harm by name. */

@@ -15,6 +15,7 @@ import { DAEMON_SETS, DEPLOYMENTS, SECRETS } from "../crds/workloads.ts";
 import { LINK_MTU_ANNOTATION } from "../felix/calc/node-status.ts";
 import type { KubeClient } from "../kube/api.ts";
 import {
+  AlreadyExistsError,
   ConflictError,
   ForbiddenError,
   InvalidError,
@@ -25,61 +26,67 @@ import {
 } from "../kube/errors.ts";
 import { type CIDR, cidrCovers, parseCIDR } from "../net/cidr.ts";
 import { agentPodOf, type KubePod } from "./agent-pod.ts";
-import { MANAGER } from "./judge-pools.ts";
+import { isOurs, MANAGER } from "./judge-pools.ts";
 import type {
   ApplyOptions,
   ClusterFacts,
   ClusterPort,
   NodeFacts,
   Outcome,
+  PullSecret,
   Questions,
   SeenFirst,
+  Unreadable,
   Workloads,
 } from "./ports.ts";
 import { resourceOf } from "./render/manifest.ts";
-import { AGENT, CONTROLLER, NAME_LABEL, NAMESPACE } from "./render/names.ts";
+import { AGENT, CONTROLLER, MANAGED_BY_LABEL, NAME_LABEL, NAMESPACE, PULL_SECRET_NAMESPACE } from "./render/names.ts";
 
 const PAGE_SIZE = 500;
+export interface KubeClusterOptions {
+  /** Where pull secrets are copied from that are not in our namespace. @default PULL_SECRET_NAMESPACE */
+  readonly pullSecretNamespace?: string;
+}
+
+interface Reader {
+  readonly find: <T extends KubeObject>(resource: Resource<T>, name: string) => Promise<T | undefined>;
+  readonly list: <T extends KubeObject>(
+    resource: Resource<T>,
+    options?: { readonly namespace?: string; readonly labelSelector?: string },
+  ) => Promise<readonly T[]>;
+  readonly unreadable: () => readonly Unreadable[];
+}
 
 /** The port over any Kubernetes API server. */
 export class KubeCluster implements ClusterPort {
   readonly #client: KubeClient;
+  readonly #pullSecretNamespace: string;
 
-  constructor(client: KubeClient) {
+  constructor(client: KubeClient, { pullSecretNamespace = PULL_SECRET_NAMESPACE }: KubeClusterOptions = {}) {
     this.#client = client;
+    this.#pullSecretNamespace = pullSecretNamespace;
   }
 
   async facts(ask: (seen: SeenFirst) => Questions, signal: AbortSignal): Promise<ClusterFacts> {
-    const unreadable = new Map<string, string>();
-    /** Without the right to read them, what is told is that, and nothing is done. */
-    const readable = async <T>(resource: Resource<KubeObject>, answer: Promise<T>): Promise<T | undefined> => {
-      try {
-        return await orAbsent(answer);
-      } catch (error) {
-        if (!(error instanceof ForbiddenError)) throw error;
-        unreadable.set(resourceName(resource), error.message);
-        return undefined;
-      }
-    };
-    const find = async <T extends KubeObject>(resource: Resource<T>, name: string): Promise<T | undefined> => {
-      const options = { signal, ...(resource.namespaced && { namespace: NAMESPACE }) };
-      return await readable(resource as Resource<KubeObject>, this.#client.get(resource, name, options));
-    };
-    const list = async <T extends KubeObject>(resource: Resource<T>): Promise<readonly T[]> => {
-      const answer = this.#client.list(resource, { signal, limit: PAGE_SIZE });
-      return (await readable(resource as Resource<KubeObject>, answer))?.items ?? [];
-    };
+    const { unreadable, find, list } = this.#reader(signal);
     const names = KINDS.map((kind) => renderCRD(kind).metadata.name);
-    const [installations, pools, crds, information, nodes] = await Promise.all([
+    const [installations, pools, crds, information, nodes, copiedSecrets] = await Promise.all([
       // Without these there is nobody to tell.
       this.#list(INSTALLATIONS, signal),
       list(IP_POOLS),
       Promise.all(names.map((name) => find(CUSTOM_RESOURCE_DEFINITIONS, name))),
       find(CLUSTER_INFORMATIONS, CLUSTER_INFORMATION_NAME),
       list(NODES),
+      list(SECRETS, { namespace: NAMESPACE, labelSelector: `${MANAGED_BY_LABEL}=${MANAGER}` }),
     ]);
     const questions = ask({ installations, pools });
-    const secrets = await Promise.all([...new Set(questions.secrets)].map((name) => find(SECRETS, name)));
+    const pullSecrets = await Promise.all(
+      [...new Set(questions.secrets)].map(async (name): Promise<[string, PullSecret]> => {
+        const secret = await find(SECRETS, name);
+        if (secret !== undefined && !isOurs(secret)) return [name, { kind: "present" }];
+        return [name, await this.#secretElsewhere(name, signal)];
+      }),
+    );
     const blocks = questions.blocks ? await list<RawBlock>(RAW_BLOCKS) : [];
     return {
       installations,
@@ -88,19 +95,59 @@ export class KubeCluster implements ClusterPort {
       hasClusterInformation: information !== undefined,
       blocks: blocks.flatMap(blockFacts),
       nodes: nodes.map(nodeFacts),
-      secrets: new Set(secrets.flatMap((secret) => secret?.metadata.name ?? [])),
-      unreadable: [...unreadable].map(([resource, message]) => ({ resource, message })),
+      pullSecrets: new Map(pullSecrets),
+      copiedSecrets,
+      unreadable: unreadable(),
     };
   }
 
+  /** Reads for one look: what the server does not show counts as absent, and is known afterwards. */
+  #reader(signal: AbortSignal): Reader {
+    const refused = new Map<string, string>();
+    const readable = async <T extends KubeObject, A>(of: Resource<T>, answer: Promise<A>): Promise<A | undefined> => {
+      try {
+        return await orAbsent(answer);
+      } catch (error) {
+        if (!(error instanceof ForbiddenError)) throw error;
+        refused.set(resourceName(of as Resource<KubeObject>), error.message);
+        return undefined;
+      }
+    };
+    return {
+      find: async (resource, name) => {
+        const options = { signal, ...(resource.namespaced && { namespace: NAMESPACE }) };
+        return await readable(resource, this.#client.get(resource, name, options));
+      },
+      list: async (resource, options = {}) => {
+        const answer = this.#client.list(resource, { ...options, signal, limit: PAGE_SIZE });
+        return (await readable(resource, answer))?.items ?? [];
+      },
+      unreadable: () => [...refused].map(([resource, message]) => ({ resource, message })),
+    };
+  }
+
+  /** Rights for the other namespace are its owner's to give, and nothing else needs them: a refusal is no fault. */
+  async #secretElsewhere(name: string, signal: AbortSignal): Promise<PullSecret> {
+    const namespace = this.#pullSecretNamespace;
+    if (namespace === NAMESPACE) return { kind: "missing", why: "" };
+    try {
+      const secret = await orAbsent(this.#client.get(SECRETS, name, { namespace, signal }));
+      if (secret !== undefined) return { kind: "elsewhere", secret };
+      return { kind: "missing", why: `, and none in ${namespace} that could be copied` };
+    } catch (error) {
+      if (!(error instanceof ForbiddenError)) throw error;
+      return { kind: "missing", why: `, and the operator may not read that of ${namespace}` };
+    }
+  }
+
   async workloads(signal: AbortSignal): Promise<Workloads> {
-    const options = { namespace: NAMESPACE, signal };
+    const { unreadable, find, list } = this.#reader(signal);
     const [daemonSet, deployment, pods] = await Promise.all([
-      orAbsent(this.#client.get(DAEMON_SETS, AGENT, options)),
-      orAbsent(this.#client.get(DEPLOYMENTS, CONTROLLER, options)),
-      this.#client.list(PODS as Resource<KubePod>, { ...options, labelSelector: `${NAME_LABEL}=${AGENT}` }),
+      find(DAEMON_SETS, AGENT),
+      find(DEPLOYMENTS, CONTROLLER),
+      list(PODS as Resource<KubePod>, { namespace: NAMESPACE, labelSelector: `${NAME_LABEL}=${AGENT}` }),
     ]);
-    return { daemonSet, deployment, pods: pods.items.map(agentPodOf) };
+    return { daemonSet, deployment, pods: pods.map(agentPodOf), unreadable: unreadable() };
   }
 
   async get(object: KubeObject, signal: AbortSignal): Promise<Outcome<KubeObject | undefined>> {
@@ -112,6 +159,11 @@ export class KubeCluster implements ClusterPort {
     const patch = { type: "apply", body: object, fieldManager: MANAGER, force: true, dryRun } as const;
     const { name } = object.metadata;
     return await outcomeOf(this.#client.patch(rawResourceOf(object), name, patch, inNamespace(object, signal)));
+  }
+
+  async create(object: KubeObject, { dryRun = false, signal }: ApplyOptions): Promise<Outcome<KubeObject>> {
+    const options = { ...inNamespace(object, signal), dryRun };
+    return await outcomeOf(this.#client.create(rawResourceOf(object), object, options));
   }
 
   async patchCRD(crd: InstalledCRD, operations: readonly object[], signal: AbortSignal): Promise<Outcome<KubeObject>> {
@@ -143,7 +195,11 @@ export class KubeCluster implements ClusterPort {
     return outcome.kind === "missing" ? { kind: "ok", value: undefined } : outcome;
   }
 
-  async emptyIPAM(networks: readonly CIDR[], signal: AbortSignal): Promise<readonly KubeObject[]> {
+  async emptyIPAM(networks: readonly CIDR[], signal: AbortSignal): Promise<Outcome<readonly KubeObject[]>> {
+    return await outcomeOf(this.#emptyIPAM(networks, signal));
+  }
+
+  async #emptyIPAM(networks: readonly CIDR[], signal: AbortSignal): Promise<readonly KubeObject[]> {
     const [blocks, affinities, handles] = await Promise.all([
       this.#list<RawBlock>(RAW_BLOCKS, signal),
       this.#list(BLOCK_AFFINITIES, signal),
@@ -222,7 +278,8 @@ async function outcomeOf<T>(answer: Promise<T>): Promise<Outcome<T>> {
     if (error instanceof ForbiddenError) return { kind: "forbidden", message };
     if (error instanceof InvalidError || error instanceof RequestError) return { kind: "invalid", message };
     if (error instanceof NotFoundError) return { kind: "missing", message };
-    return { kind: error instanceof ConflictError ? "conflict" : "away", message };
+    const isThere = error instanceof ConflictError || error instanceof AlreadyExistsError;
+    return { kind: isThere ? "conflict" : "away", message };
   }
 }
 

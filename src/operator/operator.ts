@@ -5,13 +5,14 @@ import type { KubeObject } from "../crds/object.ts";
 import { TIGERA_STATUS_NAME } from "../crds/tigera-status.ts";
 import { aborted } from "../lib/aborted.ts";
 import type { Clock } from "../lib/clock.ts";
-import { applyPlan, preflight } from "./apply.ts";
+import { applyPlan, preflight, problemOf } from "./apply.ts";
 import { applyRollout } from "./apply-rollout.ts";
 import { MANAGER } from "./judge-pools.ts";
 import { chooseInstallation, type Plan, planInstallation, questionsOf, secondInstallation } from "./plan.ts";
-import type { ClusterFacts, ClusterPort, Workloads } from "./ports.ts";
-import type { Problem } from "./problem.ts";
+import type { ClusterFacts, ClusterPort } from "./ports.ts";
+import { type Problem, unreadableProblem } from "./problem.ts";
 import { remove } from "./removal.ts";
+import { isMadeOnce } from "./render/manifest.ts";
 import { labelsOf } from "./render/names.ts";
 import { conditionsOf, type Findings, installationConditionsOf } from "./status.ts";
 
@@ -54,8 +55,8 @@ export class Operator {
   #wake = new AbortController();
   /** The last plan that was wholly applied: one that is the same needs no preflight. */
   #applied = "";
-  /** Since when each changing node has been so, by our own clock. */
-  readonly #changingSince = new Map<string, number>();
+  /** Since when each node has been waited for, by our own clock. */
+  readonly #awaitedSince = new Map<string, number>();
 
   constructor(options: OperatorOptions) {
     this.#options = options;
@@ -110,31 +111,32 @@ export class Operator {
     const problems = [...plan.problems];
     if (problems.length === 0) problems.push(...(await this.#carryOut(plan, signal)));
     const workloads = await cluster.workloads(signal);
+    problems.push(...workloads.unreadable.map(unreadableProblem));
     const state = { workloads, nodes: facts.nodes, maxUnavailable: plan.maxUnavailable };
     const { rollout, problems: more } =
       problems.length === 0
         ? await applyRollout(state, { cluster, clock, signal })
         : { rollout: undefined, problems: [] };
     const findings: Findings = {
-      generation: active.metadata.generation ?? 0,
+      ...nothingOf(active),
       problems: [...problems, ...more],
       notes: plan.notes,
       ignored: plan.ignored,
       workloads,
       rollout,
-      down: downNodes(facts),
-      late: this.#lateNodes(rollout?.changing ?? []),
+      nodes: facts.nodes,
+      late: this.#lateNodes((rollout?.waitsFor ?? []).map(({ node }) => node)),
     };
     const isWritten = await this.#report(active, findings, signal);
-    return isWritten && findings.problems.length === 0 && (rollout?.changing.length ?? 0) === 0;
+    return isWritten && findings.problems.length === 0 && (rollout?.changed.length ?? 0) === 0;
   }
 
   async #carryOut(plan: Plan, signal: AbortSignal): Promise<readonly Problem[]> {
     const { cluster, clock, reporter } = this.#options;
     const tools = { cluster, clock, signal };
     // What is only made, and never again, is missing the next time.
-    const lasting = plan.steps.flat().filter(({ kind }) => kind !== "ClusterInformation");
-    const key = JSON.stringify([lasting, plan.extendCRDs, plan.removePools]);
+    const lasting = plan.steps.flat().filter((manifest) => !isMadeOnce(manifest));
+    const key = JSON.stringify([lasting, plan.extendCRDs, plan.remove]);
     if (key !== this.#applied) {
       const problems = await preflight(plan, tools);
       if (problems.length > 0) return problems;
@@ -149,22 +151,13 @@ export class Operator {
 
   async #remove(installation: Installation, facts: ClusterFacts, signal: AbortSignal): Promise<boolean> {
     const { cluster, clock, reporter } = this.#options;
-    const { finalizers = [], generation = 0 } = installation.metadata;
+    const { finalizers = [] } = installation.metadata;
     if (!finalizers.includes(FINALIZER)) return true;
     this.#applied = "";
     const workloads = await cluster.workloads(signal);
     const { problems, waiting, kept } = await remove(facts, workloads, { cluster, clock, signal });
     if (problems.length > 0 || waiting !== undefined) {
-      const findings = {
-        generation,
-        problems,
-        notes: [],
-        ignored: [],
-        workloads,
-        rollout: undefined,
-        down: downNodes(facts),
-        late: [],
-      };
+      const findings = { ...nothingOf(installation), problems, workloads, nodes: facts.nodes };
       await this.#report(installation, { ...findings, ...(waiting !== undefined && { waiting }) }, signal);
       return false;
     }
@@ -179,21 +172,8 @@ export class Operator {
   }
 
   async #refuse(other: Installation, active: Installation, signal: AbortSignal): Promise<void> {
-    const workloads: Workloads = { daemonSet: undefined, deployment: undefined, pods: [] };
-    const findings = {
-      notes: [],
-      ignored: [],
-      workloads,
-      rollout: undefined,
-      down: [],
-      late: [],
-      problems: [secondInstallation(active)],
-    };
-    await this.#write(
-      other,
-      installationConditionsOf({ ...findings, generation: other.metadata.generation ?? 0 }),
-      signal,
-    );
+    const findings = { ...nothingOf(other), problems: [secondInstallation(active)] };
+    await this.#write(other, installationConditionsOf(findings), signal);
     await this.#letGo(other, signal);
   }
 
@@ -208,16 +188,16 @@ export class Operator {
     return isDone;
   }
 
-  async #report(installation: Installation, findings: Findings, signal: AbortSignal): Promise<boolean> {
+  async #report(installation: Installation, found: Findings, signal: AbortSignal): Promise<boolean> {
     const { cluster, reporter } = this.#options;
+    const status = statusObject(installation);
+    const made = await cluster.apply(status, { signal });
+    const problems = made.kind === "ok" ? found.problems : [...found.problems, problemOf(status, made)];
+    const findings = { ...found, problems };
     reporter.passed(installation.metadata.name, findings);
-    const made = await cluster.apply(statusObject(installation), { signal });
-    if (made.kind !== "ok") {
-      reporter.failed(new Error(made.message));
-      return false;
-    }
     const written = [
-      await this.#write(made.value, conditionsOf(findings), signal),
+      // Whoever cannot read the one can read the other.
+      made.kind === "ok" && (await this.#write(made.value, conditionsOf(findings), signal)),
       await this.#write(installation, installationConditionsOf(findings), signal),
     ];
     return written.every(Boolean);
@@ -233,11 +213,11 @@ export class Operator {
     return outcome.kind === "ok";
   }
 
-  #lateNodes(changing: readonly string[]): readonly string[] {
+  #lateNodes(awaited: readonly string[]): readonly string[] {
     const nowMs = this.#options.clock.nowMs();
-    for (const node of [...this.#changingSince.keys()]) if (!changing.includes(node)) this.#changingSince.delete(node);
-    for (const node of changing) if (!this.#changingSince.has(node)) this.#changingSince.set(node, nowMs);
-    return changing.filter((node) => nowMs - (this.#changingSince.get(node) ?? nowMs) >= LATE_MS);
+    for (const node of [...this.#awaitedSince.keys()]) if (!awaited.includes(node)) this.#awaitedSince.delete(node);
+    for (const node of awaited) if (!this.#awaitedSince.has(node)) this.#awaitedSince.set(node, nowMs);
+    return awaited.filter((node) => nowMs - (this.#awaitedSince.get(node) ?? nowMs) >= LATE_MS);
   }
 }
 
@@ -246,8 +226,20 @@ function formerOnes(all: readonly Installation[]): readonly Installation[] {
   return all.filter(({ metadata }) => metadata.annotations?.[MANAGED_ANNOTATION] !== "true");
 }
 
-function downNodes({ nodes }: ClusterFacts): readonly string[] {
-  return nodes.filter(({ isReady }) => !isReady).map(({ name }) => name);
+/** What is known of an Installation before anybody has looked at the cluster. */
+function nothingOf({ metadata, status }: Installation): Findings {
+  const available = status?.conditions?.find(({ type }) => type === "Available");
+  return {
+    generation: metadata.generation ?? 0,
+    problems: [],
+    notes: [],
+    ignored: [],
+    workloads: { daemonSet: undefined, deployment: undefined, pods: [], unreadable: [] },
+    rollout: undefined,
+    nodes: [],
+    late: [],
+    wasAvailable: available?.status === "True",
+  };
 }
 
 function isSame(a: Condition, b: Condition): boolean {

@@ -5,9 +5,10 @@ import type { Installation } from "../crds/installation.ts";
 import type { InstalledCRD } from "../crds/installed-crd.ts";
 import type { IPPool } from "../crds/ip-pool.ts";
 import { IP_POOL_KIND } from "../crds/ip-pool.ts";
+import type { Secret } from "../crds/workloads.ts";
 import { parseCIDR } from "../net/cidr.ts";
 import { chooseInstallation, type Plan, planInstallation, questionsOf } from "./plan.ts";
-import type { ClusterFacts } from "./ports.ts";
+import type { ClusterFacts, PullSecret } from "./ports.ts";
 import { problemText } from "./problem.ts";
 import type { Manifest } from "./render/manifest.ts";
 
@@ -18,7 +19,8 @@ const EMPTY: ClusterFacts = {
   hasClusterInformation: false,
   blocks: [],
   nodes: [{ name: "node-a", isReady: true, addresses: ["203.0.113.1"] }],
-  secrets: new Set(),
+  pullSecrets: new Map(),
+  copiedSecrets: [],
   unreadable: [],
 };
 
@@ -29,10 +31,14 @@ function installation(spec: object, metadata: object = {}): Installation {
   return { ...head, metadata: { name: "default", uid: "u", ...metadata }, spec: { ...spec } };
 }
 
-function plan(network: object, facts: Partial<ClusterFacts> = {}, { spec = {}, allow = "" } = {}): Plan {
-  const annotations = allow === "" ? {} : { "gingham.dev/allow": allow };
+function plan(
+  network: object,
+  facts: Partial<ClusterFacts> = {},
+  { spec = {}, allow = "", annotations = {} } = {},
+): Plan {
+  const allowed = allow === "" ? {} : { "gingham.dev/allow": allow };
   return planInstallation({
-    installation: installation({ calicoNetwork: network, ...spec }, { annotations }),
+    installation: installation({ calicoNetwork: network, ...spec }, { annotations: { ...allowed, ...annotations } }),
     facts: { ...EMPTY, ...facts },
     image: "example.org:5000/some/gingham:1",
   });
@@ -127,7 +133,21 @@ describe("planInstallation() refuses, and says which field, why and what to do:"
     [
       "a pull secret that is not there",
       () => plan({}, {}, { spec: { imagePullSecrets: [{ name: "pull" }] } }),
-      "PullSecretMissing spec.imagePullSecrets[0]: there is no Secret pull in the namespace gingham-system: make it there",
+      "PullSecretMissing spec.imagePullSecrets[0]: there is no Secret pull in the namespace gingham-system: make it in gingham-system, or leave",
+    ],
+    [
+      "a pull secret that may not be copied",
+      () => {
+        const why = ", and the operator may not read that of elsewhere";
+        const pullSecrets = new Map([["pull", { kind: "missing", why } as const]]);
+        return plan({}, { pullSecrets }, { spec: { imagePullSecrets: [{ name: "pull" }] } });
+      },
+      "there is no Secret pull in the namespace gingham-system, and the operator may not read that of elsewhere: make it in",
+    ],
+    [
+      "an unknown wish about other networks",
+      () => plan({}, {}, { annotations: { "gingham.dev/cni-others": "delete" } }),
+      'InvalidField metadata.annotations[gingham.dev/cni-others]: "delete", want keep or rename',
     ],
     [
       "another dataplane",
@@ -205,6 +225,15 @@ describe("planInstallation() does harm only where it is named:", () => {
     expect(problemsOf(make(`ExtendCRDs, ${permission}`))).toEqual([]);
   });
 
+  it("an MTU counts the encapsulation of pools that others made, too", () => {
+    const nodes = [{ name: "n", isReady: true, addresses: [], linkMTU: 1500 }];
+    const theirs = [pool("theirs", "10.9.0.0/16", { ours: false })];
+    expect(problemsOf(plan({ mtu: 1450 }, { nodes, pools: theirs }))).toEqual([]);
+    expect(problemsOf(plan({ mtu: 1480 }, { nodes, pools: theirs }))).toEqual([
+      expect.stringContaining("1480 and 50 for the encapsulation is more than the links of node n carry (1500)"),
+    ]);
+  });
+
   it("an MTU that fits, and an encapsulation that no pod uses, need no permission", () => {
     const nodes = [{ name: "n", isReady: true, addresses: [], linkMTU: 1500 }];
     expect(problemsOf(plan({ ipPools: [MAIN], mtu: 1450 }, { nodes }))).toEqual([]);
@@ -230,6 +259,44 @@ describe("planInstallation()", () => {
     );
   });
 
+  it("tells the agents what to do with other networks' files, where the Installation says so", () => {
+    const agent = (annotations: object): string =>
+      JSON.stringify(objectOf(plan({}, {}, { annotations }), "DaemonSet")).replaceAll(/[{}"]/g, "");
+    expect(agent({ "gingham.dev/cni-others": "rename" })).toContain("name:GINGHAM_CNI_OTHERS,value:rename");
+    expect(agent({})).not.toContain("GINGHAM_CNI_OTHERS");
+    expect(agent({ "gingham.dev/cni-others": "keep" })).toBe(agent({}));
+  });
+
+  it("copies pull secrets that are elsewhere, and takes away the copies that nobody asks for", () => {
+    const secretOf = (name: string): Secret => ({
+      apiVersion: "v1",
+      kind: "Secret",
+      metadata: { name, namespace: "elsewhere", uid: "1", labels: { theirs: "yes" } },
+      type: "kubernetes.io/dockerconfigjson",
+      data: { ".dockerconfigjson": "e30=" },
+    });
+    const pullSecrets = new Map<string, PullSecret>([
+      ["a", { kind: "elsewhere", secret: secretOf("a") }],
+      ["b", { kind: "present" }],
+    ]);
+    const spec = { imagePullSecrets: [{ name: "a" }, { name: "b" }] };
+    const made = plan({}, { pullSecrets, copiedSecrets: [secretOf("a"), secretOf("old")] }, { spec });
+    expect(problemsOf(made)).toEqual([]);
+    const copies = made.steps.flat().filter(({ kind }) => kind === "Secret");
+    expect(copies).toEqual([
+      {
+        ...secretOf("a"),
+        metadata: {
+          name: "a",
+          namespace: "gingham-system",
+          labels: expect.objectContaining({ "app.kubernetes.io/managed-by": "gingham-operator" }) as object,
+          ownerReferences: [expect.objectContaining({ kind: "Installation", uid: "u" }) as object],
+        },
+      },
+    ]);
+    expect(made.remove.map(({ metadata }) => metadata.name)).toEqual(["old"]);
+  });
+
   it("makes a pool where nobody has one, and none where pools are somebody's", () => {
     const poolsOf = ({ steps }: Plan): string[] =>
       steps
@@ -241,6 +308,25 @@ describe("planInstallation()", () => {
     expect(poolsOf(plan({ ipPools: [] }))).toEqual([]);
     const named = plan({ ipPools: [{ cidr: "10.1.0.0/16" }, { cidr: "10.2.0.0/16" }, { cidr: "fd00:1::/112" }] });
     expect(poolsOf(named)).toEqual(["default-ipv4-ippool", "10-2-0-0-16", "default-ipv6-ippool"]);
+  });
+
+  it("keeps to the pools that are there where the Installation names none, whoever made them", () => {
+    const ours = pool("default-ipv4-ippool", "10.244.0.0/16", { spec: { ipipMode: "Never" } });
+    const families = ({ steps }: Plan): string =>
+      JSON.stringify(objectOf({ steps } as Plan, "ConfigMap"))
+        .match(/assign_ipv[46]\\+": \\+"\w+/g)
+        ?.join() ?? "";
+    const both = families(plan({ ipPools: [MAIN, { cidr: "fd00:1::/112" }] }));
+    const four = families(plan({ ipPools: [MAIN] }));
+    // Nobody says what the operator's own should be like.
+    const alone = plan({}, { pools: [ours] });
+    expect([problemsOf(alone), alone.remove, families(alone)]).toEqual([[], [], four]);
+    expect(alone.steps.flat().some(({ kind }) => kind === "IPPool")).toBe(false);
+    // Another pool of a user takes no family away, and a disabled one does no harm.
+    const six = pool("six", "fd00:2::/112", { ours: false, spec: { blockSize: 122 } });
+    expect(families(plan({}, { pools: [ours, six] }))).toBe(both);
+    const disabled = pool("off", "10.9.0.0/16", { ours: false, spec: { disabled: true } });
+    expect(problemsOf(plan({}, { pools: [ours, disabled] }))).toEqual([]);
   });
 
   it("leaves a pool alone that somebody else made with the same network", () => {
@@ -255,9 +341,9 @@ describe("planInstallation()", () => {
 
   it("removes a pool of its own that is no longer asked for, and only disables it while pods use it", () => {
     const pools = [pool("main", "10.244.0.0/16"), pool("old", "10.9.0.0/16")];
-    expect(plan({ ipPools: [MAIN] }, { pools }).removePools.map(({ metadata }) => metadata.name)).toEqual(["old"]);
+    expect(plan({ ipPools: [MAIN] }, { pools }).remove.map(({ metadata }) => metadata.name)).toEqual(["old"]);
     const used = plan({ ipPools: [MAIN] }, { pools, blocks: inUse("10.9.0.0/26") });
-    expect(used.removePools).toEqual([]);
+    expect(used.remove).toEqual([]);
     const old = used.steps.flat().find(({ kind, metadata }) => kind === "IPPool" && metadata.name === "old");
     expect(old?.["spec"]).toMatchObject({ cidr: "10.9.0.0/16", disabled: true });
     expect(used.notes).toEqual(["IPPool old is disabled, and goes when nobody uses it any more (pods: 3)"]);
@@ -318,7 +404,8 @@ describe("questionsOf()", () => {
     expect(blocks({ ipPools: [MAIN] })).toBe(false);
     expect(blocks({ ipPools: [{ ...MAIN, encapsulation: "None" }] })).toBe(true);
     expect(blocks({ ipPools: [] })).toBe(true);
-    expect(blocks({})).toBe(true);
+    // Where the Installation names none, all stay as they are.
+    expect(blocks({})).toBe(false);
     expect(blocks({ ipPools: [MAIN] }, { deletionTimestamp: "2026-01-01T00:00:00Z" })).toBe(true);
   });
 });

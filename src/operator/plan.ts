@@ -2,18 +2,15 @@
 import { CLUSTER_INFORMATION_NAME } from "../crds/cluster-information.ts";
 import { INSTALLATIONS, type Installation, MANAGED_ANNOTATION } from "../crds/installation.ts";
 import type { IPPool } from "../crds/ip-pool.ts";
-import type { OwnerReference } from "../crds/object.ts";
-import { OVERHEAD_BYTES } from "../felix/calc/mtu.ts";
-import type { Encapsulation } from "../felix/calc/pools.ts";
-import { cidrFamily } from "../net/cidr.ts";
+import type { KubeObject, OwnerReference } from "../crds/object.ts";
 import { planCRDs } from "./crd-plan.ts";
 import { isOurs, MANAGER, modesOf, needs, POOLS_FIELD, planPools } from "./judge-pools.ts";
-import { defaultPool, type PoolWish } from "./pool-wish.ts";
+import type { PoolWish } from "./pool-wish.ts";
 import type { ClusterFacts, Questions } from "./ports.ts";
-import type { Problem } from "./problem.ts";
+import { type Problem, unreadableProblem } from "./problem.ts";
 import { readSpec, type Wanted } from "./read-spec.ts";
 import type { Manifest } from "./render/manifest.ts";
-import { AGENT, labelsOf, MANAGED_BY_LABEL } from "./render/names.ts";
+import { AGENT, labelsOf, MANAGED_BY_LABEL, NAMESPACE } from "./render/names.ts";
 import { renderInstall } from "./render/render.ts";
 import type { InstallSettings } from "./render/settings.ts";
 
@@ -22,7 +19,8 @@ export interface Plan {
   /** Each step is done before the next begins: pools are there before an agent asks for them. */
   readonly steps: readonly (readonly Manifest[])[];
   readonly extendCRDs: ReturnType<typeof planCRDs>["extend"];
-  readonly removePools: readonly IPPool[];
+  /** Pools and copies of Secrets that are no longer asked for. */
+  readonly remove: readonly KubeObject[];
   readonly problems: readonly Problem[];
   /** Fields of the Installation that have no effect. */
   readonly ignored: readonly string[];
@@ -60,18 +58,24 @@ export function planInstallation({ installation, facts, image }: PlanInput): Pla
     steps: [
       crds.apply,
       [...information, ...pools.wishes.map(renderPool), ...pools.drain.map(({ pool }) => renderDisabled(pool))],
-      objects.filter((manifest) => !isWorkload(manifest)),
+      [
+        ...copiesOf(wanted, facts).map((copy) => withOwner(copy, owner)),
+        ...objects.filter((manifest) => !isWorkload(manifest)),
+      ],
       objects.filter(isWorkload),
     ],
     extendCRDs: crds.extend,
-    removePools: pools.remove,
+    remove: [
+      ...pools.remove,
+      ...facts.copiedSecrets.filter(({ metadata }) => !wanted.settings.imagePullSecrets.includes(metadata.name)),
+    ],
     problems: [
       ...facts.unreadable.map(unreadableProblem),
       ...wanted.problems,
       ...secretProblems(wanted, facts),
       ...crds.problems,
       ...(arePoolsRead ? pools.problems : []),
-      ...mtuProblems(wanted, pools.wishes, facts),
+      ...mtuProblems(wanted, pools.overheadBytes, facts),
     ],
     ignored: wanted.ignored,
     notes: [
@@ -88,9 +92,9 @@ export function planInstallation({ installation, facts, image }: PlanInput): Pla
 
 /** What the plan depends on besides, and what is only read where it does. */
 export function questionsOf(installation: Installation, pools: readonly IPPool[], image: string): Questions {
-  const { settings, pools: asked = [defaultPool()] } = readSpec(installation, image);
+  const { settings, pools: asked } = readSpec(installation, image);
   const isKept = ({ metadata, spec }: IPPool): boolean =>
-    asked.some((wish) => wish.name === metadata.name && modesOf(wish.spec) === modesOf(spec));
+    asked === undefined || asked.some((wish) => wish.name === metadata.name && modesOf(wish.spec) === modesOf(spec));
   const isRemoval = installation.metadata.deletionTimestamp !== undefined;
   return { secrets: settings.imagePullSecrets, blocks: isRemoval || !pools.filter(isOurs).every(isKept) };
 }
@@ -168,29 +172,28 @@ function clusterInformation({ metadata }: Installation): Manifest {
   };
 }
 
-function encapsulationOf({ ipipMode, vxlanMode }: PoolWish["spec"]): Encapsulation {
-  if (vxlanMode !== "Never") return "vxlan";
-  return ipipMode === "Never" ? "none" : "ipip";
+/** Kubelets take pull secrets from the pod's own namespace only. */
+function copiesOf({ settings }: Wanted, { pullSecrets }: ClusterFacts): Manifest[] {
+  return [...new Set(settings.imagePullSecrets)].flatMap((name) => {
+    const found = pullSecrets.get(name);
+    if (found?.kind !== "elsewhere") return [];
+    const { type, data } = found.secret;
+    const metadata = { name, namespace: NAMESPACE, labels: labelsOf("gingham", MANAGER) };
+    return [{ apiVersion: "v1", kind: "Secret", metadata, ...(type && { type }), ...(data && { data }) }];
+  });
 }
 
-function unreadableProblem({ resource, message }: ClusterFacts["unreadable"][number]): Problem {
-  return { reason: "Forbidden", field: resource, message: `${message}; apply the operator's manifest again` };
-}
-
-function secretProblems({ settings }: Wanted, { secrets }: ClusterFacts): Problem[] {
+function secretProblems({ settings }: Wanted, { pullSecrets }: ClusterFacts): Problem[] {
   return settings.imagePullSecrets.flatMap((name, i) => {
-    if (secrets.has(name)) return [];
-    const message = `there is no Secret ${name} in the namespace gingham-system: make it there, or leave the entry out`;
+    const found = pullSecrets.get(name) ?? { kind: "missing", why: "" };
+    if (found.kind !== "missing") return [];
+    const message = `there is no Secret ${name} in the namespace ${NAMESPACE}${found.why}: make it in ${NAMESPACE}, or leave the entry out`;
     return [{ reason: "PullSecretMissing", field: `spec.imagePullSecrets[${i}]`, message } as const];
   });
 }
 
-function mtuProblems(wanted: Wanted, wishes: readonly PoolWish[], { nodes }: ClusterFacts): Problem[] {
+function mtuProblems(wanted: Wanted, overhead: number, { nodes }: ClusterFacts): Problem[] {
   const { mtuBytes } = wanted.settings;
-  const overhead = Math.max(
-    0,
-    ...wishes.map(({ spec, cidr }) => OVERHEAD_BYTES[encapsulationOf(spec)][cidrFamily(cidr)]),
-  );
   const narrow = nodes.find(({ linkMTU }) => linkMTU !== undefined && mtuBytes + overhead > linkMTU);
   if (mtuBytes === 0 || narrow?.linkMTU === undefined) return [];
   const fits = narrow.linkMTU - overhead;

@@ -4,7 +4,7 @@ import type { Installation } from "../crds/installation.ts";
 import type { InstalledCRD } from "../crds/installed-crd.ts";
 import type { IPPool } from "../crds/ip-pool.ts";
 import type { KubeObject } from "../crds/object.ts";
-import type { DaemonSet, Deployment } from "../crds/workloads.ts";
+import type { DaemonSet, Deployment, Secret } from "../crds/workloads.ts";
 import type { CIDR } from "../net/cidr.ts";
 
 /** What the cluster is like, as far as an installation depends on it: one look. */
@@ -18,11 +18,24 @@ export interface ClusterFacts {
   /** Of each block: how many addresses are pods'. Empty when nobody asked. */
   readonly blocks: readonly { readonly cidr: CIDR; readonly pods: number }[];
   readonly nodes: readonly NodeFacts[];
-  /** Names of the Secrets that were asked for and are there. */
-  readonly secrets: ReadonlySet<string>;
-  /** What the API server does not let us read: nothing is known of it. */
-  readonly unreadable: readonly { readonly resource: string; readonly message: string }[];
+  /** By name: the pull secrets that were asked for. */
+  readonly pullSecrets: ReadonlyMap<string, PullSecret>;
+  /** Our copies of pull secrets. */
+  readonly copiedSecrets: readonly Secret[];
+  readonly unreadable: readonly Unreadable[];
 }
+
+/** What the API server does not let us read: nothing is known of it. */
+export interface Unreadable {
+  readonly resource: string;
+  readonly message: string;
+}
+
+/** Where a pull secret is: in our namespace, made by somebody else; elsewhere, to be copied; or `why` it cannot be had. */
+export type PullSecret =
+  | { readonly kind: "present" }
+  | { readonly kind: "elsewhere"; readonly secret: Secret }
+  | { readonly kind: "missing"; readonly why: string };
 
 export type SeenFirst = Pick<ClusterFacts, "installations" | "pools">;
 
@@ -61,6 +74,7 @@ export interface Workloads {
   readonly daemonSet: DaemonSet | undefined;
   readonly deployment: Deployment | undefined;
   readonly pods: readonly AgentPod[];
+  readonly unreadable: readonly Unreadable[];
 }
 
 /** Why a write was not done. `away`: it may have been, nobody knows. */
@@ -84,6 +98,8 @@ export interface ClusterPort {
   get(object: KubeObject, signal: AbortSignal): Promise<Outcome<KubeObject | undefined>>;
   /** Server-side apply under our field manager, by force: what others changed of our fields is set back. */
   apply(object: KubeObject, options: ApplyOptions): Promise<Outcome<KubeObject>>;
+  /** Makes it where it is not there yet; `conflict` when it is, and then it is left as it is. */
+  create(object: KubeObject, options: ApplyOptions): Promise<Outcome<KubeObject>>;
   /** A JSON patch of a CRD, which fails when it has changed since it was read. */
   patchCRD(crd: InstalledCRD, operations: readonly object[], signal: AbortSignal): Promise<Outcome<KubeObject>>;
   /** Sets annotations that `apply` knows nothing of; null takes one away. */
@@ -96,9 +112,9 @@ export interface ClusterPort {
   remove(object: KubeObject, signal: AbortSignal, isUnchanged?: boolean): Promise<Outcome<void>>;
   /**
    * What is left of IPAM in networks: blocks of which no pod has an address, their claims, and handles that name no other
-   * block; in the order in which they may go. @throws GinghamError when something cannot be read
+   * block; in the order in which they may go.
    */
-  emptyIPAM(networks: readonly CIDR[], signal: AbortSignal): Promise<readonly KubeObject[]>;
+  emptyIPAM(networks: readonly CIDR[], signal: AbortSignal): Promise<Outcome<readonly KubeObject[]>>;
   /** Sets or takes away a finalizer and nothing else. */
   setFinalizers(
     installation: Installation,

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import type { Unreadable } from "./ports.ts";
+
 /** Why an Installation is Degraded, as its condition's `reason`. docs/errors.md has them all. */
 export type ProblemReason =
   | "InvalidField"
@@ -25,6 +27,13 @@ export interface Problem {
   /** The reason and the remedy, without the field. */
   readonly message: string;
 }
+
+/** What may not be read may be anything: so nothing is done. */
+export function unreadableProblem({ resource, message }: Unreadable): Problem {
+  return { reason: "Forbidden", field: resource, message: `${message}; ${APPLY_AGAIN}` };
+}
+
+export const APPLY_AGAIN = "apply the operator's manifest again, which has its rights";
 
 export function problemText({ field, message }: Problem): string {
   return `${field}: ${message}`;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { FieldReader } from "../crds/field-reader.ts";
-import { ALLOW_ANNOTATION, type Installation } from "../crds/installation.ts";
+import { ALLOW_ANNOTATION, CNI_OTHERS_ANNOTATION, type Installation } from "../crds/installation.ts";
 import { autodetectionMethod } from "./autodetection.ts";
 import { type PoolWish, readPools } from "./pool-wish.ts";
 import { PERMISSIONS, type Permission, type Problem } from "./problem.ts";
-import { type CNISettings, DEFAULT_SETTINGS, type InstallSettings, PROVIDERS } from "./render/settings.ts";
+import { CNI_OTHERS, type CNISettings, DEFAULT_SETTINGS, type InstallSettings, PROVIDERS } from "./render/settings.ts";
 import { SpecReader } from "./spec-reader.ts";
 
 /** What an Installation asks for, before anybody has looked at the cluster. */
@@ -40,7 +40,7 @@ export function readSpec({ metadata, spec = {} }: Installation, image: string): 
     image: root.read((fields) => readImage(fields, image), image),
     imagePullSecrets: root.read(readPullSecrets, []),
     provider: root.oneOf("kubernetesProvider", PROVIDERS, ""),
-    cni: readCNI(cni, network),
+    cni: { ...readCNI(cni, network), others: readOthers(metadata.annotations?.[CNI_OTHERS_ANNOTATION], root) },
     mtuBytes: network.integer("mtu", 0, 65_535, 0),
     autodetection: readAutodetection(network),
     nodeMetricsPort: root.integer("nodeMetricsPort", 1, 65_535, DEFAULT_SETTINGS.nodeMetricsPort),
@@ -91,6 +91,15 @@ function readCNI(cni: SpecReader, network: SpecReader): CNISettings {
     ipForwarding: network.isEnabled("containerIPForwarding", fallback.ipForwarding),
     sysctls: network.read(readSysctls, {}),
   };
+}
+
+function readOthers(text: string | undefined, root: SpecReader): CNISettings["others"] {
+  const { others: fallback } = DEFAULT_SETTINGS.cni;
+  const others = CNI_OTHERS.find((known) => known === (text ?? fallback));
+  if (others !== undefined) return others;
+  const message = `${JSON.stringify(text)}, want ${CNI_OTHERS.join(" or ")}`;
+  root.note({ reason: "InvalidField", field: `metadata.annotations[${CNI_OTHERS_ANNOTATION}]`, message });
+  return fallback;
 }
 
 function readAutodetection(network: SpecReader): InstallSettings["autodetection"] {

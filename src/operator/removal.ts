@@ -5,7 +5,7 @@ import { cidrCovers, parseCIDR } from "../net/cidr.ts";
 import { type ApplyTools, problemOf } from "./apply.ts";
 import { isOurs, MANAGER } from "./judge-pools.ts";
 import type { ClusterFacts, ClusterPort, Workloads } from "./ports.ts";
-import type { Problem } from "./problem.ts";
+import { type Problem, unreadableProblem } from "./problem.ts";
 import { type Manifest, nameOf } from "./render/manifest.ts";
 import { renderInstall } from "./render/render.ts";
 import { DEFAULT_SETTINGS, PROVIDERS } from "./render/settings.ts";
@@ -24,9 +24,9 @@ export interface RemovalOutcome {
  * that is in them; without an agent, the launcher writes down what is to be released. Idempotent: each pass does what is possible now.
  */
 export async function remove(facts: ClusterFacts, workloads: Workloads, tools: ApplyTools): Promise<RemovalOutcome> {
-  const [blind] = facts.unreadable;
-  if (blind !== undefined)
-    return { problems: [{ reason: "Forbidden", field: blind.resource, message: blind.message }], kept: [] };
+  // Agents that may not be seen may be running.
+  const blind = [...facts.unreadable, ...workloads.unreadable];
+  if (blind.length > 0) return { problems: blind.map(unreadableProblem), kept: [] };
   const objects = everythingEver().reverse();
   const isWorkload = ({ kind }: KubeObject): boolean => kind === "DaemonSet" || kind === "Deployment";
   const problems = await removeAll(objects.filter(isWorkload), tools);
@@ -49,16 +49,21 @@ export async function remove(facts: ClusterFacts, workloads: Workloads, tools: A
   const { cluster, signal } = tools;
   // The agents are gone: nobody gives back what they held for themselves.
   const networks = free.map(({ spec }) => parseCIDR(spec.cidr));
-  const remains = networks.length === 0 ? [] : await cluster.emptyIPAM(networks, signal);
-  for (const object of remains) {
+  const nothing = { kind: "ok", value: [] } as const;
+  const remains = networks.length === 0 ? nothing : await cluster.emptyIPAM(networks, signal);
+  if (remains.kind !== "ok") return { problems: [problemOf(IPAM_OBJECTS, remains)], kept: [] };
+  for (const object of remains.value) {
     const outcome = await cluster.remove(object, signal, true);
     if (outcome.kind !== "ok") return { problems: [problemOf(object, outcome)], kept: [] };
   }
   return {
-    problems: await removeAll([...free, ...information, ...rest], tools),
+    problems: await removeAll([...free, ...information, ...rest, ...facts.copiedSecrets], tools),
     kept: kept.map(({ metadata }) => metadata.name),
   };
 }
+
+/** For a message about all of them. */
+const IPAM_OBJECTS: KubeObject = { apiVersion: "", kind: "IPAMBlock", metadata: { name: "*" } };
 
 /** Whatever the settings were: the objects of each provider. */
 function everythingEver(): Manifest[] {

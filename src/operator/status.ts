@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Condition } from "../crds/installation.ts";
-import type { Workloads } from "./ports.ts";
+import { revisionOf } from "./agent-pod.ts";
+import type { NodeFacts, Workloads } from "./ports.ts";
 import { type Problem, problemText } from "./problem.ts";
 import type { RolloutPlan } from "./rollout.ts";
 
@@ -13,10 +14,12 @@ export interface Findings {
   readonly ignored: readonly string[];
   readonly workloads: Workloads;
   readonly rollout: RolloutPlan | undefined;
-  /** Nodes that Kubernetes calls not ready: their agents are not waited for. */
-  readonly down: readonly string[];
+  /** Agents on those that Kubernetes calls not ready are not waited for. */
+  readonly nodes: readonly NodeFacts[];
   /** Nodes whose change has taken too long. */
   readonly late: readonly string[];
+  /** As the Installation said before. */
+  readonly wasAvailable: boolean;
   /** What is being waited for besides, such as a removal's next step. */
   readonly waiting?: string;
 }
@@ -26,13 +29,52 @@ const MAX_NODES = 5;
 /** Longest text that is still read by anybody; etcd and kubectl would take more. */
 const MAX_MESSAGE = 1500;
 
+/** The pods of agents and controller, counted. */
+interface Tally {
+  readonly agents: number;
+  /** Of those on nodes that are up. */
+  readonly awaited: number;
+  readonly ready: number;
+  /** Of an earlier revision, and not about to go. */
+  readonly outdated: number;
+  /** Kubernetes has made all pods that the DaemonSet asks for. */
+  readonly areMade: boolean;
+  readonly down: readonly string[];
+  readonly controllers: { readonly wanted: number; readonly ready: number; readonly available: number };
+}
+
+function tallyOf({ workloads, nodes }: Findings): Tally {
+  const { daemonSet, deployment, pods } = workloads;
+  const isDown = new Set(nodes.filter(({ isReady }) => !isReady).map(({ name }) => name));
+  const awaited = pods.filter(({ node }) => !isDown.has(node));
+  const revision = daemonSet && revisionOf(daemonSet);
+  const { observedGeneration = 0, desiredNumberScheduled: desired = 0 } = daemonSet?.status ?? {};
+  const { availableReplicas: available = 0, updatedReplicas: updated = 0 } = deployment?.status ?? {};
+  return {
+    agents: pods.length,
+    awaited: awaited.length,
+    ready: awaited.filter(({ isReady, isLeaving }) => isReady && !isLeaving).length,
+    outdated: awaited.filter((pod) => pod.revision !== revision && !pod.isLeaving).length,
+    areMade:
+      daemonSet !== undefined && observedGeneration >= (daemonSet.metadata.generation ?? 0) && pods.length >= desired,
+    down: pods.filter(({ node }) => isDown.has(node)).map(({ node }) => node),
+    controllers: {
+      // The port is the host's, so each of them needs a node of its own.
+      wanted: Math.max(1, Math.min(deployment?.spec?.replicas ?? 1, nodes.length - isDown.size)),
+      ready: Math.min(available, updated),
+      available,
+    },
+  };
+}
+
 /** Available, Progressing and Degraded, which are those of TigeraStatus and Installation alike. Source: calico-interop 6.2. */
 export function conditionsOf(findings: Findings): Condition[] {
   const { generation, notes } = findings;
   const problems = [...findings.problems, ...rolloutProblems(findings), ...podProblems(findings)];
   const [first] = problems;
-  const progress = progressOf(findings);
-  const available = availabilityOf(findings);
+  const tally = tallyOf(findings);
+  const progress = progressOf(findings, tally);
+  const available = availabilityOf(findings, tally);
   const more = problems.length > MAX_PROBLEMS ? [`${problems.length - MAX_PROBLEMS} more like these`] : [];
   const problemsText = [...problems.slice(0, MAX_PROBLEMS).map(problemText), ...more].join(". ");
   const condition = (type: string, status: boolean, reason: string, message: string): Condition => ({
@@ -69,36 +111,37 @@ export function installationConditionsOf(findings: Findings): Condition[] {
   return [...conditionsOf(findings), condition];
 }
 
-function availabilityOf({ workloads, down }: Findings): { readonly isAvailable: boolean; readonly message: string } {
-  const { daemonSet, deployment, pods } = workloads;
-  if (daemonSet === undefined) return { isAvailable: false, message: "The agents are not installed yet" };
-  const ready = pods.filter(({ isReady }) => isReady).length;
-  // One node's trouble is that node's: the network is there as long as any agent is.
-  if (ready === 0) return { isAvailable: false, message: `No agent of ${pods.length} is ready` };
-  if ((deployment?.status?.availableReplicas ?? 0) === 0)
-    return { isAvailable: false, message: "No controller is ready" };
-  const nodes = pods.filter(({ node }) => down.includes(node)).map(({ node }) => node);
-  const named = nodes.slice(0, MAX_NODES).join(", ") + (nodes.length > MAX_NODES ? ", …" : "");
-  return { isAvailable: true, message: nodes.length === 0 ? "" : `Nodes that are down: ${named}` };
+/**
+ * True once everything runs as the Installation says, and then until a change of the agents begins: an agent or a node that
+ * starts anew, or is added, is Progressing, and may be Degraded, and takes nothing from the others.
+ */
+function availabilityOf(
+  { workloads, waiting, wasAvailable }: Findings,
+  { agents, awaited, ready, outdated, areMade, down, controllers }: Tally,
+): { readonly isAvailable: boolean; readonly message: string } {
+  if (workloads.daemonSet === undefined) return { isAvailable: false, message: "The agents are not installed yet" };
+  if (ready === 0) return { isAvailable: false, message: `No agent of ${agents} is ready` };
+  if (controllers.available === 0) return { isAvailable: false, message: "No controller is ready" };
+  const isDone = areMade && ready === awaited && controllers.ready >= controllers.wanted;
+  const isAvailable = waiting === undefined && outdated === 0 && (isDone || (wasAvailable && ready * 2 >= awaited));
+  const named = down.slice(0, MAX_NODES).join(", ") + (down.length > MAX_NODES ? ", …" : "");
+  return { isAvailable, message: down.length === 0 ? "" : `Nodes that are down: ${named}` };
 }
 
-function progressOf({ workloads, rollout, problems, waiting, down }: Findings): string {
+function progressOf(
+  { rollout, problems, waiting }: Findings,
+  { awaited, ready, outdated, areMade, controllers }: Tally,
+): string {
   if (waiting !== undefined) return waiting;
   if (problems.length > 0) return "";
-  const { daemonSet, deployment, pods } = workloads;
   const parts: string[] = [];
-  const { observedGeneration = 0, desiredNumberScheduled: desired = 0 } = daemonSet?.status ?? {};
-  const isSeen = daemonSet !== undefined && observedGeneration >= (daemonSet.metadata.generation ?? 0);
-  const awaited = pods.filter(({ node, isReady }) => !isReady && !down.includes(node)).length;
-  if (!isSeen || pods.length < desired) parts.push("The agents are being started");
-  else if (rollout !== undefined && (rollout.waitsFor.length > 0 || rollout.remove.length > 0)) {
-    const nodes = rollout.changing.length === 0 ? "" : `, now ${rollout.changing.join(", ")}`;
-    parts.push(`${rollout.updated} of ${rollout.total} agents are up to date${nodes}`);
-  } else if (awaited > 0) parts.push(`${pods.length - awaited} of ${pods.length} agents are ready`);
-  const wanted = deployment?.spec?.replicas ?? 1;
-  const { availableReplicas = 0, updatedReplicas = 0 } = deployment?.status ?? {};
-  if (availableReplicas < wanted || updatedReplicas < wanted)
-    parts.push(`${Math.min(availableReplicas, updatedReplicas)} of ${wanted} controllers are ready`);
+  if (!areMade) parts.push("The agents are being started");
+  else if (outdated > 0 || (rollout !== undefined && rollout.waitsFor.length > 0)) {
+    const now = rollout === undefined || rollout.current.length === 0 ? "" : `, now ${rollout.current.join(", ")}`;
+    parts.push(`${awaited - outdated} of ${awaited} agents are up to date${now}`);
+  } else if (ready < awaited) parts.push(`${ready} of ${awaited} agents are ready`);
+  if (controllers.ready < controllers.wanted)
+    parts.push(`${controllers.ready} of ${controllers.wanted} controllers are ready`);
   return parts.join("; ");
 }
 
@@ -113,7 +156,8 @@ function rolloutProblems({ rollout, late }: Findings): Problem[] {
 }
 
 /** Agents that cannot run where they should; those of a roll-out are told by it. */
-function podProblems({ workloads, rollout, down }: Findings): Problem[] {
+function podProblems({ workloads, rollout, nodes }: Findings): Problem[] {
+  const down = nodes.filter(({ isReady }) => !isReady).map(({ name }) => name);
   const told = rollout?.waitsFor.map(({ node }) => node) ?? [];
   return workloads.pods
     .filter(({ node, trouble }) => trouble !== "" && !down.includes(node) && !told.includes(node))

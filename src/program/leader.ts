@@ -35,9 +35,9 @@ export interface Leader {
 export interface LeaderProgram {
   /** Of the program and its Lease: `gingham-` and the component. */
   readonly name: string;
-  usage(): string;
+  readonly usage: () => string;
   /** @throws ConfigError */
-  make(input: ProgramInput & { readonly fallbackIdentity: string }): Leader;
+  readonly make: (input: ProgramInput & { readonly fallbackIdentity: string }) => Leader;
 }
 
 /** Runs a program of which one for the cluster leads, under a Lease, until a signal stops it. */

@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { type Ran, runGingham } from "../../src/cli/fake-terminal.ts";
+import { CLUSTER_INFORMATION_KIND, CLUSTER_INFORMATIONS } from "../../src/crds/cluster-information.ts";
 import { renderCRD } from "../../src/crds/definition.ts";
 import { INSTALLATIONS } from "../../src/crds/installation.ts";
 import { CUSTOM_RESOURCE_DEFINITIONS } from "../../src/crds/installed-crd.ts";
@@ -12,7 +13,14 @@ import { IPAM_BLOCKS } from "../../src/crds/ipam-block.ts";
 import { IPAM_HANDLES } from "../../src/crds/ipam-handle.ts";
 import { KINDS } from "../../src/crds/kinds.ts";
 import type { KubeObject, Resource } from "../../src/crds/object.ts";
-import { CLUSTER_ROLES, CONFIG_MAPS, DAEMON_SETS, DEPLOYMENTS, SERVICE_ACCOUNTS } from "../../src/crds/workloads.ts";
+import {
+  CLUSTER_ROLES,
+  CONFIG_MAPS,
+  DAEMON_SETS,
+  DEPLOYMENTS,
+  SECRETS,
+  SERVICE_ACCOUNTS,
+} from "../../src/crds/workloads.ts";
 import { blockOf } from "../../src/ipam/gc/fake-cluster.ts";
 import { AGENT, CNI_CONFIG, CONTROLLER, NAMESPACE } from "../../src/operator/render/names.ts";
 import { type OperatorBench, startOperatorBench } from "./support/operator-bench.ts";
@@ -180,6 +188,107 @@ describe("the operator", () => {
     expect(await bench.find(SERVICE_ACCOUNTS, AGENT)).toBeUndefined();
   });
 
+  it("names what it may not look at, and counts agents that it cannot see neither as ready nor as gone", async () => {
+    const bench = await installed();
+    bench.hidden = "pods";
+    await bench.install({ calicoNetwork: { ...NETWORK, mtu: 1300 } });
+    await bench.untilCondition("Degraded", "True Forbidden: pods: Cannot list pods");
+    await bench.client.delete(INSTALLATIONS, "default");
+    await bench.until("the removal has begun", async () => {
+      const { metadata, status } = (await bench.find(INSTALLATIONS, "default")) ?? {};
+      const degraded = status?.conditions?.find(({ type }) => type === "Degraded");
+      return metadata?.deletionTimestamp !== undefined && degraded?.observedGeneration === metadata.generation;
+    });
+    expect((await bench.conditions())["Degraded"]).toContain("True Forbidden: pods");
+    expect(await bench.find(CLUSTER_ROLES, AGENT)).toBeDefined();
+  });
+
+  it("tells the Installation when it has no right to TigeraStatus", async () => {
+    const bench = await startOperatorBench();
+    bench.forbidden = "tigerastatuses";
+    await bench.install({ calicoNetwork: NETWORK });
+    bench.startOperator();
+    await bench.until("the Installation says so", async () => {
+      const { Degraded = "" } = await bench.conditions(INSTALLATIONS as Resource<KubeObject>, "default");
+      return Degraded.includes("True Forbidden: TigeraStatus gingham: Cannot patch tigerastatuses");
+    });
+  });
+
+  it("lets a ClusterInformation be that comes while it works: a migration's lock stays", async () => {
+    const bench = await startOperatorBench({ crds: [renderCRD(CLUSTER_INFORMATION_KIND)] });
+    const theirs = {
+      apiVersion: "crd.projectcalico.org/v1",
+      kind: "ClusterInformation",
+      metadata: { name: "default" },
+      spec: { clusterGUID: "theirs", datastoreReady: false },
+    };
+    bench.beforeWrite = async (plural) => {
+      if (plural !== "clusterinformations") return;
+      bench.beforeWrite = async () => {};
+      await bench.client.create(CLUSTER_INFORMATIONS, theirs);
+    };
+    await bench.install({ calicoNetwork: NETWORK });
+    bench.startOperator();
+    await bench.until("the agents are there", async () => (await bench.find(DAEMON_SETS, AGENT)) !== undefined);
+    const { metadata, spec } = (await bench.find(CLUSTER_INFORMATIONS, "default")) ?? {};
+    expect([spec, metadata?.labels]).toEqual([theirs.spec, undefined]);
+    await bench.untilCondition("Degraded", "False");
+  });
+
+  it("copies a pull secret from Tigera's namespace, keeps the copy as it should be, and takes it away", async () => {
+    const bench = await startOperatorBench();
+    const data = { ".dockerconfigjson": Buffer.from('{"auths":{}}').toString("base64") };
+    const secret = await bench.pullSecretElsewhere("pull", data);
+    await bench.install({ calicoNetwork: NETWORK, imagePullSecrets: [{ name: "missing" }] });
+    bench.startOperator();
+    await bench.untilCondition(
+      "Degraded",
+      "True PullSecretMissing: spec.imagePullSecrets[0]: there is no Secret missing",
+    );
+    expect(await bench.find(DAEMON_SETS, AGENT)).toBeUndefined();
+    await bench.install({ calicoNetwork: NETWORK, imagePullSecrets: [{ name: "pull" }] });
+    const hasCopy = async (): Promise<boolean> =>
+      (await bench.find(SECRETS, "pull"))?.data?.[".dockerconfigjson"] === data[".dockerconfigjson"];
+    await bench.until("the copy is there", hasCopy);
+    expect((await bench.find(SECRETS, "pull"))?.metadata.ownerReferences?.[0]?.kind).toBe("Installation");
+    const body = { data: { ".dockerconfigjson": "e30=" } };
+    await bench.client.patch(SECRETS, "pull", { type: "merge", body }, { namespace: NAMESPACE });
+    await bench.until("the copy is as it was", hasCopy);
+    await bench.install({ calicoNetwork: NETWORK, imagePullSecrets: [] });
+    await bench.until("the copy is gone", async () => (await bench.find(SECRETS, "pull")) === undefined);
+    expect(await bench.client.get(SECRETS, "pull", { namespace: secret.metadata.namespace ?? "" })).toBeDefined();
+  });
+
+  it("finishes what operators that died after any of their writes have begun, and so with a removal", async () => {
+    const bench = await startOperatorBench();
+    for (const node of ["a", "b"]) await bench.node(node);
+    bench.startWorld();
+    await bench.install({ calicoNetwork: NETWORK });
+    /** Operators that live longer and longer, until it holds. */
+    const inTurns = async (holds: () => Promise<boolean>): Promise<number> => {
+      for (let diesAfter = 0; diesAfter < 80; diesAfter += 3) {
+        const end = bench.startOperator({ diesAfter });
+        await bench.until("done, or the operator is dead", async () => bench.isDead || (await holds()));
+        await end();
+        if (await holds()) return diesAfter;
+      }
+      throw new Error("None of them was able to finish");
+    };
+    const isAvailable = async (): Promise<boolean> => {
+      const { Available = "", Progressing = "" } = await bench.conditions();
+      return Available.startsWith("True") && Progressing.startsWith("False");
+    };
+    // Most of them died with half of it done.
+    expect(await inTurns(isAvailable)).toBeGreaterThan(20);
+    const objects = await bench.installedObjects();
+    expect(objects).toContain(`DaemonSet ${NAMESPACE}/${AGENT}`);
+    await bench.client.delete(INSTALLATIONS, "default");
+    await inTurns(async () => (await bench.find(INSTALLATIONS, "default")) === undefined);
+    expect(await bench.installedObjects()).toEqual([]);
+    expect(await bench.find(IP_POOLS, "default-ipv4-ippool")).toBeUndefined();
+    expect(await bench.conditions()).toEqual({});
+  });
+
   it("lets go of an Installation whose annotation is taken off, and touches nothing any more", async () => {
     const bench = await installed();
     await bench.install({ calicoNetwork: NETWORK }, { annotations: { "gingham.dev/managed": "false" } });
@@ -202,6 +311,24 @@ describe("the operator", () => {
     await bench.install({}, { name: "third", annotations: { "gingham.dev/managed": "false" } });
     expect(await bench.conditions(INSTALLATIONS as Resource<KubeObject>, "third")).toEqual({});
     expect(await bench.find(IP_POOLS, "default-ipv4-ippool")).toBeDefined();
+
+    // The annotation is taken off the older one: the second takes over what is there.
+    const before = await bench.find(DAEMON_SETS, AGENT);
+    const { metadata } = await bench.install({ calicoNetwork: NETWORK }, { name: "second" });
+    await bench.install({ calicoNetwork: NETWORK }, { annotations: { "gingham.dev/managed": "false" } });
+    await bench.until("the second owns the agents", async () => {
+      const owners = (await bench.find(DAEMON_SETS, AGENT))?.metadata.ownerReferences ?? [];
+      return owners.length === 1 && owners[0]?.uid === metadata.uid;
+    });
+    const after = await bench.find(DAEMON_SETS, AGENT);
+    expect([after?.metadata.uid, after?.metadata.generation]).toEqual([
+      before?.metadata.uid,
+      before?.metadata.generation,
+    ]);
+    await bench.until("the second is in charge", async () => {
+      const { Degraded = "" } = await bench.conditions(INSTALLATIONS as Resource<KubeObject>, "second");
+      return Degraded.startsWith("False");
+    });
   });
 
   it("removes all that it made but the CRDs, the agents before what they need to give addresses back", async () => {

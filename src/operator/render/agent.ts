@@ -132,6 +132,7 @@ function agentEnv({ mtuBytes, autodetection, nodeMetricsPort, logLevel, cni }: I
       GINGHAM_CNI_CONFLIST: "/etc/gingham/cni/conflist",
       GINGHAM_CNI_CONF_DIR: cni.confDir,
       GINGHAM_CNI_BIN_DIR: cni.binDir,
+      ...(cni.others !== "keep" && { GINGHAM_CNI_OTHERS: cni.others }),
       GINGHAM_HOST_MOUNTS: "on",
     }),
   ];

@@ -14,6 +14,7 @@ import {
   RESOURCE_QUOTAS,
   ROLE_BINDINGS,
   ROLES,
+  SECRETS,
   SERVICE_ACCOUNTS,
 } from "../../crds/workloads.ts";
 
@@ -22,6 +23,7 @@ export type Manifest = KubeObject & { readonly [field: string]: unknown };
 
 /** Where each kind that we install is served, in the order in which one needs another; removal goes the other way. */
 export const INSTALLED_RESOURCES: readonly Resource<KubeObject>[] = [
+  SECRETS as Resource<KubeObject>,
   SERVICE_ACCOUNTS,
   RESOURCE_QUOTAS,
   CLUSTER_ROLES,
@@ -46,6 +48,14 @@ export function resourceOf({ kind }: Pick<KubeObject, "kind">): Resource<KubeObj
   const found = RESOURCES.find((resource) => resource.kind === kind);
   if (found === undefined) throw new RangeError(`No resource for the kind ${kind}`);
   return found;
+}
+
+/**
+ * ClusterInformation holds the cluster's identity and the lock of a migration: what is there when it is written is
+ * somebody's, and stays.
+ */
+export function isMadeOnce({ kind }: Pick<KubeObject, "kind">): boolean {
+  return kind === CLUSTER_INFORMATIONS.kind;
 }
 
 /** `kind namespace/name`, for messages and as a key. */

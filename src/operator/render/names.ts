@@ -3,6 +3,9 @@
 /** Of agent, controller and operator. Made by the static manifests, which a user applies and deletes. */
 export const NAMESPACE = "gingham-system";
 
+/** Where Tigera's operator expects pull secrets: its own. */
+export const PULL_SECRET_NAMESPACE = "tigera-operator";
+
 /** Names of what is installed, which are also those of the service accounts and the label `app.kubernetes.io/name`. */
 export const AGENT = "gingham-agent";
 export const CONTROLLER = "gingham-controller";

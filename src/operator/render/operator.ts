@@ -41,14 +41,14 @@ export const OPERATOR_RULES: readonly Rule[] = [
   rule("security.openshift.io", ["securitycontextconstraints"], ["use"], ["privileged"]),
   rule("apiextensions.k8s.io", ["customresourcedefinitions"], ["get", "list", "watch", "create", "patch"]),
   rule(CALICO, ["ippools"], MANAGE),
-  rule(CALICO, ["clusterinformations"], ["create", "patch", "delete"]),
+  rule(CALICO, ["clusterinformations"], ["create", "delete"]),
 ];
 
 /** What it needs in its own namespace. */
 export const OPERATOR_NAMESPACE_RULES: readonly Rule[] = [
   ...LEASE_RULES,
-  rule("", ["serviceaccounts", "configmaps", "resourcequotas"], MANAGE),
-  rule("", ["secrets"], ["get"]),
+  // Secrets: copies of pull secrets.
+  rule("", ["serviceaccounts", "configmaps", "resourcequotas", "secrets"], MANAGE),
   rule("", ["pods"], ["delete"]),
   rule("apps", ["daemonsets", "deployments"], MANAGE),
   rule("networking.k8s.io", ["networkpolicies"], MANAGE),

@@ -30,11 +30,15 @@ export interface CNISettings {
   readonly confDir: string;
   /** All: the reference plugins of the chain are installed as well. OursOnly: the host has them. */
   readonly install: "All" | "OursOnly";
+  /** Files of other networks that the runtime would take as well: they stay, or get another name. */
+  readonly others: (typeof CNI_OTHERS)[number];
   readonly families: readonly (4 | 6)[];
   readonly hostPorts: boolean;
   readonly ipForwarding: boolean;
   readonly sysctls: Readonly<Record<string, string>>;
 }
+
+export const CNI_OTHERS = ["keep", "rename"] as const;
 
 export const PROVIDERS = ["", "EKS", "GKE", "AKS", "OpenShift", "DockerEnterprise", "RKE2", "TKG"] as const;
 export type Provider = (typeof PROVIDERS)[number];
@@ -47,6 +51,7 @@ export const DEFAULT_SETTINGS: Omit<InstallSettings, "image"> = {
     binDir: "/opt/cni/bin",
     confDir: "/etc/cni/net.d",
     install: "All",
+    others: "keep",
     families: [4],
     hostPorts: true,
     ipForwarding: false,

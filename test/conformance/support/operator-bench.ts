@@ -19,7 +19,7 @@ import { IPAM_BLOCKS } from "../../../src/crds/ipam-block.ts";
 import { KINDS, OPERATOR_KINDS } from "../../../src/crds/kinds.ts";
 import type { KubeObject, Resource } from "../../../src/crds/object.ts";
 import { TIGERA_STATUSES, type TigeraStatus } from "../../../src/crds/tigera-status.ts";
-import { DAEMON_SETS, DEPLOYMENTS } from "../../../src/crds/workloads.ts";
+import { DAEMON_SETS, DEPLOYMENTS, type Secret } from "../../../src/crds/workloads.ts";
 import type { KubeClient } from "../../../src/kube/api.ts";
 import { HTTPKubeClient } from "../../../src/kube/client.ts";
 import { ForbiddenError, NotFoundError, resourceName } from "../../../src/kube/errors.ts";
@@ -30,9 +30,16 @@ import { KubeCluster } from "../../../src/operator/kube-cluster.ts";
 import { KubeWatches } from "../../../src/operator/kube-watches.ts";
 import { FINALIZER, Operator } from "../../../src/operator/operator.ts";
 import { REVISION_ANNOTATION } from "../../../src/operator/render/agent.ts";
-import { INSTALLED_RESOURCES, type Manifest, resourceOf } from "../../../src/operator/render/manifest.ts";
-import { AGENT, CONTROLLER, MANAGED_BY_LABEL, NAMESPACE } from "../../../src/operator/render/names.ts";
+import { INSTALLED_RESOURCES, type Manifest, nameOf, resourceOf } from "../../../src/operator/render/manifest.ts";
+import {
+  AGENT,
+  CONTROLLER,
+  MANAGED_BY_LABEL,
+  NAMESPACE,
+  PULL_SECRET_NAMESPACE,
+} from "../../../src/operator/render/names.ts";
 import { OPERATOR_ACCOUNT, renderOperator } from "../../../src/operator/render/operator.ts";
+import { renderRights, rule } from "../../../src/operator/render/rbac.ts";
 
 export const IMAGE = "example.org/gingham/gingham:1";
 export const PATIENCE = { timeout: 60_000, interval: 50 };
@@ -59,6 +66,10 @@ export class OperatorBench {
   forbidden: string | undefined;
   /** Plural of a kind that it may not list. */
   hidden: string | undefined;
+  /** The operator that was started last has died. */
+  isDead = false;
+  /** Called before each write of the operator. */
+  beforeWrite: (plural: string) => Promise<void> = async () => {};
   #pods = 0;
 
   constructor(client: KubeClient, operatorClient: KubeClient) {
@@ -66,16 +77,21 @@ export class OperatorBench {
     this.#operatorClient = operatorClient;
   }
 
-  /** Starts the operator, until the test ends or what is returned is called. */
-  startOperator(): () => Promise<void> {
+  /**
+   * Starts the operator, until the test ends or what is returned is called.
+   *
+   * @param diesAfter the process ends when the API server has taken so many of its writes
+   */
+  startOperator({ diesAfter = Number.POSITIVE_INFINITY }: { readonly diesAfter?: number } = {}): () => Promise<void> {
     const stop = new AbortController();
+    this.isDead = false;
     const reporter = {
       passed: () => {},
       changed: (what: string) => void this.reports.push(what),
       failed: (error: unknown) => void this.reports.push(String(error)),
     };
     const onError = (error: unknown): void => void this.reports.push(String(error));
-    const client = this.#withoutRights(this.#operatorClient);
+    const client = this.#limited(this.#operatorClient, diesAfter, stop);
     const source = new KubeWatches({ client, clock, random: Math.random, onError, onChange: () => operator.nudge() });
     const operator = new Operator({
       cluster: new KubeCluster(client),
@@ -96,23 +112,40 @@ export class OperatorBench {
     return end;
   }
 
-  #withoutRights(client: KubeClient): KubeClient {
+  #limited(client: KubeClient, diesAfter: number, stop: AbortController): KubeClient {
+    let writes = 0;
+    const write = async <T>({ plural }: { readonly plural: string }, done: () => Promise<T>): Promise<T> => {
+      await this.beforeWrite(plural);
+      if (writes++ >= diesAfter) {
+        this.isDead = true;
+        stop.abort(new Error("the process has died"));
+      }
+      stop.signal.throwIfAborted();
+      return await done();
+    };
     const check = (verb: string, resource: Resource<KubeObject>, without: string | undefined): void => {
       if (resource.plural !== without) return;
       const target = { verb, resource: resourceName(resource) };
       throw new ForbiddenError(target, { status: 403, message: `${resource.plural} is forbidden` });
     };
-    const patch: KubeClient["patch"] = async (resource, ...rest) => {
+    const patch: KubeClient["patch"] = async (resource, name, change, options) => {
       check("patch", resource as Resource<KubeObject>, this.forbidden);
-      return await client.patch(resource, ...rest);
+      if (change.dryRun === true) return await client.patch(resource, name, change, options);
+      return await write(resource, () => client.patch(resource, name, change, options));
     };
+    const create: KubeClient["create"] = async (resource, object, options) => {
+      if (options?.dryRun === true) return await client.create(resource, object, options);
+      return await write(resource, () => client.create(resource, object, options));
+    };
+    const remove: KubeClient["delete"] = async (resource, name, options) =>
+      await write(resource, () => client.delete(resource, name, options));
     const list: KubeClient["list"] = async (resource, options) => {
       check("list", resource as Resource<KubeObject>, this.hidden);
       return await client.list(resource, options);
     };
     return new Proxy(client, {
       get: (of, name) => {
-        const found: unknown = { patch, list }[String(name)] ?? Reflect.get(of, name);
+        const found: unknown = { patch, list, create, delete: remove }[String(name)] ?? Reflect.get(of, name);
         return typeof found === "function" ? (found.bind(of) as unknown) : found;
       },
     });
@@ -175,6 +208,33 @@ export class OperatorBench {
       `${status} ${reason}: ${message}`,
     ];
     return Object.fromEntries((found?.status?.conditions ?? []).map(text));
+  }
+
+  /** `kind namespace/name` of all that has the operator's label, but pools. */
+  async installedObjects(): Promise<string[]> {
+    const labelSelector = `${MANAGED_BY_LABEL}=${MANAGER}`;
+    const lists = INSTALLED_RESOURCES.map(async (resource) => {
+      const { items } = await this.client.list(resource, { labelSelector }).catch((error: unknown) => {
+        // The embedded server does not know every kind.
+        if (error instanceof NotFoundError) return { items: [] };
+        throw error;
+      });
+      return items.map((object) => nameOf({ ...object, kind: resource.kind }));
+    });
+    return (await Promise.all(lists)).flat();
+  }
+
+  /** A Secret in the namespace of Tigera's operator, which ours may read. */
+  async pullSecretElsewhere(name: string, data: Readonly<Record<string, string>>): Promise<Secret> {
+    const namespace = PULL_SECRET_NAMESPACE;
+    const head = { apiVersion: "v1", metadata: { name, namespace, labels: { "gingham.dev/test": "yes" } } };
+    const secret = { ...head, kind: "Secret", type: "kubernetes.io/dockerconfigjson", data };
+    await applyAll(this.client, [
+      { apiVersion: "v1", kind: "Namespace", metadata: { name: namespace } },
+      secret,
+      ...renderRights(OPERATOR_ACCOUNT, [rule("", ["secrets"], ["get"])], head.metadata.labels, namespace),
+    ]);
+    return secret;
   }
 
   async until(what: string, holds: () => Promise<boolean>): Promise<void> {
