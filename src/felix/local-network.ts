@@ -6,6 +6,7 @@ import {
   FALLBACK_MTU_BYTES,
   hostMTU,
   largePods,
+  largeTunnels,
   MTU_IFACE_PATTERN,
   type MTUSettings,
   podMTU,
@@ -53,7 +54,9 @@ export class LocalNetwork {
   }
 
   findings(): readonly Finding[] {
-    return largePods(this.#manager.links, this.podMTUBytes);
+    const { encapsulations } = this.#state;
+    const tunnels = this.#hasLink ? largeTunnels(this.hostMTUBytes, encapsulations, this.#mtu) : [];
+    return [...largePods(this.#manager.links, this.podMTUBytes), ...tunnels];
   }
 
   /** Links or addresses may have changed. */

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import type { BlockAffinity } from "../crds/block-affinity.ts";
 import type { Node } from "../crds/core.ts";
 import type { IPPool } from "../crds/ip-pool.ts";
 import { FakeClock } from "../lib/fake-clock.ts";
+import { formatCIDR } from "../net/cidr.ts";
 import { formatIP, parseIP } from "../net/ip.ts";
 import { parseMAC } from "../net/mac.ts";
 import { derivedMAC } from "./calc/vtep.ts";
@@ -43,9 +44,9 @@ function setUp() {
   const log = new FakeLog();
   const gauges: FelixGauges[] = [];
   const turns: TurnReport[] = [];
-  const start = (configured?: Promise<void>): Felix => {
+  const start = (configured?: Promise<void>, nodeName = "node-a"): Felix => {
     const felix = createFelix({
-      nodeName: "node-a",
+      nodeName,
       dataplane: kernel,
       tunnels,
       sources,
@@ -245,6 +246,72 @@ describe("Felix with VXLAN", () => {
     sources.nodes.delete("node-b");
     await clock.advance(10);
     expect(entries()).toEqual([`fdb ${MAC_C} dst 198.51.100.33`, `neighbour 10.0.0.129 lladdr ${MAC_C}`]);
+    await felix.stop();
+  });
+
+  test("follows a machine that comes back under another name, with the same address", async () => {
+    const { clock, sources, felix, entries, routes } = await setUpRunning();
+    sources.nodes.set(nodeOf("node-x", "192.0.2.2", "10.0.0.193"));
+    sources.affinities.set(fakeAffinity("node-x", "10.0.0.192/26"));
+    await clock.advance(10);
+    sources.nodes.delete("node-b");
+    await clock.advance(10);
+    // Its old blocks are nobody's until the controller has freed them.
+    expect(felix.findings().map(({ code, subject }) => `${code} ${subject}`)).toEqual(["UnknownNode node-b"]);
+    sources.affinities.delete("node-b-10-0-0-64-26");
+    await clock.advance(10);
+    const macX = derivedMAC("node-x", 4);
+    expect(entries()).toEqual(
+      [
+        `fdb ${macX} dst 192.0.2.2`,
+        `fdb ${MAC_C} dst 198.51.100.3`,
+        `neighbour 10.0.0.129 lladdr ${MAC_C}`,
+        `neighbour 10.0.0.193 lladdr ${macX}`,
+      ].toSorted(),
+    );
+    expect(routes()).toEqual([ROUTES[0], "10.0.0.192/26 via 10.0.0.193 dev vxlan.calico proto 80"]);
+    expect(felix.findings()).toEqual([]);
+    await felix.stop();
+  });
+
+  test("an agent that starts under another name makes the device that name's, and drops what was the old one's", async () => {
+    const { clock, kernel, sources, felix, start, device, entries, routes } = await setUpRunning();
+    await felix.stop();
+    sources.nodes.delete("node-a");
+    sources.nodes.set(nodeOf("node-z", "192.0.2.1", "10.0.0.193"));
+    sources.affinities.delete("node-a-10-0-0-0-26");
+    sources.affinities.set(fakeAffinity("node-z", "10.0.0.192/26"));
+    const again = start(undefined, "node-z");
+    await clock.advance(100);
+    expect(device()).toBe(`up 1450 ${derivedMAC("node-z", 4)} 10.0.0.193/32`);
+    expect([entries(), routes()]).toEqual([ENTRIES, ROUTES]);
+    const blackholes = kernel.routes.filter(({ type }) => type === "blackhole").map(({ dst }) => formatCIDR(dst));
+    expect(blackholes).toEqual(["10.0.0.192/26"]);
+    expect(again.findings()).toEqual([]);
+    await again.stop();
+  });
+
+  test("a thousand nodes that appear at once are a few writes of many, and vanish in the same way", async () => {
+    const { clock, tunnels, kernel, sources, felix, entries, routes } = await setUpRunning();
+    const calls = [
+      vi.spyOn(tunnels, "replaceEntries"),
+      vi.spyOn(tunnels, "deleteEntries"),
+      vi.spyOn(kernel, "replaceRoutes"),
+      vi.spyOn(kernel, "deleteRoutes"),
+    ];
+    const names = Array.from({ length: 1000 }, (_, i) => `n-${i}`);
+    for (const [i, name] of names.entries()) {
+      const [third, last] = [1 + (i >> 2), (i & 3) * 64];
+      sources.nodes.set(nodeOf(name, `198.51.${100 + (i >> 8)}.${i & 255}`, `10.0.${third}.${last + 1}`));
+      sources.affinities.set(fakeAffinity(name, `10.0.${third}.${last}/26`));
+    }
+    await clock.advance(1000);
+    expect([entries().length, routes().length]).toEqual([ENTRIES.length + 2000, ROUTES.length + 1000]);
+    expect(felix.findings()).toEqual([]);
+    for (const name of names) sources.nodes.delete(name);
+    await clock.advance(1000);
+    expect([entries(), routes()]).toEqual([ENTRIES, ROUTES]);
+    for (const call of calls) expect(call.mock.calls.length).toBeLessThanOrEqual(3);
     await felix.stop();
   });
 

@@ -110,8 +110,9 @@ test("a node that is deleted and comes back under its name is routed again, and 
   await lab.kubectl(["create", "-f", "-"], JSON.stringify({ ...rest, metadata: { name, labels } }));
   const addresses = JSON.stringify({ status: { addresses: status.addresses } });
   await lab.kubectl(["patch", "node", name, "--subresource=status", "--type=merge", "-p", addresses]);
-  // By another tunnel address: the annotation with the old one has gone with the object.
-  await expect.poll(isRouted, { timeout: 30_000 }).toBe(true);
+  // By another tunnel address: the annotation with the old one has gone with the object. An agent that has just been without an
+  // API server for long asks again within 30 s.
+  await expect.poll(isRouted, { timeout: 45_000 }).toBe(true);
   expect(await ping(1)).toEqual(NODES.map(() => ({ sent: 100, lost: 0 })));
 });
 

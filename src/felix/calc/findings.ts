@@ -15,6 +15,7 @@ export type FindingCode =
   | "TunnelWaits"
   | "TunnelRefused"
   | "PodMTUTooLarge"
+  | "TunnelMTUTooLarge"
   | "PathMTUTooSmall"
   | "BlockIsHostAddress"
   | "WorkloadIsHostAddress"

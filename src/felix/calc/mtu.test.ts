@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { describe, expect, test } from "vitest";
 import type { KernelLink } from "../ports.ts";
-import { hostMTU, largePods, MTU_IFACE_PATTERN, podMTU, tunnelMTU } from "./mtu.ts";
+import { hostMTU, largePods, largeTunnels, MTU_IFACE_PATTERN, podMTU, tunnelMTU } from "./mtu.ts";
 
 const PATTERN = new RegExp(MTU_IFACE_PATTERN);
 const SETTINGS = { mtuIfacePattern: PATTERN };
@@ -44,6 +44,19 @@ test("podMTU() fits every encapsulation in use", () => {
   expect(podMTU(1500, ["ipip 4", "none 6"], SETTINGS)).toBe(1480);
   expect(podMTU(9000, ["vxlan 4", "vxlan 6"], SETTINGS)).toBe(8930);
   expect(podMTU(1500, ["vxlan 6"], { ...SETTINGS, vxlanMTUV6: 1300 })).toBe(1300);
+  // Somebody who sets it knows the links better than their MTU says.
+  expect(podMTU(1500, ["vxlan 4"], { ...SETTINGS, vxlanMTU: 8950 })).toBe(8950);
+  expect(podMTU(1500, ["vxlan 4", "ipip 4"], { ...SETTINGS, vxlanMTU: 8950 })).toBe(1480);
+});
+
+test("largeTunnels() names a configured MTU that the links do not carry, of an encapsulation in use", () => {
+  const settings = { ...SETTINGS, vxlanMTU: 1460, vxlanMTUV6: 1460, ipipMTU: 1480 };
+  expect(largeTunnels(1500, ["none 4", "vxlan 4", "ipip 4"], settings).map(({ message }) => message)).toEqual([
+    "vxlanMTU is 1460, and what fits the links between nodes is 1450: large packets to other nodes are lost, unless these links carry more than their MTU says; correct vxlanMTU, or mtuIfacePattern",
+  ]);
+  expect(largeTunnels(1500, ["vxlan 6"], settings).map(({ subject }) => subject)).toEqual(["vxlanMTUV6"]);
+  expect(largeTunnels(1500, ["vxlan 4", "vxlan 6", "ipip 4"], SETTINGS)).toEqual([]);
+  expect(largeTunnels(1600, ["vxlan 4", "vxlan 6", "ipip 4"], settings)).toEqual([]);
 });
 
 test("largePods() names one pod, counts the others, and is silent while the MTU is not known", () => {

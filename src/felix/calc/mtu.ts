@@ -54,18 +54,45 @@ export function tunnelMTU(
   family: Family,
   settings: MTUSettings,
 ): number {
-  const { ipipMTU, vxlanMTU, vxlanMTUV6 } = settings;
-  const configured = { none: undefined, ipip: ipipMTU, vxlan: family === 4 ? vxlanMTU : vxlanMTUV6 }[encapsulation];
-  return configured ?? hostBytes - OVERHEAD_BYTES[encapsulation][family];
+  const field = SETTING_OF[`${encapsulation} ${family}`];
+  return (field && settings[field]) ?? hostBytes - OVERHEAD_BYTES[encapsulation][family];
 }
 
-/** MTU of pods: it fits every encapsulation that any pool uses, since a pod speaks to pods of all pools. */
+const SETTING_OF: Partial<Readonly<Record<EncapsulationOf, "vxlanMTU" | "vxlanMTUV6" | "ipipMTU">>> = {
+  "vxlan 4": "vxlanMTU",
+  "vxlan 6": "vxlanMTUV6",
+  "ipip 4": "ipipMTU",
+};
+
+/**
+ * MTU of pods: it fits every encapsulation that any pool uses, since a pod speaks to pods of all pools. What is configured counts
+ * even where the links seem to carry less. Source: calico-interop 4.4.
+ */
 export function podMTU(hostBytes: number, encapsulations: Iterable<EncapsulationOf>, settings: MTUSettings): number {
-  const mtus = [...encapsulations].map((text) => {
-    const [encapsulation, family] = text.split(" ") as [Encapsulation, string]; // As the type says.
-    return tunnelMTU(hostBytes, encapsulation, family === "6" ? 6 : 4, settings);
+  const mtus = [...encapsulations].map((text) => tunnelMTU(hostBytes, ...partsOf(text), settings));
+  return mtus.length === 0 ? hostBytes : Math.min(...mtus);
+}
+
+/** Configured MTUs of encapsulations in use that the links do not carry, as far as these tell. */
+export function largeTunnels(
+  hostBytes: number,
+  encapsulations: Iterable<EncapsulationOf>,
+  settings: MTUSettings,
+): readonly Finding[] {
+  return [...encapsulations].flatMap((text) => {
+    const field = SETTING_OF[text];
+    const [encapsulation, family] = partsOf(text);
+    const fits = hostBytes - OVERHEAD_BYTES[encapsulation][family];
+    if (field === undefined || (settings[field] ?? 0) <= fits) return [];
+    const what = `${field} is ${settings[field]}, and what fits the links between nodes is ${fits}`;
+    const step = `large packets to other nodes are lost, unless these links carry more than their MTU says; correct ${field}, or mtuIfacePattern`;
+    return [{ code: "TunnelMTUTooLarge", subject: field, message: `${what}: ${step}` } as const];
   });
-  return Math.min(hostBytes, ...mtus);
+}
+
+function partsOf(text: EncapsulationOf): [Encapsulation, Family] {
+  const [encapsulation, family] = text.split(" ") as [Encapsulation, string]; // As the type says.
+  return [encapsulation, family === "6" ? 6 : 4];
 }
 
 /** Pods that were made when the MTU was larger, or whose network configuration says so. @param mtuBytes 0: not known */

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import type { Node } from "../../crds/core.ts";
 import type { IPPool, IPPoolSpec } from "../../crds/ip-pool.ts";
+import type { AllocationAttribute } from "../../crds/ipam-block.ts";
 import { expectSound, setUp as setUpIPAM } from "../../ipam/fake-node.ts";
 import { heldAddresses } from "../../ipam/gc/addresses.ts";
 import { releaseUnhandled } from "../../ipam/release-unhandled.ts";
@@ -210,6 +211,42 @@ describe("TunnelAddresses", () => {
     expect(world.held()).toEqual([world.ours("10.0.0.0")]);
     expect(world.writes).toEqual([]);
     await tunnels.stop();
+  });
+
+  test("an annotated address that cools down is left as it is until that is over; then there is a new one", async () => {
+    const world = setUp({ annotation: "10.0.0.0" });
+    await world.allocator.assign({ handleID: "old", attributes: {}, families: [4], addresses: [parseIP("10.0.0.0")] });
+    const setAttributes = async (...attributes: readonly AllocationAttribute[]): Promise<void> => {
+      const [block] = world.store.all("block");
+      if (block === undefined) throw new Error("no block");
+      await world.store.update("block", { ...block, spec: { ...block.spec, attributes } });
+    };
+    await setAttributes({ releasedAt: new Date(0).toISOString() });
+    const tunnels = world.start();
+    await world.settle(60_000);
+    expect(world.annotated()).toBe("10.0.0.0");
+    expect(world.held()).not.toContain(world.ours("10.0.0.1"));
+    expect(world.log.said("warn")).toEqual(["no tunnel address; will retry"]);
+    await setAttributes({ handle_id: "pod" });
+    await world.settle(60_000);
+    expect(world.annotated()).toBe("10.0.0.1");
+    await tunnels.stop();
+  });
+
+  test("while its block cannot be read, an annotated address is neither released nor replaced", async () => {
+    const world = await setUpRunning();
+    await world.tunnels.stop();
+    const read = vi.spyOn(world.store, "get").mockRejectedValue(new Error("the API server is away"));
+    const again = world.start();
+    await world.settle(60_000);
+    expect(read).toHaveBeenCalled();
+    expect(world.writes).toEqual(["10.0.0.0"]);
+    expect(world.held()).toEqual([world.ours("10.0.0.0")]);
+    expect(world.log.said("warn")).toContain("no tunnel address; will retry");
+    read.mockRestore();
+    await world.settle(60_000);
+    expect(world.writes).toEqual(["10.0.0.0"]);
+    await again.stop();
   });
 
   test("a conflict is written again; when that fails, too, the address is given back and all is tried later", async () => {
