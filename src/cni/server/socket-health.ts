@@ -7,6 +7,8 @@ export interface SocketHealthOptions {
   /** Rejects with the reason when nobody answers on the socket. */
   readonly ask: () => Promise<void>;
   readonly clock: Clock;
+  /** Called once, when only a restart helps: without Kubernetes nobody asks for liveness. */
+  readonly onLost: (detail: string) => void;
 }
 
 /** One part of a probe. Shape: a `Check` of felix/ports. */
@@ -29,6 +31,7 @@ export class SocketHealth {
   #problem: string | undefined = "not serving yet";
   /** Since when nobody answers; undefined also before the first answer. Units: Unix milliseconds. */
   #lostSinceMs: number | undefined;
+  #isLost = false;
 
   constructor(options: SocketHealthOptions) {
     this.#options = options;
@@ -62,6 +65,9 @@ export class SocketHealth {
     } catch (error) {
       this.#lostSinceMs ??= clock.nowMs();
       this.#problem = `${socketPath} does not answer (${describeError(error)}), so no pod can be made`;
+      if (this.#isLost || this.liveness().ok) return;
+      this.#isLost = true;
+      this.#options.onLost(this.#problem);
     }
   }
 }

@@ -24,7 +24,15 @@ export function makeHealth(base: Base, dataplane: Dataplane, conflist: ConflistK
   const { nodeName, config, cluster, logs } = base;
   const { felix, selfTest, nodeWriter, plan } = dataplane;
   const { socketPath } = config;
-  const socket = new SocketHealth({ socketPath, ask: () => askServer(socketPath, ASK_TIMEOUT_MS), clock });
+  const socket = new SocketHealth({
+    socketPath,
+    ask: () => askServer(socketPath, ASK_TIMEOUT_MS),
+    clock,
+    onLost: (detail) => {
+      logs.of("cni").error({ detail }, "The socket is lost; the agent ends and must be started again");
+      process.kill(process.pid, "SIGTERM");
+    },
+  });
   let health = felix.health;
   if (selfTest !== undefined) health = withReadiness(health, "selfTest", () => selfTest.check);
   // A plan serves nobody.
