@@ -20,7 +20,7 @@ const config: ViteUserConfig = defineConfig({
           isolate: false,
         },
       },
-      ...["netns", "conformance", "e2e", "vm"].map((name) => ({
+      ...["netns", "conformance", "e2e", "vm", "skew"].map((name) => ({
         test: {
           name,
           include: [`test/${name}/**/*.test.ts`],
