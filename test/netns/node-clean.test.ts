@@ -221,18 +221,21 @@ describe("gingham node clean", () => {
     iptables("-A", "FORWARD", "-j", "others");
     iptables("-A", "others", "-s", "192.0.2.7", "-j", "ACCEPT");
     namespace.ip("route", "add", "10.0.0.5", "dev", "cali1", "metric", "1024", "proto", "3");
+    const stale = "10.0.9.0/26 via 10.0.9.0 dev vxlan.calico onlink proto 3";
+    namespace.ip("route", "add", ...stale.split(" "));
     const before = everything();
     const { status, stdout, stderr } = clean("--calico-leftovers", "--yes");
     expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
     expect(stdout.split("\n").flatMap((line) => (line.startsWith("  ") ? [line.trim()] : []))).toEqual([
       "route 10.0.0.5/32 dev cali1 proto 3 metric 1024; ours to the same pod stays",
+      "route 10.0.9.0/26 via 10.0.9.0 dev vxlan.calico proto 3; no block is there any more",
       "table ip calico of nftables",
       "2 chains cali-* in table ip filter, and the rules that lead there",
     ]);
     const after = everything();
     const gone = before.filter((line) => !after.includes(line));
     expect(after.filter((line) => !before.includes(line))).toEqual([]);
-    expect(gone.filter((line) => !/cali-|metric 1024|table ip calico/.test(line))).toEqual([]);
+    expect(gone.filter((line) => !/cali-|metric 1024|^10.0.9.0|table ip calico/.test(line))).toEqual([]);
     expect(after.filter((line) => /cali-/.test(line))).toEqual([]);
     expect(after.some((line) => line.startsWith("10.0.0.6 dev cali2"))).toBe(true);
     expect(after.some((line) => line.includes("jump others"))).toBe(true);

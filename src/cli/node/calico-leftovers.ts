@@ -34,12 +34,16 @@ export async function planLeftovers(
     throw new RefusedError(
       "Calico's agent runs on this node, so nothing of it is left over: take the node out of its DaemonSet first; --force removes all the same",
     );
-  const { spareRoutes, tables, chains, legacy, devices } = calicoLeftovers(facts);
+  const { spareRoutes, staleRoutes, tables, chains, legacy, devices } = calicoLeftovers(facts);
   const nameOf = (ifIndex: number): string | undefined => facts.links.find((link) => link.ifIndex === ifIndex)?.name;
   const byTable = Map.groupBy(chains, ({ family, table }) => `${family} ${table}`);
   return [
     ...spareRoutes.map((route) => ({
       what: `route ${formatKernelRoute(route, nameOf)}; ours to the same pod stays`,
+      remove: () => deleteRoute(kernel, route),
+    })),
+    ...staleRoutes.map((route) => ({
+      what: `route ${formatKernelRoute(route, nameOf)}; no block is there any more`,
       remove: () => deleteRoute(kernel, route),
     })),
     ...tables.map((table) => ({

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { describe, expect, test } from "vitest";
 import { parseCIDR } from "../../net/cidr.ts";
+import { parseIP } from "../../net/ip.ts";
 import type { KernelRoute } from "../ports.ts";
 import { judgeForeign } from "./judge.ts";
 import type { ConfigFile, Configured, ForeignFacts, ForwardChain, OwnNeeds } from "./ports.ts";
@@ -179,8 +180,17 @@ describe("judgeForeign() on Calico", () => {
   });
   const link = (ifIndex: number, name: string) => ({ ifIndex, name, up: true, mtuBytes: 1500 });
   const left = {
-    links: [link(6, "cali6"), link(7, "cali7"), link(8, "eth1"), link(10, "wireguard.cali")],
-    routes: [route(6, 3), route(7, 3), route(8, 3), route(7, 80), { ...route(7, 3), metric: 1024 }],
+    links: [link(6, "cali6"), link(7, "cali7"), link(8, "eth1"), link(9, "vxlan.calico"), link(10, "wireguard.cali")],
+    routes: [
+      route(6, 3),
+      route(7, 3),
+      route(8, 3),
+      route(7, 80),
+      { ...route(7, 3), metric: 1024 },
+      { ...route(9, 3), gateway: parseIP("10.0.9.0") },
+      route(9, 80),
+      route(9, 4),
+    ],
     chains: [
       { family: "ip", table: "calico", chain: "filter-FORWARD" },
       { family: "ip", table: "calico", chain: "filter-cali-x" },
@@ -194,8 +204,13 @@ describe("judgeForeign() on Calico", () => {
     const [finding, ...more] = judgeForeign(machine(left), NEEDS);
     expect(more).toEqual([]);
     expect(finding?.message).toBe(
-      "A Calico agent has left routes of protocol 3 beside ours (1), table ip calico of nftables, table arp calico-arp of nftables, chains cali-* of iptables (1), device wireguard.cali: gingham node clean --calico-leftovers shows them, and removes them when you agree",
+      "A Calico agent has left routes of protocol 3 beside ours (1), routes of protocol 3 into the tunnel (1), table ip calico of nftables, table arp calico-arp of nftables, chains cali-* of iptables (1), device wireguard.cali: gingham node clean --calico-leftovers shows them, and removes them when you agree",
     );
+  });
+
+  test("a tunnel that our agent has no routes into yet is still in use", () => {
+    const routes = [{ ...route(9, 3), gateway: parseIP("10.0.9.0") }];
+    expect(codes({ links: left.links.slice(0, 4), routes })).toEqual([]);
   });
 
   test("while its agent runs, that is what it tells", () => {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { formatCIDR } from "../../net/cidr.ts";
-import { ROUTE_PROTOCOL, WORKLOAD_IFACE_PREFIX } from "../ownership.ts";
+import { ROUTE_PROTOCOL, VXLAN_DEVICES, WORKLOAD_IFACE_PREFIX } from "../ownership.ts";
 import type { KernelLink, KernelRoute } from "../ports.ts";
 import type { ChainName, ForeignFacts, LegacyFamily } from "./ports.ts";
 
@@ -8,6 +8,8 @@ import type { ChainName, ForeignFacts, LegacyFamily } from "./ports.ts";
 export interface Leftovers {
   /** To pods that our own routes lead to, and win: these were adopted, or Calico's agent ran here after us. */
   readonly spareRoutes: readonly KernelRoute[];
+  /** To blocks of other nodes that are none any more: once our routes are there, they have taken the places of all others. */
+  readonly staleRoutes: readonly KernelRoute[];
   /** Its own tables, `FAMILY NAME`. */
   readonly tables: readonly string[];
   /** Its chains in the tables of iptables. */
@@ -23,6 +25,7 @@ const RTPROT_BOOT = 3;
 const POD_ROUTE_METRIC = 1024;
 const TABLES: readonly string[] = ["calico", "calico-arp"];
 const CHAIN_PREFIX = "cali-";
+const TUNNELS: readonly string[] = Object.values(VXLAN_DEVICES);
 const WIREGUARD: readonly string[] = ["wireguard.cali", "wg-v6.cali"];
 
 /**
@@ -39,6 +42,7 @@ export function calicoLeftovers({
   const names = new Map(links.map(({ ifIndex, name }) => [ifIndex, name]));
   const ours = routes.filter(({ protocol }) => protocol === ROUTE_PROTOCOL);
   const ourPods = new Set(ours.map(({ dst, ifIndex }) => `${formatCIDR(dst)} ${ifIndex}`));
+  const ourLinks = new Set(ours.map(({ ifIndex }) => ifIndex));
   const toPods = routes.filter(
     ({ protocol, ifIndex }) =>
       protocol === RTPROT_BOOT && ifIndex !== undefined && names.get(ifIndex)?.startsWith(WORKLOAD_IFACE_PREFIX),
@@ -46,6 +50,10 @@ export function calicoLeftovers({
   return {
     spareRoutes: toPods.filter(
       ({ dst, ifIndex, metric }) => metric === POD_ROUTE_METRIC && ourPods.has(`${formatCIDR(dst)} ${ifIndex}`),
+    ),
+    staleRoutes: routes.filter(
+      ({ protocol, ifIndex = 0 }) =>
+        protocol === RTPROT_BOOT && TUNNELS.includes(names.get(ifIndex) ?? "") && ourLinks.has(ifIndex),
     ),
     tables: [...new Set(chains.flatMap(({ family, table }) => (TABLES.includes(table) ? [`${family} ${table}`] : [])))],
     chains: chains.filter(({ table, chain }) => !TABLES.includes(table) && chain.startsWith(CHAIN_PREFIX)),
@@ -75,9 +83,11 @@ export function renderChainRemoval(
 }
 
 /** In words, without what there is none of. */
-export function describeLeftovers({ spareRoutes, tables, chains, legacy, devices }: Leftovers): readonly string[] {
+export function describeLeftovers(leftovers: Leftovers): readonly string[] {
+  const { spareRoutes, staleRoutes, tables, chains, legacy, devices } = leftovers;
   return [
     ...(spareRoutes.length > 0 ? [`routes of protocol 3 beside ours (${spareRoutes.length})`] : []),
+    ...(staleRoutes.length > 0 ? [`routes of protocol 3 into the tunnel (${staleRoutes.length})`] : []),
     ...tables.map((table) => `table ${table} of nftables`),
     ...(chains.length > 0 ? [`chains ${CHAIN_PREFIX}* of iptables (${chains.length})`] : []),
     ...legacy.map((family) => `chains ${CHAIN_PREFIX}* of legacy iptables (${family})`),
