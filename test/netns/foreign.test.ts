@@ -50,7 +50,7 @@ describe("gatherForeign() and judgeForeign()", () => {
       proc: join(folder, "proc"),
       prefix: ["ip", "netns", "exec", namespace.name],
     });
-    const needs = { pools: ["10.0.0.0/16"], families: [4] } as const;
+    const needs = { pools: ["10.0.0.0/16"], families: [4], vxlan: { port: 4789, families: [4] } } as const;
     return judgeForeign(await port.read(), needs).map(say);
   }
 
@@ -64,6 +64,7 @@ describe("gatherForeign() and judgeForeign()", () => {
     inside("iptables-nft", "-I", "FORWARD", "-i", "cali+", "-j", "ACCEPT");
     expect(await findings()).toEqual(["ForwardDropped ip filter FORWARD"]);
     inside("iptables-nft", "-N", "DOCKER-USER");
+    inside("iptables-nft", "-I", "FORWARD", "-j", "DOCKER-USER");
     inside("iptables-nft", "-I", "DOCKER-USER", "-o", "cali+", "-j", "ACCEPT");
     expect(await findings()).toEqual([]);
   });
@@ -101,6 +102,37 @@ describe("gatherForeign() and judgeForeign()", () => {
     expect(more).toEqual([]);
     const line = message.replace(/^.*packets of pods: /, "").replace(/, and in the file.*$/, "");
     inside("sh", "-c", line.replaceAll("iptables ", "iptables-nft "));
+    expect(await findings()).toEqual([]);
+  });
+
+  /** As ufw makes them: the chain that accepts everything is for what goes out. */
+  test("a firewall in chains of its own, until rules accept pods both ways, and VXLAN", async () => {
+    const iptables = (line: string): void => inside("iptables-nft", ...line.split(" "));
+    for (const line of [
+      ...["before-input", "user-input", "before-forward", "user-forward", "skip-to-policy-output"].map(
+        (c) => `-N ufw-${c}`,
+      ),
+      "-A INPUT -j ufw-before-input",
+      "-A ufw-before-input -i lo -j ACCEPT",
+      "-A ufw-before-input -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+      "-A ufw-before-input -p icmp --icmp-type echo-request -j ACCEPT",
+      "-A ufw-before-input -p udp --sport 67 --dport 68 -j ACCEPT",
+      "-A ufw-before-input -j ufw-user-input",
+      "-A ufw-user-input -p tcp --dport 22 -j ACCEPT",
+      "-A FORWARD -j ufw-before-forward",
+      "-A ufw-before-forward -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+      "-A ufw-before-forward -j ufw-user-forward",
+      "-A ufw-skip-to-policy-output -j ACCEPT",
+      "-P INPUT DROP",
+      "-A FORWARD -j REJECT",
+    ])
+      iptables(line);
+    expect(await findings()).toEqual(["ForwardDropped ip filter FORWARD", "TunnelDropped ip filter INPUT"]);
+    iptables("-A ufw-user-forward -i cali+ -j ACCEPT");
+    iptables("-A ufw-user-forward -o cali+ -j ACCEPT");
+    expect(await findings()).toEqual(["TunnelDropped ip filter INPUT"]);
+    const [message = ""] = await findings((finding) => finding.message);
+    inside("sh", "-c", message.replace(/^.*not heard: iptables/, "iptables-nft"));
     expect(await findings()).toEqual([]);
   });
 

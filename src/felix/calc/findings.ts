@@ -37,6 +37,7 @@ export type FindingCode =
   | "NetworkdRemovesRoutes"
   | "FirewalldBlocks"
   | "ForwardDropped"
+  | "TunnelDropped"
   | "StrictReversePath"
   | "ForwardingSwitchedOff"
   | "CalicoAgentRuns"

@@ -3,10 +3,12 @@ import { execFile } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { promisify } from "node:util";
+import { TABLE_NAME } from "../nft/table.ts";
 import type { RouteDataplane } from "../ports.ts";
+import { acceptedUDP, dropsTheRest, parseAcceptance } from "./chain-way.ts";
 import { isCalicoInLegacy } from "./legacy.ts";
-import { parseAcceptance, parseChains, parseLegacyForward } from "./nft-json.ts";
-import type { ConfigFile, ForeignFacts, ForeignPort, ForwardChain, LegacyFamily } from "./ports.ts";
+import { type BaseChain, parseChains, parseLegacyForward } from "./nft-json.ts";
+import type { ConfigFile, ForeignFacts, ForeignPort, ForwardChain, InputChain, LegacyFamily } from "./ports.ts";
 
 const exec = promisify(execFile);
 
@@ -69,12 +71,23 @@ export function gatherForeign({
         routes.listRoutes(6),
         run("nft", "-j", "list", "chains"),
       ]);
-      const { chains, forward } = parseChains(nft);
+      const { chains, forward, input } = parseChains(nft);
+      const tableOf = memoized(listTable);
+      /** A chain that drops nothing needs no closer look, and may be one of kube-proxy's, beside ten thousand. */
+      const isDropping = async ({ family, table, chain, policy }: BaseChain): Promise<boolean> =>
+        policy === "drop" || dropsTheRest(await run("nft", "-j", "list", "chain", family, table, chain), chain);
       const forwardChains = await Promise.all(
         forward.map(async (chain): Promise<ForwardChain> => {
-          // A chain that drops nothing needs no closer look.
-          if (chain.policy === "accept") return { ...chain, acceptsFrom: ["*"], acceptsTo: ["*"] };
-          return { ...chain, ...parseAcceptance(await listTable(chain.family, chain.table)) };
+          if (!(await isDropping(chain))) return { ...chain, acceptsFrom: ["*"], acceptsTo: ["*"] };
+          const accepts = parseAcceptance(await tableOf(chain.family, chain.table), chain.chain);
+          return { ...chain, policy: "drop", ...accepts };
+        }),
+      );
+      const foreignInput = input.filter(({ family, table }) => !(family === "inet" && table === TABLE_NAME));
+      const inputChains = await Promise.all(
+        foreignInput.map(async ({ policy, ...name }): Promise<readonly InputChain[]> => {
+          if (!(await isDropping({ ...name, policy }))) return [];
+          return [{ ...name, acceptsUDP: acceptedUDP(await tableOf(name.family, name.table), name.chain) }];
         }),
       );
       const legacy = await legacyForwards(proc, (program, args) => runLegacy(program, args).catch(() => ""));
@@ -92,6 +105,7 @@ export function gatherForeign({
             ...dropIns(root, ["usr/lib", "run", "etc"], "systemd/networkd.conf.d"),
           ],
           firewalldTrusted: file(root, "etc/firewalld/zones/trusted.xml"),
+          firewalldPolicies: folder(root, "etc/firewalld/policies", ".xml"),
           ufw: file(root, "etc/ufw/ufw.conf"),
           sysctl: [...dropIns(root, ["usr/lib", "run", "etc"], "sysctl.d"), ...file(root, "etc/sysctl.conf")],
         },
@@ -100,6 +114,7 @@ export function gatherForeign({
           ...forwardChains,
           ...legacy.flatMap(({ family, text }) => parseLegacyForward(family, text) ?? []),
         ],
+        inputChains: inputChains.flat(),
         legacyCalico: legacy.flatMap(({ family, text }) => (isCalicoInLegacy(text) ? [family] : [])),
         links,
         routes: [...v4, ...v6],
@@ -123,9 +138,15 @@ async function legacyForwards(
   const found = [];
   for (const family of ["ip", "ip6"] as const) {
     if (readText(join(proc, `net/${family}_tables_names`))?.includes("filter") !== true) continue;
-    found.push({ family, text: await run(`${LEGACY[family]}-legacy`, ["-S", "FORWARD"]) });
+    found.push({ family, text: await run(`${LEGACY[family]}-legacy`, ["-S"]) });
   }
   return found;
+}
+
+/** Several chains may be of one table. */
+function memoized(list: (family: string, table: string) => Promise<string>): typeof list {
+  const known = new Map<string, Promise<string>>();
+  return (family, table) => known.getOrInsertComputed(`${family} ${table}`, () => list(family, table));
 }
 
 /** Names of what runs: a process that has ended and that nobody has waited for (Z) does not. Source: proc_pid_stat(5). */

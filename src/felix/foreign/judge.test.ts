@@ -4,7 +4,7 @@ import { parseCIDR } from "../../net/cidr.ts";
 import { parseIP } from "../../net/ip.ts";
 import type { KernelRoute } from "../ports.ts";
 import { judgeForeign } from "./judge.ts";
-import type { ConfigFile, Configured, ForeignFacts, ForwardChain, OwnNeeds } from "./ports.ts";
+import type { ConfigFile, Configured, ForeignFacts, ForwardChain, InputChain, OwnNeeds } from "./ports.ts";
 
 const NEEDS: OwnNeeds = { pools: ["10.0.0.0/16"], families: [4] };
 
@@ -15,6 +15,7 @@ function machine(
   return {
     programs: new Set(["systemd", "sshd"]),
     forwardChains: [],
+    inputChains: [],
     legacyCalico: [],
     chains: [],
     links: [],
@@ -22,7 +23,15 @@ function machine(
     reversePath: new Map([["all", 0]]),
     forwarding: { 4: true, 6: false },
     ...more,
-    files: { networkManager: [], networkd: [], firewalldTrusted: [], ufw: [], sysctl: [], ...more.files },
+    files: {
+      networkManager: [],
+      networkd: [],
+      firewalldTrusted: [],
+      firewalldPolicies: [],
+      ufw: [],
+      sysctl: [],
+      ...more.files,
+    },
   };
 }
 
@@ -57,12 +66,6 @@ const PROGRAMS: readonly [string, Configured, string, string | undefined][] = [
     "ManageForeignRoutes=no\nManageForeignRoutes=yes",
     "NetworkdRemovesRoutes systemd-networkd",
   ],
-  ["firewalld", "firewalldTrusted", "", "FirewalldBlocks firewalld"],
-  ["firewalld", "firewalldTrusted", '<zone><source address="10.0.0.0/16"/></zone>', undefined],
-  ["firewalld", "firewalldTrusted", '<zone><source address="10.0.0.0/17"/></zone>', "FirewalldBlocks firewalld"],
-  ["firewalld", "firewalldTrusted", '<zone><source address="10.0.0.0/8"/></zone>', undefined],
-  ["firewalld", "firewalldTrusted", '<zone><interface name="cali+"/></zone>', undefined],
-  ["firewalld", "firewalldTrusted", '<zone><interface name="eth0"/></zone>', "FirewalldBlocks firewalld"],
 ];
 
 describe("judgeForeign()", () => {
@@ -76,14 +79,87 @@ describe("judgeForeign()", () => {
     // Not running, it does no harm, whatever its files say.
     expect(codes({ files })).toEqual([]);
   });
+});
+
+describe("judgeForeign() on firewalld", () => {
+  const ZONE = '<zone target="ACCEPT"><interface name="cali+"/></zone>';
+  const POLICY = '<policy target="ACCEPT">\n  <ingress-zone name="ANY"/>\n  <egress-zone name="trusted"/>\n</policy>';
+  const told = (zone: string, policy: string): string | undefined =>
+    judgeForeign(
+      machine({
+        programs: new Set(["firewalld"]),
+        files: { firewalldTrusted: text(zone), firewalldPolicies: text(policy) },
+      }),
+      NEEDS,
+    )[0]?.message;
+
+  test.each<[string, string, string, boolean]>([
+    ["nothing", "", "", true],
+    ["pods' interfaces, and a policy for what goes to them", ZONE, POLICY, false],
+    ["pods' interfaces only", ZONE, "", true],
+    ["the policy only", "", POLICY, true],
+    ["the pool and the policy", '<zone><source address="10.0.0.0/8"/></zone>', POLICY, false],
+    ["a part of the pool and the policy", '<zone><source address="10.0.0.0/17"/></zone>', POLICY, true],
+    ["another interface and the policy", '<zone><interface name="eth0"/></zone>', POLICY, true],
+    ["a policy that goes on", ZONE, POLICY.replace("ACCEPT", "CONTINUE"), true],
+    ["a policy for some", ZONE, POLICY.replace("ANY", "home"), true],
+  ])("with %s", (_, zone, policy, isTold) => {
+    expect(told(zone, policy) !== undefined).toBe(isTold);
+  });
 
   test("names the line that ends it", () => {
-    const [finding] = judgeForeign(machine({ programs: new Set(["firewalld"]) }), {
-      ...NEEDS,
-      pools: ["10.0.0.0/16", "fd00::/64"],
-    });
-    expect(finding?.message).toBe(
-      "firewalld rejects forwarded packets of pods: firewall-cmd --permanent --zone=trusted --add-source=10.0.0.0/16 --add-source=fd00::/64 && firewall-cmd --reload",
+    expect(told("", "")).toBe(
+      "firewalld rejects forwarded packets of pods: firewall-cmd --permanent --zone=trusted --add-interface=cali+ && firewall-cmd --permanent --new-policy=to-pods && firewall-cmd --permanent --policy=to-pods --set-target=ACCEPT && firewall-cmd --permanent --policy=to-pods --add-ingress-zone=ANY && firewall-cmd --permanent --policy=to-pods --add-egress-zone=trusted && firewall-cmd --reload",
+    );
+    expect(told(ZONE, "")).toContain("rejects packets that other nodes and clients send to pods: ");
+  });
+
+  test("of its own chain nothing more is told", () => {
+    const chain = { family: "inet", table: "firewalld", chain: "filter_FORWARD" };
+    const dropping: ForwardChain = { ...chain, policy: "drop", acceptsFrom: [], acceptsTo: [] };
+    expect(codes({ programs: new Set(["firewalld"]), forwardChains: [dropping] })).toEqual([
+      "FirewalldBlocks firewalld",
+    ]);
+  });
+});
+
+describe("judgeForeign() on chains that drop VXLAN", () => {
+  const chain: InputChain = { family: "ip", table: "filter", chain: "INPUT", acceptsUDP: [{ min: 53, max: 53 }] };
+  const WITH_VXLAN: OwnNeeds = { ...NEEDS, vxlan: { port: 4789, families: [4] } };
+  const told = (more: Parameters<typeof machine>[0], needs = WITH_VXLAN): string | undefined =>
+    judgeForeign(machine(more), needs).find(({ code }) => code === "TunnelDropped")?.message;
+
+  test.each<[string, Partial<InputChain>, OwnNeeds, boolean]>([
+    ["accepts other ports", {}, WITH_VXLAN, true],
+    ["accepts its port", { acceptsUDP: [{ min: 4789, max: 4789 }] }, WITH_VXLAN, false],
+    [
+      "accepts more",
+      {
+        acceptsUDP: [
+          { min: 53, max: 53 },
+          { min: 0, max: 65_535 },
+        ],
+      },
+      WITH_VXLAN,
+      false,
+    ],
+    ["is of the other family", { family: "ip6" }, WITH_VXLAN, false],
+    ["is of both families", { family: "inet" }, WITH_VXLAN, true],
+    ["has a node without VXLAN", {}, NEEDS, false],
+  ])("one that %s", (_, more, needs, isTold) => {
+    expect(told({ inputChains: [{ ...chain, ...more }] }, needs) !== undefined).toBe(isTold);
+  });
+
+  test("the fix is that of whoever made it", () => {
+    const fix = (more: Parameters<typeof machine>[0]) => told(more)?.replace(/.*not heard: /, "");
+    expect(fix({ inputChains: [chain] })).toBe("iptables -I INPUT -p udp --dport 4789 -j ACCEPT");
+    expect(fix({ inputChains: [chain], files: { ufw: text("ENABLED=yes\n") } })).toBe("ufw allow 4789/udp");
+    const firewalld = { ...chain, family: "inet", table: "firewalld", chain: "filter_INPUT" };
+    expect(fix({ inputChains: [firewalld], programs: new Set(["firewalld"]) })).toBe(
+      "firewall-cmd --permanent --add-port=4789/udp && firewall-cmd --reload, in the zone of the link between nodes",
+    );
+    expect(fix({ inputChains: [{ ...chain, family: "inet", table: "mine", chain: "in" }] })).toBe(
+      "nft insert rule inet mine in udp dport 4789 accept, and in the file that makes this table",
     );
   });
 });

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { IPPool } from "../../crds/ip-pool.ts";
+import { effectiveIPPool, type IPPool } from "../../crds/ip-pool.ts";
 import { type CIDR, cidrCovers, cidrFamily, formatCIDR, parseCIDR } from "../../net/cidr.ts";
+import type { Family } from "../../net/ip.ts";
 import type { Finding, FindingCode } from "../calc/findings.ts";
 import { IPIP_DEVICE, VXLAN_DEVICES, WORKLOAD_IFACE_PREFIX } from "../ownership.ts";
 import { calicoLeftovers, describeLeftovers } from "./leftovers.ts";
-import type { ConfigFile, ForeignFacts, ForwardChain, OwnNeeds } from "./ports.ts";
+import type { ChainName, ConfigFile, ForeignFacts, ForwardChain, OwnNeeds } from "./ports.ts";
 
 /**
  * Says what other programs do, or will do, that breaks pods, each with the line that ends it.
@@ -17,6 +18,7 @@ export function judgeForeign(facts: ForeignFacts, needs: OwnNeeds): readonly Fin
     networkd(facts),
     firewalld(facts, needs),
     ...forwardDrops(facts, needs),
+    ...tunnelDrops(facts, needs),
     ...strictReversePath(facts),
     ...forwardingOff(facts, needs),
     ...calico(facts),
@@ -24,11 +26,20 @@ export function judgeForeign(facts: ForeignFacts, needs: OwnNeeds): readonly Fin
 }
 
 /** What the pools of the cluster ask of the machine; undefined while none is known. */
-export function ownNeeds(pools: Iterable<IPPool>): OwnNeeds | undefined {
-  const cidrs = [...pools].flatMap(({ spec }) => attempt(() => parseCIDR(spec.cidr)) ?? []);
-  if (cidrs.length === 0) return undefined;
-  const families = ([4, 6] as const).filter((family) => cidrs.some((cidr) => cidrFamily(cidr) === family));
-  return { pools: cidrs.map(formatCIDR), families };
+export function ownNeeds(pools: Iterable<IPPool>, vxlanPort: number): OwnNeeds | undefined {
+  const readable = [...pools].flatMap((pool) => {
+    const cidr = attempt(() => parseCIDR(pool.spec.cidr));
+    return cidr === undefined ? [] : [{ cidr, hasVXLAN: effectiveIPPool(pool).vxlanMode !== "Never" }];
+  });
+  if (readable.length === 0) return undefined;
+  const familiesOf = (some: typeof readable): readonly Family[] =>
+    ([4, 6] as const).filter((family) => some.some(({ cidr }) => cidrFamily(cidr) === family));
+  const tunnelled = familiesOf(readable.filter(({ hasVXLAN }) => hasVXLAN));
+  return {
+    pools: readable.map(({ cidr }) => formatCIDR(cidr)),
+    families: familiesOf(readable),
+    ...(tunnelled.length > 0 && { vxlan: { port: vxlanPort, families: tunnelled } }),
+  };
 }
 
 function attempt<T>(parse: () => T): T | undefined {
@@ -74,7 +85,10 @@ function networkd({ programs, files }: ForeignFacts): Finding | undefined {
   );
 }
 
-/** It rejects what is forwarded between zones that nobody named. */
+/**
+ * It rejects what is forwarded between zones that nobody named: from pods by the zone that the packets come from, to pods
+ * by a policy alone, since other nodes and clients are of any zone.
+ */
 function firewalld({ programs, files }: ForeignFacts, { pools }: OwnNeeds): Finding | undefined {
   if (!programs.has("firewalld")) return undefined;
   const zone = files.firewalldTrusted.map(({ text }) => text).join("\n");
@@ -82,22 +96,71 @@ function firewalld({ programs, files }: ForeignFacts, { pools }: OwnNeeds): Find
     ...[...zone.matchAll(/<source\s+address="([^"]+)"/g)].map(([, cidr = ""]) => cidr),
     ...[...zone.matchAll(/<interface\s+name="([^"]+)\+"/g)].map(([, prefix = ""]) => `${prefix}*`),
   ];
-  const missing = pools.filter((pool) => !isAccepted(trusted, [parseCIDR(pool)]));
-  if (missing.length === 0) return undefined;
-  const adds = missing.map((pool) => `--add-source=${pool}`).join(" ");
-  return finding(
-    "FirewalldBlocks",
-    "firewalld",
-    `firewalld rejects forwarded packets of pods: firewall-cmd --permanent --zone=trusted ${adds} && firewall-cmd --reload`,
-  );
+  const isTrusted = pools.every((pool) => isAccepted(trusted, [parseCIDR(pool)]));
+  if (isTrusted && files.firewalldPolicies.some(({ text }) => letsAllIn(text))) return undefined;
+  const policy = "firewall-cmd --permanent --policy=to-pods";
+  const fix = [
+    `firewall-cmd --permanent --zone=trusted --add-interface=${WORKLOAD_IFACE_PREFIX}+`,
+    "firewall-cmd --permanent --new-policy=to-pods",
+    `${policy} --set-target=ACCEPT`,
+    `${policy} --add-ingress-zone=ANY`,
+    `${policy} --add-egress-zone=trusted`,
+    "firewall-cmd --reload",
+  ].join(" && ");
+  const what = isTrusted ? "packets that other nodes and clients send to pods" : "forwarded packets of pods";
+  return finding("FirewalldBlocks", "firewalld", `firewalld rejects ${what}: ${fix}`);
 }
 
+/** Source: firewalld.policy(5). */
+function letsAllIn(policy: string): boolean {
+  const parts = [
+    /<policy[^>]*\starget="ACCEPT"/,
+    /<ingress-zone\s+name="ANY"/,
+    /<egress-zone\s+name="(?:trusted|ANY)"/,
+  ];
+  return parts.every((part) => part.test(policy));
+}
+
+/** A node that accepts no VXLAN hears nothing from pods of others. */
+function tunnelDrops({ inputChains, files, programs }: ForeignFacts, { vxlan }: OwnNeeds): readonly Finding[] {
+  if (vxlan === undefined) return [];
+  return inputChains.flatMap(({ family, table, chain, acceptsUDP }) => {
+    const concerns = (FAMILIES_OF[family] ?? []).some((carried) => vxlan.families.includes(carried));
+    if (!concerns || acceptsUDP.some(({ min, max }) => min <= vxlan.port && vxlan.port <= max)) return [];
+    const fix = inputFix({ family, table, chain }, vxlan.port, { isUFWOn: isUFWOn(files), programs });
+    const name = `${family} ${table} ${chain}`;
+    const message = `Chain ${name} drops what no rule accepts, and none accepts VXLAN from other nodes, so their pods are not heard: ${fix}`;
+    return [finding("TunnelDropped", name, message)];
+  });
+}
+
+function inputFix(
+  { family, table, chain }: ChainName,
+  port: number,
+  { isUFWOn, programs }: { readonly isUFWOn: boolean; readonly programs: ReadonlySet<string> },
+): string {
+  if (table === "firewalld" && programs.has("firewalld"))
+    return `firewall-cmd --permanent --add-port=${port}/udp && firewall-cmd --reload, in the zone of the link between nodes`;
+  if (table !== "filter" || chain !== "INPUT" || !["ip", "ip6"].includes(family))
+    return `nft insert rule ${family} ${table} ${chain} udp dport ${port} accept, and in the file that makes this table`;
+  if (isUFWOn) return `ufw allow ${port}/udp`;
+  return `${family === "ip6" ? "ip6tables" : "iptables"} -I INPUT -p udp --dport ${port} -j ACCEPT`;
+}
+
+function isUFWOn(files: ForeignFacts["files"]): boolean {
+  return lastAssignment(files.ufw, "ENABLED")?.value.toLowerCase() === "yes";
+}
+
+/** By nftables' name of a table's family. */
+const FAMILIES_OF: Readonly<Record<string, readonly Family[]>> = { ip: [4], ip6: [6], inet: [4, 6] };
+
 function forwardDrops(facts: ForeignFacts, { families, pools }: OwnNeeds): readonly Finding[] {
-  const names = { ip: [4], ip6: [6], inet: [4, 6] } as Readonly<Record<string, readonly number[]>>;
   return facts.forwardChains.flatMap((chain) => {
-    const own = pools.map(parseCIDR).filter((pool) => (names[chain.family] ?? []).includes(cidrFamily(pool)));
-    const concerns = (names[chain.family] ?? []).some((family) => families.some((used) => used === family));
-    if (!concerns || chain.policy === "accept") return [];
+    const carried = FAMILIES_OF[chain.family] ?? [];
+    const own = pools.map(parseCIDR).filter((pool) => carried.includes(cidrFamily(pool)));
+    if (!carried.some((family) => families.includes(family)) || chain.policy === "accept") return [];
+    // Of its table there is a finding of its own.
+    if (chain.table === "firewalld" && facts.programs.has("firewalld")) return [];
     if (isAccepted(chain.acceptsFrom, own) && isAccepted(chain.acceptsTo, own)) return [];
     const name = `${chain.isLegacy === true ? "iptables-legacy " : ""}${chain.family} ${chain.table} ${chain.chain}`;
     const message = `Chain ${name} drops what no rule accepts, and none accepts packets of pods: ${forwardFix(chain, facts)}`;
@@ -122,8 +185,7 @@ function forwardFix({ family, table, chain, isLegacy }: ForwardChain, { files, c
     const rule = (key: string): string => `nft insert rule ${family} ${table} ${chain} ${key} "cali*" accept`;
     return `${rule("iifname")} && ${rule("oifname")}, and in the file that makes this table`;
   }
-  const isUFWOn = lastAssignment(files.ufw, "ENABLED")?.value.toLowerCase() === "yes";
-  if (isUFWOn) return "ufw route allow in on cali+ && ufw route allow out on cali+";
+  if (isUFWOn(files)) return "ufw route allow in on cali+ && ufw route allow out on cali+";
   const iptables = `${family === "ip6" ? "ip6tables" : "iptables"}${isLegacy === true ? "-legacy" : ""}`;
   // Docker keeps what is in this chain when it writes its rules again.
   const isDocker = chains.some((known) => known.family === family && known.chain === "DOCKER-USER");

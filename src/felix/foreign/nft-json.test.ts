@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { describe, expect, test } from "vitest";
-import { parseAcceptance, parseChains, parseJumps, parseLegacyForward } from "./nft-json.ts";
+import { parseChains, parseJumps, parseLegacyForward } from "./nft-json.ts";
 
 const json = (...objects: readonly object[]): string => JSON.stringify({ nftables: [{ metainfo: {} }, ...objects] });
 
@@ -13,55 +13,17 @@ describe("parseChains()", () => {
       { chain: { ...base, name: "cali-FORWARD" } },
       { chain: { ...base, family: "inet", table: "t", name: "f", hook: "forward", policy: "accept" } },
     );
-    const { chains, forward } = parseChains(listed);
+    const { chains, forward, input } = parseChains(listed);
     expect(chains.map(({ chain }) => chain)).toEqual(["FORWARD", "INPUT", "cali-FORWARD", "f"]);
     expect(forward).toEqual([
       { family: "ip", table: "filter", chain: "FORWARD", policy: "drop" },
       { family: "inet", table: "t", chain: "f", policy: "accept" },
     ]);
+    expect(input).toEqual([{ family: "ip", table: "filter", chain: "INPUT", policy: "drop" }]);
   });
 
   test.each(["", "{", "{}", "[]"])("finds nothing in %j", (text) => {
-    expect(parseChains(text)).toEqual({ chains: [], forward: [] });
-  });
-});
-
-describe("parseAcceptance()", () => {
-  const match = (key: string, right: string, op = "==") => ({ match: { op, left: { meta: { key } }, right } });
-  const accept = { accept: null };
-  const rule = (...expr: readonly object[]) => ({ rule: { chain: "FORWARD", handle: 1, expr } });
-  const say = (...rules: readonly object[]): string => {
-    const { acceptsFrom, acceptsTo } = parseAcceptance(json(...rules));
-    return `${acceptsFrom.join(",") || "-"} ${acceptsTo.join(",") || "-"}`;
-  };
-  const address = (field: string, right: unknown) => ({
-    match: { op: "==", left: { payload: { protocol: "ip", field } }, right },
-  });
-  const prefix = { prefix: { addr: "10.0.0.0", len: 16 } };
-  const comment = { xt: { type: "match", name: "comment" } };
-
-  test.each<[string, object[], string]>([
-    ["nothing", [], "- -"],
-    ["what comes from pods", [rule(match("iifname", "cali*"), { counter: {} }, accept)], "cali* -"],
-    ["what goes to pods", [rule(match("oifname", "cali*"), accept)], "- cali*"],
-    ["with a comment of iptables", [rule(match("iifname", "cali*"), comment, { counter: {} }, accept)], "cali* -"],
-    ["everything", [rule({ counter: {} }, accept)], "* *"],
-    ["everything, with a comment", [rule(comment, accept)], "* *"],
-    [
-      "a network",
-      [rule(address("saddr", prefix), accept), rule(address("daddr", "10.9.0.1"), accept)],
-      "10.0.0.0/16 10.9.0.1",
-    ],
-    ["several networks", [rule(address("saddr", { set: [prefix, "10.9.0.1"] }), accept)], "10.0.0.0/16,10.9.0.1 -"],
-    ["a range", [rule(address("saddr", { range: ["10.0.0.1", "10.0.0.9"] }), accept)], "- -"],
-    ["one pod", [rule(match("iifname", "cali123"), accept)], "cali123 -"],
-    ["all but pods", [rule(match("iifname", "cali*", "!="), accept)], "- -"],
-    ["a port", [rule(address("dport", "80"), accept)], "- -"],
-    ["with a further condition", [rule(match("iifname", "cali*"), match("oifname", "eth0"), accept)], "- -"],
-    ["with one that nft cannot read", [rule({ xt: { type: "match", name: "set" } }, accept)], "- -"],
-    ["and drops", [rule(match("iifname", "cali*"), { drop: null })], "- -"],
-  ])("%s", (_, rules, expected) => {
-    expect(say(...rules)).toBe(expected);
+    expect(parseChains(text)).toEqual({ chains: [], forward: [], input: [] });
   });
 });
 
@@ -93,4 +55,20 @@ test("parseLegacyForward() reads iptables' own words", () => {
     acceptsFrom: ["cali*"],
     acceptsTo: ["10.0.0.0/16", "eth0"],
   });
+});
+
+test("parseLegacyForward() follows jumps that every packet takes, and sees a last rule that rejects", () => {
+  const ufw = [
+    "-P FORWARD ACCEPT",
+    "-N ufw-user-forward",
+    "-A FORWARD -j ufw-before-forward",
+    "-A FORWARD -p tcp -j only-tcp",
+    "-A FORWARD -j REJECT --reject-with icmp-host-prohibited",
+    "-A ufw-before-forward -j ufw-user-forward",
+    "-A ufw-user-forward -i cali+ -j ACCEPT",
+    "-A ufw-user-forward -j ufw-before-forward",
+    "-A only-tcp -o cali+ -j ACCEPT",
+    "-A ufw-skip-to-policy-output -j ACCEPT",
+  ].join("\n");
+  expect(parseLegacyForward("ip", ufw)).toMatchObject({ policy: "drop", acceptsFrom: ["cali*"], acceptsTo: [] });
 });

@@ -10,39 +10,26 @@ interface NftChain {
   readonly policy?: string;
 }
 
-interface NftObject {
+export interface NftObject {
   readonly chain?: NftChain;
   readonly rule?: { readonly chain: string; readonly handle: number; readonly expr?: readonly unknown[] };
 }
 
-export type ForwardHook = ChainName & { readonly policy: "accept" | "drop" };
+export type BaseChain = ChainName & { readonly policy: "accept" | "drop" };
 
-/** Reads all chains, and those at the forward hook. What cannot be read is as if it were not there. */
+/** Reads all chains, and those at the hooks where packets are filtered. What cannot be read is as if it were not there. */
 export function parseChains(json: string): {
   readonly chains: readonly ChainName[];
-  readonly forward: readonly ForwardHook[];
+  readonly forward: readonly BaseChain[];
+  readonly input: readonly BaseChain[];
 } {
   const found = objectsOf(json).flatMap(({ chain }) => (chain === undefined ? [] : [chain]));
   const nameOf = ({ family, table, name }: NftChain): ChainName => ({ family, table, chain: name });
-  return {
-    chains: found.map(nameOf),
-    forward: found
-      .filter(({ hook }) => hook === "forward")
-      .map((chain) => ({ ...nameOf(chain), policy: chain.policy === "drop" ? "drop" : "accept" })),
-  };
-}
-
-/**
- * From which interfaces and networks, and to which, rules of the table accept everything. A rule with any further condition
- * does not count; a comment is none.
- */
-export function parseAcceptance(json: string): Pick<ForwardChain, "acceptsFrom" | "acceptsTo"> {
-  const conditions = objectsOf(json).flatMap(({ rule }) => acceptCondition(rule?.expr ?? []) ?? []);
-  const accepted = (direction: "from" | "to"): readonly string[] =>
-    conditions.flatMap((condition) =>
-      condition.direction === undefined || condition.direction === direction ? condition.values : [],
-    );
-  return { acceptsFrom: accepted("from"), acceptsTo: accepted("to") };
+  const at = (point: string): readonly BaseChain[] =>
+    found
+      .filter(({ hook }) => hook === point)
+      .map((chain) => ({ ...nameOf(chain), policy: chain.policy === "drop" ? "drop" : "accept" }));
+  return { chains: found.map(nameOf), forward: at("forward"), input: at("input") };
 }
 
 /** Handles of rules that jump to one of these chains. */
@@ -54,30 +41,42 @@ export function parseJumps(json: string, to: (chain: string) => boolean): readon
   });
 }
 
-/** Reads what `iptables-legacy -S FORWARD` prints. */
+/** Reads what `iptables-legacy -S` prints. */
 export function parseLegacyForward(family: "ip" | "ip6", text: string): ForwardChain | undefined {
-  const lines = text.split("\n");
-  if (!lines.some((line) => line.startsWith("-P FORWARD "))) return undefined;
   // As iptables prints it, a comment stands before the target.
-  const plain = lines.map((line) => line.replace(/ -m comment --comment (?:"[^"]*"|\S+)/, ""));
+  const lines = text.split("\n").map((line) => line.replace(/ -m comment --comment (?:"[^"]*"|\S+)/, ""));
+  if (!lines.some((line) => line.startsWith("-P FORWARD "))) return undefined;
+  const way = legacyWay(lines, "FORWARD");
   const accepts = (...flags: readonly string[]): readonly string[] =>
-    plain.flatMap((line) => {
-      const [, flag = "", value = ""] = /^-A FORWARD (?:(-[iosd]) (\S+) )?-j ACCEPT$/.exec(line) ?? ["", "none"];
+    way.flatMap((line) => {
+      const [, flag = "", value = ""] = /^-A \S+ (?:(-[iosd]) (\S+) )?-j ACCEPT$/.exec(line) ?? ["", "none"];
       if (flag === "") return ["*"];
       return flags.includes(flag) ? [value.replace(/\+$/, "*")] : [];
     });
+  const last = lines.findLast((line) => line.startsWith("-A FORWARD ")) ?? "";
+  const isDrop = lines.includes("-P FORWARD DROP") || /^-A FORWARD -j (?:DROP|REJECT)\b/.test(last);
   return {
     family,
     table: "filter",
     chain: "FORWARD",
-    policy: lines.includes("-P FORWARD DROP") ? "drop" : "accept",
+    policy: isDrop ? "drop" : "accept",
     acceptsFrom: accepts("-i", "-s"),
     acceptsTo: accepts("-o", "-d"),
     isLegacy: true,
   };
 }
 
-function objectsOf(json: string): readonly NftObject[] {
+/** Rules of the chain, and of those to which it leads whatever the packet. */
+function legacyWay(lines: readonly string[], chain: string, seen: ReadonlySet<string> = new Set()): readonly string[] {
+  if (seen.has(chain)) return [];
+  const own = lines.filter((line) => line.startsWith(`-A ${chain} `));
+  return own.flatMap((line) => {
+    const to = /^-A \S+ -[jg] (\S+)$/.exec(line)?.[1];
+    return [line, ...(to === undefined ? [] : legacyWay(lines, to, new Set([...seen, chain])))];
+  });
+}
+
+export function objectsOf(json: string): readonly NftObject[] {
   try {
     const { nftables } = JSON.parse(json) as { readonly nftables?: readonly NftObject[] };
     return nftables ?? [];
@@ -86,52 +85,6 @@ function objectsOf(json: string): readonly NftObject[] {
   }
 }
 
-function has(part: unknown, key: string): boolean {
-  return typeof part === "object" && part !== null && key in part;
-}
-
-function targetOf(part: unknown, key: "jump" | "goto"): string | undefined {
+export function targetOf(part: unknown, key: "jump" | "goto"): string | undefined {
   return (part as Readonly<Record<string, { readonly target?: string } | undefined>>)[key]?.target;
-}
-
-interface AcceptCondition {
-  /** Absent: whichever. */
-  readonly direction?: "from" | "to";
-  readonly values: readonly string[];
-}
-
-/** Undefined when the rule does not accept, or goes by more than one thing. */
-function acceptCondition(expr: readonly unknown[]): AcceptCondition | undefined {
-  const isOther = (part: unknown): boolean => has(part, "xt") && !isComment(part);
-  if (!expr.some((part) => has(part, "accept")) || expr.some(isOther)) return undefined;
-  const [match, ...more] = expr.filter((part) => has(part, "match"));
-  if (match === undefined) return { values: ["*"] };
-  return more.length === 0 ? conditionOf((match as { readonly match: NftMatch }).match) : undefined;
-}
-
-interface NftMatch {
-  readonly op: string;
-  readonly left: { readonly meta?: { readonly key: string }; readonly payload?: { readonly field?: string } };
-  readonly right: unknown;
-}
-
-function conditionOf({ op, left, right }: NftMatch): AcceptCondition | undefined {
-  const key = left.meta?.key ?? left.payload?.field ?? "";
-  const direction = { iifname: "from", saddr: "from", oifname: "to", daddr: "to" }[key] as "from" | "to" | undefined;
-  return op === "==" && direction !== undefined ? { direction, values: valuesOf(right) } : undefined;
-}
-
-/** `cali*`, `10.0.0.5`, a prefix, or an anonymous set of such. */
-function valuesOf(right: unknown): readonly string[] {
-  if (typeof right === "string") return [right];
-  const { prefix, set } = right as {
-    readonly prefix?: { readonly addr: string; readonly len: number };
-    readonly set?: readonly unknown[];
-  };
-  if (prefix !== undefined) return [`${prefix.addr}/${prefix.len}`];
-  return Array.isArray(set) ? set.flatMap(valuesOf) : [];
-}
-
-function isComment(part: unknown): boolean {
-  return (part as { readonly xt?: { readonly name?: string } }).xt?.name === "comment";
 }

@@ -10,6 +10,8 @@ export interface ForeignFacts {
   readonly files: Readonly<Record<Configured, readonly ConfigFile[]>>;
   /** Chains at the forward hook of nftables, those of iptables-nft among them. */
   readonly forwardChains: readonly ForwardChain[];
+  /** Likewise at the input hook, those that drop what no rule accepts. */
+  readonly inputChains: readonly InputChain[];
   /** All chains of nftables. */
   readonly chains: readonly ChainName[];
   /** Families in whose legacy iptables, which nft does not show, Calico's rules are. */
@@ -24,7 +26,7 @@ export interface ForeignFacts {
 
 export type LegacyFamily = "ip" | "ip6";
 
-export type Configured = "networkManager" | "networkd" | "firewalldTrusted" | "ufw" | "sysctl";
+export type Configured = "networkManager" | "networkd" | "firewalldTrusted" | "firewalldPolicies" | "ufw" | "sysctl";
 
 export interface ConfigFile {
   readonly path: string;
@@ -40,12 +42,24 @@ export interface ChainName {
 
 /** Whose packets are dropped unless a rule accepts them. */
 export interface ForwardChain extends ChainName {
+  /** `drop` also where the last rule drops or rejects all that is left. */
   readonly policy: "accept" | "drop";
-  /** What rules of its table accept without a further condition: interfaces (`cali*`), networks (`10.0.0.0/16`), everything (`*`). */
+  /** What rules on its way accept without a further condition: interfaces (`cali*`), networks (`10.0.0.0/16`), everything (`*`). */
   readonly acceptsFrom: readonly string[];
   readonly acceptsTo: readonly string[];
   /** Legacy iptables, which nft does not show. */
   readonly isLegacy?: true;
+}
+
+export interface InputChain extends ChainName {
+  /** UDP ports that some rule on its way may accept packets of other nodes to; all of them where nobody can tell. */
+  readonly acceptsUDP: readonly PortRange[];
+}
+
+/** Bounds: both are in it. */
+export interface PortRange {
+  readonly min: number;
+  readonly max: number;
 }
 
 /** What the agent itself is there for. */
@@ -53,6 +67,8 @@ export interface OwnNeeds {
   /** CIDRs of all pools, as text. */
   readonly pools: readonly string[];
   readonly families: readonly Family[];
+  /** Where packets between nodes are in VXLAN. */
+  readonly vxlan?: { readonly port: number; readonly families: readonly Family[] };
 }
 
 /** Reads the facts. Implemented by `gather.ts`. Never rejects for a file or program that is missing. */

@@ -8,8 +8,9 @@ import { ForeignWatch } from "./watch.ts";
 
 const FACTS: ForeignFacts = {
   programs: new Set(),
-  files: { networkManager: [], networkd: [], firewalldTrusted: [], ufw: [], sysctl: [] },
+  files: { networkManager: [], networkd: [], firewalldTrusted: [], firewalldPolicies: [], ufw: [], sysctl: [] },
   forwardChains: [],
+  inputChains: [],
   legacyCalico: [],
   chains: [],
   links: [],
@@ -37,7 +38,7 @@ test("ForeignWatch looks when pools are known, then every five minutes, sooner w
   watch.start();
   await clock.advance(20_000);
   expect(world.reads).toBe(0);
-  world.needs = ownNeeds([fakePool("p", "10.0.0.0/16")]);
+  world.needs = ownNeeds([fakePool("p", "10.0.0.0/16")], 4789);
   await clock.advance(5000);
   expect(watch.findings().map(({ code }) => code)).toEqual(["NetworkManagerManages"]);
   world.isBroken = true;
@@ -57,10 +58,12 @@ test("ForeignWatch looks when pools are known, then every five minutes, sooner w
 });
 
 test("ownNeeds() says which CIDRs and families there are, and leaves out what cannot be read", () => {
-  expect(ownNeeds([])).toBeUndefined();
-  expect(ownNeeds([fakePool("bad", "x")])).toBeUndefined();
-  expect(ownNeeds([fakePool("bad", "x"), fakePool("six", "fd00::/64")])).toEqual({
+  expect(ownNeeds([], 4789)).toBeUndefined();
+  expect(ownNeeds([fakePool("bad", "x")], 4789)).toBeUndefined();
+  expect(ownNeeds([fakePool("bad", "x"), fakePool("six", "fd00::/64")], 4789)).toEqual({
     pools: ["fd00::/64"],
     families: [6],
   });
+  const mixed = [fakePool("four", "10.0.0.0/16", { vxlanMode: "CrossSubnet" }), fakePool("six", "fd00::/64")];
+  expect(ownNeeds(mixed, 8472)).toMatchObject({ families: [4, 6], vxlan: { port: 8472, families: [4] } });
 });

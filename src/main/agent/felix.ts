@@ -55,7 +55,10 @@ export function makeDataplane(base: Base, conflist: ConflistKeeper | undefined, 
   const foreign = new ForeignWatch({
     port: gatherForeign({ routes: kernel.routes }),
     // Forwarding and routes are first made, then looked at.
-    needs: () => (felix.health.readiness().checks["firstApply"]?.ok === true ? ownNeeds(pools.list()) : undefined),
+    needs: () =>
+      felix.health.readiness().checks["firstApply"]?.ok === true
+        ? ownNeeds(pools.list(), settings.config.vxlan.port)
+        : undefined,
     clock,
     random,
     log,
