@@ -59,7 +59,8 @@ export class ConflistKeeper {
     const { dir } = this.#options;
     return this.#before.map((name) => {
       const subject = `${dir.path}/${name}`;
-      const fix = "remove it, or set --cni-others rename (GINGHAM_CNI_OTHERS)";
+      const fix =
+        "remove it, or set --cni-others rename (GINGHAM_CNI_OTHERS; of an Installation, gingham.dev/cni-others: rename)";
       return {
         code: "NetworkConfigNotFirst",
         subject,

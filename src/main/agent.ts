@@ -63,7 +63,7 @@ async function main(): Promise<void> {
   const adopter = makeAdopter(base);
   const dataplane = makeDataplane(base, conflist, adopter);
   const { felix, selfTest, pathProbe, foreign, packetFilter, plan } = dataplane;
-  const { health, socket, gate } = makeHealth(base, dataplane, conflist);
+  const { health, socket, gate, trouble } = makeHealth(base, dataplane, conflist);
   const ipam = makeIPAM(base, dataplane.nodeWriter);
   const cni = makeCNI(base, ipam, felix);
 
@@ -81,6 +81,7 @@ async function main(): Promise<void> {
     if (problem !== undefined) process.stderr.write(`gingham-agent: the plan is not complete: ${problem}\n`);
     process.exit(problem === undefined ? 0 : 1);
   }
+  trouble.start();
   ipam.tunnelAddresses.start();
   const listeners = await listenHTTP(base, health);
   // No pod is made before strangers are dropped; a node that cannot have the table says so, and makes pods.
@@ -104,6 +105,7 @@ async function main(): Promise<void> {
       cni.conntrack.drain().catch(() => {}),
       cni.podStatus.drain(POD_STATUS_WAIT_MS),
       gate.stop(),
+      trouble.stop(),
       selfTest?.stop(),
     ]);
     await Promise.all([

@@ -7,6 +7,8 @@ import { REVISION_ANNOTATION } from "./render/agent.ts";
 interface ContainerStatus {
   readonly name: string;
   readonly state?: { readonly waiting?: { readonly reason?: string; readonly message?: string } };
+  /** With the end of its log, where that is the container's termination message. */
+  readonly lastState?: { readonly terminated?: { readonly message?: string } };
 }
 
 /** What the operator reads of a pod. Source: core/v1 PodStatus. */
@@ -27,7 +29,7 @@ export function agentPodOf({ metadata, spec, status = {} }: KubePod): AgentPod {
     const reason = state?.waiting?.reason;
     return reason !== undefined && !ORDINARY.has(reason);
   });
-  const { reason = "", message } = waiting?.state?.waiting ?? {};
+  const { reason = "" } = waiting?.state?.waiting ?? {};
   return {
     name: metadata.name,
     namespace: metadata.namespace ?? "",
@@ -36,8 +38,15 @@ export function agentPodOf({ metadata, spec, status = {} }: KubePod): AgentPod {
     revision: metadata.annotations?.[REVISION_ANNOTATION] ?? "",
     isReady: status.conditions?.some(({ type, status: is }) => type === "Ready" && is === "True") ?? false,
     isLeaving: metadata.deletionTimestamp !== undefined,
-    trouble: waiting === undefined ? "" : `${waiting.name}: ${reason}${message === undefined ? "" : `, ${message}`}`,
+    trouble: waiting === undefined ? "" : [`${waiting.name}: ${reason}`, ...lastWords(waiting)].join(", "),
   };
+}
+
+/** Why the container ended last, if it said so; else what the kubelet says. */
+function lastWords({ state, lastState }: ContainerStatus): string[] {
+  const lines = (lastState?.terminated?.message ?? "").split("\n").filter((line) => line.trim() !== "");
+  const words = lines.at(-1) ?? state?.waiting?.message;
+  return words === undefined ? [] : [words];
 }
 
 /** Of the pods that a DaemonSet of ours makes now. */

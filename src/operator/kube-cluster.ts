@@ -27,6 +27,7 @@ import {
 import { type CIDR, cidrCovers, parseCIDR } from "../net/cidr.ts";
 import { agentPodOf, type KubePod } from "./agent-pod.ts";
 import { isOurs, MANAGER } from "./judge-pools.ts";
+import { isNodeReady, troubleOf } from "./node-conditions.ts";
 import type {
   ApplyOptions,
   ClusterFacts,
@@ -284,14 +285,13 @@ async function outcomeOf<T>(answer: Promise<T>): Promise<Outcome<T>> {
 }
 
 function nodeFacts(node: Node): NodeFacts {
-  const { conditions, addresses = [] } = (node.status ?? {}) as {
-    readonly conditions?: readonly { readonly type: string; readonly status: string }[];
-    readonly addresses?: readonly { readonly address: string }[];
-  };
+  const { addresses = [] } = (node.status ?? {}) as { readonly addresses?: readonly { readonly address: string }[] };
+  const trouble = troubleOf(node);
   const linkMTU = Number(node.metadata.annotations?.[LINK_MTU_ANNOTATION] ?? Number.NaN);
   return {
     name: node.metadata.name,
-    isReady: conditions?.find(({ type }) => type === "Ready")?.status === "True",
+    isReady: isNodeReady(node),
+    ...(trouble !== "" && { trouble }),
     addresses: addresses.map(({ address }) => address),
     ...(Number.isInteger(linkMTU) && { linkMTU }),
   };

@@ -9,6 +9,7 @@ import type { KubeClient } from "../kube/api.ts";
 import { OptionalInformer } from "../kube/optional-informer.ts";
 import type { Clock } from "../lib/clock.ts";
 import { MANAGER } from "./judge-pools.ts";
+import { isNodeReady, troubleOf } from "./node-conditions.ts";
 import { INSTALLED_RESOURCES } from "./render/manifest.ts";
 import { AGENT, MANAGED_BY_LABEL, NAME_LABEL, NAMESPACE } from "./render/names.ts";
 
@@ -72,12 +73,8 @@ export class KubeWatches {
 
 /** Kubelets write their heartbeats into Nodes. */
 function nodeState(node: Node): string {
-  const { conditions = [], addresses = [] } = (node.status ?? {}) as {
-    readonly conditions?: readonly { readonly type: string; readonly status: string }[];
-    readonly addresses?: readonly unknown[];
-  };
-  const ready = conditions.find(({ type }) => type === "Ready")?.status;
-  return JSON.stringify([ready, addresses]);
+  const { addresses = [] } = (node.status ?? {}) as { readonly addresses?: readonly unknown[] };
+  return JSON.stringify([isNodeReady(node), troubleOf(node), addresses]);
 }
 
 /** The controller writes conditions into pools. */

@@ -50,6 +50,8 @@ export interface Questions {
 export interface NodeFacts {
   readonly name: string;
   readonly isReady: boolean;
+  /** What its agent, which runs, says is wrong with the node; absent: nothing. */
+  readonly trouble?: string;
   readonly addresses: readonly string[];
   /** Smallest MTU of the links between nodes, as its agent said; absent: it has not. Units: bytes. */
   readonly linkMTU?: number;

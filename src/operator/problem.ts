@@ -17,7 +17,8 @@ export type ProblemReason =
   | "Rejected"
   | "APIServerAway"
   | "RolloutPaused"
-  | "PodFailure";
+  | "PodFailure"
+  | "NodeDegraded";
 
 /** Something that keeps the cluster from being as the Installation says. */
 export interface Problem {

@@ -73,5 +73,6 @@ function whyNot(
   if (pod === undefined) return { why: "its new agent has not been started yet", isFailing: false };
   if (pod.trouble !== "") return { why: `its new agent ${pod.name} does not run: ${pod.trouble}`, isFailing: true };
   if (node?.isReady === false) return { why: "the node is not ready any more", isFailing: true };
-  return { why: `its new agent ${pod.name} is not ready yet`, isFailing: false };
+  const said = node?.trouble === undefined ? "" : `: ${node.trouble}`;
+  return { why: `its new agent ${pod.name} is not ready yet${said}`, isFailing: false };
 }

@@ -167,6 +167,19 @@ describe("conditionsOf()", () => {
     expect(row({ ...failing, rollout })).not.toContain("ImagePullBackOff");
   });
 
+  it("tells what an agent that runs says of its node, unless the roll-out tells of it", () => {
+    const trouble = "networkConfig: Cannot write /etc/cni/net.d/x: the disk is full; make room there";
+    const told = nodes().map((node) => (node.name === "b" ? { ...node, trouble } : node));
+    const text = `node b: ${trouble}; mend it there: gingham node status on the node tells more`;
+    expect(row({ nodes: told })).toBe(`True False True ${text}`);
+    expect(row({ nodes: told, workloads: workloads([agent("a"), agent("b", false)]) })).toBe(`False True True ${text}`);
+    // No agent of ours is there: whatever it was, it is not ours to tell.
+    expect(row({ nodes: told, workloads: workloads([agent("a")]) })).toBe("True False False ");
+    const waitsFor = [{ node: "b", why: `not ready: ${trouble}`, isFailing: true }];
+    const rollout = { remove: [], changed: ["b"], current: ["b"], updated: 1, total: 2, waitsFor };
+    expect(row({ nodes: told, rollout }).match(/disk is full/g)).toHaveLength(1);
+  });
+
   it("has each condition for the generation that was looked at", () => {
     expect(installationConditionsOf(GOOD).map(({ observedGeneration }) => observedGeneration)).toEqual([3, 3, 3, 3]);
   });

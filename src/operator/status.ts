@@ -70,7 +70,12 @@ function tallyOf({ workloads, nodes }: Findings): Tally {
 /** Available, Progressing and Degraded, which are those of TigeraStatus and Installation alike. Source: calico-interop 6.2. */
 export function conditionsOf(findings: Findings): Condition[] {
   const { generation, notes } = findings;
-  const problems = [...findings.problems, ...rolloutProblems(findings), ...podProblems(findings)];
+  const problems = [
+    ...findings.problems,
+    ...rolloutProblems(findings),
+    ...podProblems(findings),
+    ...nodeProblems(findings),
+  ];
   const [first] = problems;
   const tally = tallyOf(findings);
   const progress = progressOf(findings, tally);
@@ -166,4 +171,17 @@ function podProblems({ workloads, rollout, nodes }: Findings): Problem[] {
       field: `Pod ${namespace}/${name} on node ${node}`,
       message: `${trouble}; see kubectl -n ${namespace} describe pod ${name}, and its log`,
     }));
+}
+
+/** What agents that run say of their nodes. */
+function nodeProblems({ workloads, rollout, nodes }: Findings): Problem[] {
+  const told = rollout?.waitsFor.map(({ node }) => node) ?? [];
+  const broken = workloads.pods.filter(({ trouble }) => trouble !== "").map(({ node }) => node);
+  const hasAgent = new Set(workloads.pods.map(({ node }) => node));
+  return nodes.flatMap(({ name, isReady, trouble }) => {
+    if (trouble === undefined || !isReady || !hasAgent.has(name) || told.includes(name) || broken.includes(name))
+      return [];
+    const message = `${trouble}; mend it there: gingham node status on the node tells more`;
+    return [{ reason: "NodeDegraded", field: `node ${name}`, message } as const];
+  });
 }

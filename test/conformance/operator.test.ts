@@ -203,6 +203,16 @@ describe("the operator", () => {
     expect(await bench.find(CLUSTER_ROLES, AGENT)).toBeDefined();
   });
 
+  it("tells what agents say of their nodes, and forgets it with them", async () => {
+    const bench = await installed();
+    const message = "/etc/cni/net.d/05-other.conf comes first, so new pods get that network: remove it";
+    await bench.node("b", true, [{ type: "NetworkDegraded", status: "True", message }]);
+    await bench.untilCondition("Degraded", `True NodeDegraded: node b: ${message}`);
+    expect((await bench.conditions())["Available"]).toMatch(/^True/);
+    await bench.node("b");
+    await bench.untilCondition("Degraded", "False");
+  });
+
   it("tells the Installation when it has no right to TigeraStatus", async () => {
     const bench = await startOperatorBench();
     bench.forbidden = "tigerastatuses";

@@ -206,11 +206,16 @@ describe("a node as the manifests make it", () => {
     );
     expect((await call("ADD", "one")).ips?.[0]?.address).toMatch(/^10\.44\.0\./);
     await host.ok(`mount -o remount,rw,size=16k ${CONF_DIR}; head -c 1M /dev/zero > ${CONF_DIR}/full || true`);
+    // Where an administrator looks, and the operator.
+    const path = `jsonpath={.status.conditions[?(@.type=="NetworkDegraded")].message}`;
+    const nodeSays = async (): Promise<string> => await kubectl(`get node ${NODE.name} -o '${path}'`);
+    await waitUntil("the Node to say so", async () => (await nodeSays()).includes(`Cannot write ${OWN}: `), 30_000);
     await untilTold("the disk is full; make room there (--cni-conf-dir, GINGHAM_CNI_CONF_DIR)");
     // Nothing half-made: the old one, whole.
     expect(await host.ok(`cat ${OWN}`)).toBe(before);
     await host.ok(`rm ${CONF_DIR}/full`);
     await untilAgent("content", ({ checks }) => checks["networkConfig"]?.ok === true);
+    await waitUntil("the Node to be content", async () => (await nodeSays()) === "", 20_000);
     expect(await confFiles()).toEqual(["10-gingham.conflist"]);
     expect(JSON.parse(await host.ok(`cat ${OWN}`))).toMatchObject({ disableCheck: true });
   });

@@ -25,6 +25,15 @@ export interface Condition {
 export const NETWORK_UNAVAILABLE = "NetworkUnavailable";
 /** There only while it is true. It keeps no pod away, since those in other pools have their network. */
 export const ENCAPSULATION_UNSUPPORTED = "EncapsulationUnsupported";
+/** There only while it is true: what this node's agent lacks to be ready, or what keeps pods from getting its network. */
+export const NETWORK_DEGRADED = "NetworkDegraded";
+
+/** What is wrong, as a condition of the Node has it. */
+export interface NodeProblem {
+  /** In CamelCase. */
+  readonly reason: string;
+  readonly message: string;
+}
 
 /**
  * Returns the Node with the claims in it, or undefined when it says them already.
@@ -49,26 +58,36 @@ export function planNodeStatus(node: Node, claims: NodeClaims, nowText: string):
     annotations[LINK_MTU_ANNOTATION] = String(linkMTUBytes);
     isChanged = true;
   }
-  const status = withProblem(node, claims.encapsulationUnsupported, nowText);
+  const { encapsulationUnsupported: message } = claims;
+  const problem = message === undefined ? undefined : { reason: "KernelWithoutIPIP", message };
+  const status = withProblem(node, ENCAPSULATION_UNSUPPORTED, problem, nowText);
   if (!isChanged && status === undefined) return undefined;
   return { ...node, metadata: { ...node.metadata, annotations }, ...(status && { status }) };
 }
 
-/** The status with that condition, or without it; undefined when it is so already. */
-function withProblem(node: Node, message: string | undefined, nowText: string): Node["status"] | undefined {
+/** Returns the Node with the condition NetworkDegraded, or without it; undefined when it is so already. */
+export function planDegraded(node: Node, problem: NodeProblem | undefined, nowText: string): Node | undefined {
+  const status = withProblem(node, NETWORK_DEGRADED, problem, nowText);
+  return status && { ...node, status };
+}
+
+/** The status with a condition that is there only while it is true, or without it; undefined when it is so already. */
+function withProblem(
+  node: Node,
+  type: string,
+  problem: NodeProblem | undefined,
+  nowText: string,
+): Node["status"] | undefined {
   const conditions = conditionsOf(node);
-  const previous = conditions.find(({ type }) => type === ENCAPSULATION_UNSUPPORTED);
-  if (message === undefined ? previous === undefined : previous?.status === "True" && previous.message === message)
-    return undefined;
-  const lastTransitionTime = (previous?.status === "True" && previous["lastTransitionTime"]) || nowText;
-  const condition: Condition = {
-    type: ENCAPSULATION_UNSUPPORTED,
-    status: "True",
-    reason: "KernelWithoutIPIP",
-    ...{ message, lastHeartbeatTime: nowText, lastTransitionTime },
-  };
-  const others = conditions.filter(({ type }) => type !== ENCAPSULATION_UNSUPPORTED);
-  return statusWith(node, message === undefined ? others : [...others, condition]);
+  const previous = conditions.find((condition) => condition.type === type);
+  const others = conditions.filter((condition) => condition !== previous);
+  if (problem === undefined) return previous && statusWith(node, others);
+  const { reason, message } = problem;
+  const wasTrue = previous?.status === "True";
+  if (wasTrue && previous.message === message && previous["reason"] === reason) return undefined;
+  const lastTransitionTime = (wasTrue && previous["lastTransitionTime"]) || nowText;
+  const times = { lastHeartbeatTime: nowText, lastTransitionTime };
+  return statusWith(node, [...others, { type, status: "True", reason, message, ...times }]);
 }
 
 /**

@@ -2,6 +2,7 @@
 import { askServer } from "../../cni/server/server.ts";
 import { SocketHealth } from "../../cni/server/socket-health.ts";
 import { NodeGate } from "../../felix/drivers/node-gate.ts";
+import { NodeTrouble } from "../../felix/drivers/node-trouble.ts";
 import { withLiveness, withReadiness } from "../../felix/health.ts";
 import type { Health } from "../../felix/ports.ts";
 import type { ConflistKeeper } from "../../install/conflist-keeper.ts";
@@ -15,6 +16,7 @@ export interface NodeHealth {
   readonly health: Health;
   readonly socket: SocketHealth;
   readonly gate: NodeGate;
+  readonly trouble: NodeTrouble;
 }
 
 const ASK_TIMEOUT_MS = 1000;
@@ -52,5 +54,13 @@ export function makeHealth(base: Base, dataplane: Dataplane, conflist: ConflistK
     random: Math.random,
     log: logs.of("felix"),
   });
-  return { health, socket, gate };
+  const trouble = new NodeTrouble({
+    checks: () => health.readiness().checks,
+    findings: () => conflist?.findings() ?? [],
+    writer: nodeWriter,
+    clock,
+    random: Math.random,
+    log: logs.of("felix"),
+  });
+  return { health, socket, gate, trouble };
 }

@@ -9,6 +9,8 @@ export const REVISION_ANNOTATION = "gingham.dev/revision";
 
 const HEALTH_PORT = 9099;
 /** The image's own user is none. */
+/** Why a container ended is in its pod's status, where the operator reads it. */
+export const LAST_WORDS = { terminationMessagePolicy: "FallbackToLogsOnError" } as const;
 const AS_ROOT = { privileged: true, runAsUser: 0 };
 /**
  * Where the API server is, in a cluster without kube-proxy: a ConfigMap that a user makes, with KUBERNETES_SERVICE_HOST and
@@ -78,6 +80,7 @@ function podSpec(settings: InstallSettings): object {
         command: ["gingham-install"],
         env: variables({ GINGHAM_CNI_BIN_DIR: cni.binDir, GINGHAM_INSTALL_PLUGINS: cni.install }),
         securityContext: AS_ROOT,
+        ...LAST_WORDS,
         volumeMounts: [mount("cni-bin", cni.binDir), mount("state", "/var/lib/gingham")],
       },
     ],
@@ -89,6 +92,7 @@ function podSpec(settings: InstallSettings): object {
         envFrom: API_SERVER_ENDPOINT,
         env: agentEnv(settings),
         securityContext: AS_ROOT,
+        ...LAST_WORDS,
         resources: { requests: { cpu: "50m", memory: "128Mi" } },
         ports: [{ name: "metrics", containerPort: settings.nodeMetricsPort }],
         // Everything before it is ready takes no peer and no free address, so it is only as slow as the API server.

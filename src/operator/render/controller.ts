@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { API_SERVER_ENDPOINT, variables } from "./agent.ts";
+import { API_SERVER_ENDPOINT, LAST_WORDS, variables } from "./agent.ts";
 import type { Manifest } from "./manifest.ts";
 import { CONTROLLER, labelsOf, NAME_LABEL } from "./names.ts";
 import type { InstallSettings } from "./settings.ts";
@@ -69,6 +69,7 @@ export function renderDeployment(settings: PodSettings, options: DeploymentOptio
               ports: [{ name: "metrics", containerPort: metricsPort }],
               livenessProbe: { ...probe, periodSeconds: 20, failureThreshold: 6, initialDelaySeconds: 10 },
               readinessProbe: { ...probe, periodSeconds: 5 },
+              ...LAST_WORDS,
               resources: { requests: { cpu: "20m", memory: "128Mi" } },
               securityContext: {
                 allowPrivilegeEscalation: false,
