@@ -46,6 +46,16 @@ describe("manifests/", () => {
   });
 });
 
+test("Talos gets no plugin that its hosts could not run", () => {
+  const text = wanted.get("overlays/talos/kustomization.yaml") ?? "";
+  expect(text).toMatch(/path: \/spec\/template\/spec\/initContainers\/0\/env\/1\/value\n *value: OursOnly\n/);
+  expect([...text.matchAll(/"type": "([\w-]+)"/g)].map(([, type]) => type)).toEqual([
+    "gingham",
+    "gingham-ipam",
+    "portmap",
+  ]);
+});
+
 describe("docs/install.md", () => {
   const text = readFileSync(join(ROOT, "docs/install.md"), "utf8");
 

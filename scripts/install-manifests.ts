@@ -5,11 +5,12 @@ import { dump } from "js-yaml";
 import { renderCRD } from "../src/crds/definition.ts";
 import { KINDS, OPERATOR_KINDS } from "../src/crds/kinds.ts";
 import { LAYOUTS, type Layout } from "../src/install/layouts.ts";
+import { renderCNIConfig, renderConflist } from "../src/operator/render/conflist.ts";
 import type { Manifest } from "../src/operator/render/manifest.ts";
-import { AGENT, NAME_LABEL, NAMESPACE } from "../src/operator/render/names.ts";
+import { AGENT, CNI_CONFIG_KEY, NAME_LABEL, NAMESPACE } from "../src/operator/render/names.ts";
 import { renderOperator } from "../src/operator/render/operator.ts";
 import { renderInstall, renderNamespace, renderPrivilegedSCC } from "../src/operator/render/render.ts";
-import { DEFAULT_SETTINGS, type InstallSettings } from "../src/operator/render/settings.ts";
+import { type CNISettings, DEFAULT_SETTINGS, type InstallSettings } from "../src/operator/render/settings.ts";
 import { CHART_SETTINGS, toTemplate } from "./helm-chart.ts";
 
 const HEADER =
@@ -36,6 +37,7 @@ export function renderInstallManifests(): ReadonlyMap<string, string> {
     ["clean.yaml", yaml([renderNamespace(NAMESPACE), cleaner()])],
     ...LAYOUTS.flatMap(overlayOf),
     ["overlays/dual-stack/kustomization.yaml", yaml([dualStack()])],
+    ["overlays/talos/kustomization.yaml", yaml([talos()])],
     ["helm/Chart.yaml", yaml([chart()])],
     ...Object.entries(partsOf(CHART_SETTINGS)).map(
       ([file, documents]) => [`helm/templates/${file}`, toTemplate(yaml(documents))] as const,
@@ -80,18 +82,22 @@ function overlayOf(layout: Layout): (readonly [string, string])[] {
   const folder = `overlays/${layout.name}`;
   const isOpenShift = layout.name === "openshift";
   const { binDir, confDir } = layout;
-  const [before, after] = [SETTINGS, { ...SETTINGS, cni: { ...SETTINGS.cni, binDir, confDir } }].map(agentOf);
-  const patch = differences(before, after, "").map(({ path, value }) => ({ op: "replace", path, value }));
-  const target = { kind: "DaemonSet", name: AGENT };
   const kustomization = {
     ...KUSTOMIZATION,
     resources: ["../../base", ...(isOpenShift ? ["scc.yaml"] : [])],
-    patches: [{ target, patch: dump(patch, { lineWidth: 200 }) }],
+    patches: [agentPatch({ binDir, confDir })],
   };
   return [
     [`${folder}/kustomization.yaml`, yaml([kustomization])],
     ...(isOpenShift ? [[`${folder}/scc.yaml`, yaml([renderPrivilegedSCC()])] as const] : []),
   ];
+}
+
+/** What of the DaemonSet becomes another with these settings. */
+function agentPatch(changes: Partial<CNISettings>): object {
+  const [before, after] = [SETTINGS, { ...SETTINGS, cni: { ...SETTINGS.cni, ...changes } }].map(agentOf);
+  const patch = differences(before, after, "").map(({ path, value }) => ({ op: "replace", path, value }));
+  return { target: { kind: "DaemonSet", name: AGENT }, patch: dump(patch, { lineWidth: 200 }) };
 }
 
 /** `gingham node clean` on every node, with the agent's view of it, and the folders of the runtime to be written to. */
@@ -155,15 +161,21 @@ function differences(a: unknown, b: unknown, path: string): readonly { path: str
 }
 
 function dualStack(): object {
-  const families: InstallSettings["cni"]["families"] = [4, 6];
-  const objects = renderInstall({ ...SETTINGS, cni: { ...SETTINGS.cni, families } });
-  const config = objects.find(({ kind }) => kind === "ConfigMap");
-  if (config === undefined) throw new Error("There is no ConfigMap with the network configuration");
-  const { apiVersion, kind, metadata } = config;
+  const patch = conflistPatch(renderConflist({ ...SETTINGS.cni, families: [4, 6] }));
+  return { ...KUSTOMIZATION, resources: ["../../base"], patches: [patch] };
+}
+
+/** Its hosts have musl, with which the reference plugins do not run, and some plugins of their own: no bandwidth. */
+function talos(): object {
+  const conflist = renderConflist(SETTINGS.cni) as { readonly plugins: readonly { readonly type: string }[] };
+  const plugins = conflist.plugins.filter(({ type }) => type !== "bandwidth");
+  const patches = [agentPatch({ install: "OursOnly" }), conflistPatch({ ...conflist, plugins })];
+  return { ...KUSTOMIZATION, resources: ["../../base"], patches };
+}
+
+function conflistPatch(conflist: object): object {
+  const { apiVersion, kind, metadata } = renderCNIConfig(SETTINGS.cni);
   const { name, namespace } = metadata;
-  return {
-    ...KUSTOMIZATION,
-    resources: ["../../base"],
-    patches: [{ patch: dump({ apiVersion, kind, metadata: { name, namespace }, data: config["data"] }) }],
-  };
+  const data = { [CNI_CONFIG_KEY]: `${JSON.stringify(conflist, null, 2)}\n` };
+  return { patch: dump({ apiVersion, kind, metadata: { name, namespace }, data }) };
 }
