@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { waitUntil } from "./support/containerd-machine.ts";
 import { type Daemon, type Machine, type Machines, startMachines } from "./support/machines.ts";
@@ -8,6 +9,7 @@ import { type Daemon, type Machine, type Machines, startMachines } from "./suppo
  * of the release alone.
  */
 
+const MACHINES_MD = readFileSync("docs/machines.md", "utf8");
 let all: Machines;
 let m1: Machine;
 let m2: Machine;
@@ -124,6 +126,13 @@ describe("three machines without Kubernetes", () => {
     expect(items.map(({ metadata }) => [metadata.name, metadata.annotations["projectcalico.org/IPv4Address"]])).toEqual(
       all.machines.map(({ name, ip }) => [name, `${ip}/24`]),
     );
+    const [, columns = ""] = /`kubectl get nodes -o '(custom-columns=.*)'`/.exec(MACHINES_MD) ?? [];
+    const health = async (): Promise<readonly string[]> => {
+      const table = await kubectl(m1, "/etc/gingham/admin.kubeconfig", `get nodes --no-headers -o '${columns}'`);
+      return table.text.trim().replaceAll(/ +/g, " ").split("\n");
+    };
+    const wanted = all.machines.map(({ name }) => `${name} False`).join();
+    await waitUntil("what the agents say of their networks", async () => (await health()).join() === wanted, 20_000);
   });
 
   test("their containers reach each other", async () => {
