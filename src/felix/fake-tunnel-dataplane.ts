@@ -64,6 +64,9 @@ export class FakeTunnelDataplane implements TunnelDataplane {
         if (link === undefined) throw new Error("RTM_SETLINK failed with ENODEV");
         const { mtuBytes, mac } = change;
         this.#kernel.putLink({ ...link, up: true, mtuBytes, ...(mac !== undefined && { mac }) });
+        if (mac === undefined) return;
+        for (const [key, { kind, ifIndex }] of this.#entries)
+          if (kind === "neigh" && ifIndex === change.ifIndex) this.#entries.delete(key);
         return;
       }
       case "addAddr":

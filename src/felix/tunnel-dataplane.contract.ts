@@ -111,6 +111,12 @@ export function tunnelDataplaneContract(name: string, open: () => Promise<Tunnel
         ];
         expect(await harness.tunnels.replaceEntries(others)).toEqual([undefined, undefined]);
         expect(await entries(ifIndex)).toEqual(others.map(formatEntry).toSorted());
+        await harness.tunnels.changeDevice({ kind: "set", ifIndex, mtuBytes: 1400 });
+        expect(await entries(ifIndex)).toEqual(others.map(formatEntry).toSorted());
+        // Even the MAC that it has takes the neighbours away.
+        await harness.tunnels.changeDevice({ kind: "set", ifIndex, mtuBytes: 1400, mac: MAC_A });
+        expect(await entries(ifIndex)).toEqual(others.filter(({ kind }) => kind === "fdb").map(formatEntry));
+        expect(await harness.tunnels.replaceEntries(others)).toEqual([undefined, undefined]);
         const gone = [...others, fdb];
         expect(await harness.tunnels.deleteEntries(gone)).toEqual([undefined, undefined, undefined]);
         expect(await entries(ifIndex)).toEqual([]);

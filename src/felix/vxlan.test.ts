@@ -335,12 +335,15 @@ describe("Felix with VXLAN", () => {
   });
 
   test("the MTU follows the host's link; pods with a larger one are named; a link that is away changes nothing", async () => {
-    const { clock, kernel, felix, device, log } = await setUpRunning();
+    const { clock, kernel, tunnels, felix, device, log } = await setUpRunning();
     kernel.putLink({ ifIndex: 30, name: "cali1", up: true, mtuBytes: 1450 });
     felix.endpointUp(fakeEndpoint("1", 30, "10.0.0.5"));
     kernel.putLink({ ifIndex: NIC, name: "eth0", up: true, mtuBytes: 1400 });
     await clock.advance(2000);
     expect(device()).toBe(DEVICE.replace("1450", "1350"));
+    // With the MAC the kernel would drop the neighbours, and with them packets.
+    expect(tunnels.changes.at(-1)).not.toHaveProperty("mac");
+    expect(felix.status().repairs.total).toBe(0);
     expect(felix.podMTUBytes).toBe(1350);
     expect(felix.findings()).toMatchObject([{ code: "PodMTUTooLarge", subject: "1350" }]);
     expect(log.said("warn").join()).toContain("MTU is now 1400 between nodes, 1350 for new pods");

@@ -116,7 +116,8 @@ export function stepsTo(desired: DeviceState, actual: ActualDevice | undefined):
   const isSet = actual.up && actual.mtuBytes === mtuBytes && actual.mac === mac;
   return [
     ...addrsBeyond(desired, actual).map((addr) => ({ kind: "addAddr", ifIndex, ...addr }) as const),
-    ...(isSet ? [] : [{ kind: "set", ifIndex, mtuBytes, mac } as const]),
+    // A MAC that is set, be it the one that is there, takes the neighbours along.
+    ...(isSet ? [] : [{ kind: "set", ifIndex, mtuBytes, ...(actual.mac !== mac && { mac }) } as const]),
     ...addrsBeyond(actual, desired).map((addr) => ({ kind: "deleteAddr", ifIndex, ...addr }) as const),
   ];
 }
