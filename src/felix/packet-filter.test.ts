@@ -182,6 +182,28 @@ describe("PacketFilter", () => {
     await filter.stop();
   });
 
+  test("damage that a write has repaired while it was being told is not repaired again", async () => {
+    const { clock, nft, counted, filter } = setUp();
+    filter.start();
+    filter.markSynced();
+    await clock.advance(10_000);
+    nft.deleteRule();
+    let isTold = false;
+    nft.refuse = (call) => {
+      if (call === "apply" && !isTold) {
+        isTold = true;
+        nft.notify("rule of chain postrouting missing");
+      }
+      return undefined;
+    };
+    nft.notify();
+    await clock.advance(2000);
+    expect(isTold).toBe(true);
+    expect(nft.scripts).toHaveLength(2);
+    expect(counted.repaired).toBe(1);
+    await filter.stop();
+  });
+
   test("a reason why nothing goes is in readiness, findings and log, until it goes", async () => {
     const { clock, nft, log, counted, filter } = setUp();
     nft.refuse = () => new NftError("Cannot run nft: install the package nftables");

@@ -172,7 +172,11 @@ export class PacketFilter {
       );
       report = await this.#table.apply(this.#desired(isInSync));
     }
-    if (report.wrote !== "nothing") this.#wroteMs = clock.nowMs();
+    if (report.wrote !== "nothing") {
+      this.#wroteMs = clock.nowMs();
+      // What was told meanwhile may have been put right by it.
+      this.#damage = [];
+    }
     this.#tell(report, isInSync);
     if (isResync) this.#schedule.done(startedMs, clock.nowMs());
     if (report.counters !== undefined || report.wrote !== "nothing") metrics.filterTurn(true);

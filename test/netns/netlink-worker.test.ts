@@ -164,7 +164,7 @@ describe("createKernel()", () => {
   ])("tells what is certainly wrong with it after: %s", async (script, what) => {
     sh(
       "nft",
-      "table inet gingham { set s { type ipv4_addr; elements = { 10.0.0.1 }; }; chain c { counter; counter; }; }",
+      "table inet gingham { set s { type ipv4_addr; elements = { 10.0.0.1 }; }; chain c { tcp dport { 1, 2 } counter; }; }",
     );
     const { promise, resolve } = Promise.withResolvers<TableChange>();
     const stop = kernel.tables.watch(resolve);

@@ -371,6 +371,18 @@ describe("the table in the kernel", () => {
     expect(filter.findings()).toEqual([]);
   });
 
+  test("what somebody deletes is written again in one run of nft, without a look", async () => {
+    await started({}, { refreshMs: 3_600_000 });
+    const { listings } = world;
+    // For a second after a write, a notification may be its echo.
+    await new Promise((resolve) => setTimeout(resolve, 1100));
+    const written = world.scripts.length;
+    world.run("node", "nft", "delete", "table", "inet", "gingham");
+    await until(() => world.metrics.repaired > 0);
+    expect([world.listings - listings, world.scripts.length - written]).toEqual([0, 1]);
+    expect(world.ruleset()).toContain("table inet gingham");
+  });
+
   test("neither other tables' changes nor its own cost a look; another program's of its own table does", async () => {
     const filter = await started({}, { refreshMs: 3_600_000 });
     const { listings } = world;

@@ -75,11 +75,6 @@ function setUp() {
         world.node = next;
       },
     },
-    selfTest: {
-      exchange: async () => {
-        throw new Error("a plan makes no test pods");
-      },
-    },
     enableForwarding: (families) => {
       world.forwarding = [...families];
     },

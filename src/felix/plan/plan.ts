@@ -23,10 +23,7 @@ export interface Plan {
  *
  * @param isForwarding what the kernel says at present
  */
-export function planOnly(
-  real: Omit<DriverPorts, "enableForwarding" | "selfTest">,
-  isForwarding: (family: Family) => boolean,
-): Plan {
+export function planOnly(real: Omit<DriverPorts, "enableForwarding">, isForwarding: (family: Family) => boolean): Plan {
   const changes: PlannedChange[] = [];
   const record: Recorder = (area, text) => {
     if (!changes.some((change) => change.area === area && change.text === text)) changes.push({ area, text });
@@ -39,8 +36,6 @@ export function planOnly(
       tunnels: kernel,
       filter: plannedFilter(real.filter, record),
       node: plannedNode(real.node, record),
-      // It leaves nothing behind, so there is nothing to tell of.
-      selfTest: { exchange: async () => {} },
       enableForwarding: (families) => {
         for (const family of families) if (!isForwarding(family)) record("sysctl", `${FORWARDING[family]} = 1`);
       },

@@ -2,7 +2,6 @@
 import type { Family } from "../../net/ip.ts";
 import type { PacketFilterPort } from "../nft/ports.ts";
 import type { NodeStatusPort, RouteDataplane, TunnelDataplane } from "../ports.ts";
-import type { SelfTestPort } from "../self-test/ports.ts";
 
 /** Everything by which Felix changes the world. */
 export interface DriverPorts {
@@ -10,7 +9,6 @@ export interface DriverPorts {
   readonly tunnels: TunnelDataplane;
   readonly filter: PacketFilterPort;
   readonly node: NodeStatusPort;
-  readonly selfTest: SelfTestPort;
   readonly enableForwarding: (families: readonly Family[]) => void;
 }
 

@@ -101,20 +101,17 @@ export function makeDataplane(base: Base, conflist: ConflistKeeper | undefined, 
     affinities.route(now.routesPodCIDRs);
     felix.configure(now);
   });
-  const selfTest = makeSelfTest(base, ports, () => felix.health.readiness().ok);
+  const selfTest = makeSelfTest(base, () => felix.health.readiness().ok);
   const pathProbe = makePathProbe(base, felix);
   return { felix, selfTest, pathProbe, foreign, nodeWriter, packetFilter, plan };
 }
 
-function makeSelfTest(
-  { config, cluster, logs }: Base,
-  ports: DriverPorts,
-  isTime: () => boolean,
-): SelfTest | undefined {
-  if (!config.hasSelfTest) return undefined;
+/** A plan makes no pods, so it must not say that they reach each other. */
+function makeSelfTest({ config, cluster, kernel, logs }: Base, isTime: () => boolean): SelfTest | undefined {
+  if (!config.hasSelfTest || config.isPlan) return undefined;
   const { pools, affinities } = cluster.cache;
   return new SelfTest({
-    port: ports.selfTest,
+    port: kernel.selfTest,
     isTime,
     pairs: () => testPairs(pools.list(), affinities.list()),
     clock,
@@ -154,7 +151,6 @@ function driverPorts({ config, cluster, kernel, nodeName }: Base): { ports: Driv
       setTaints: ({ metadata: { name, resourceVersion } }, taints) =>
         client.patch(NODES, name, { type: "merge", body: { metadata: { resourceVersion }, spec: { taints } } }),
     },
-    selfTest: kernel.selfTest,
     enableForwarding,
   };
   const plan = config.isPlan ? planOnly(real, isForwarding) : undefined;

@@ -78,7 +78,9 @@ export class TableMonitor implements Disposable {
     const what = this.#damage.get(portID) ?? new Set();
     this.#damage.set(portID, what);
     const describe = DAMAGE.get(type);
-    if (describe !== undefined) what.add(describe(attributes.next() ? attributes.string() : ""));
+    const name = describe !== undefined && attributes.next() ? attributes.string() : "";
+    // A set without a name goes with its rule.
+    if (describe !== undefined && !name.startsWith("__")) what.add(describe(name));
   }
 }
 
