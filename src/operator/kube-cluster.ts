@@ -27,7 +27,7 @@ import {
 import { type CIDR, cidrCovers, parseCIDR } from "../net/cidr.ts";
 import { agentPodOf, type KubePod } from "./agent-pod.ts";
 import { isOurs, MANAGER } from "./judge-pools.ts";
-import { isNodeReady, troubleOf } from "./node-conditions.ts";
+import { isNodeDown, isNodeReady, troubleOf } from "./node-conditions.ts";
 import type {
   ApplyOptions,
   ClusterFacts,
@@ -291,6 +291,7 @@ function nodeFacts(node: Node): NodeFacts {
   return {
     name: node.metadata.name,
     isReady: isNodeReady(node),
+    isDown: isNodeDown(node),
     ...(trouble !== "" && { trouble }),
     addresses: addresses.map(({ address }) => address),
     ...(Number.isInteger(linkMTU) && { linkMTU }),

@@ -9,7 +9,7 @@ import type { KubeClient } from "../kube/api.ts";
 import { OptionalInformer } from "../kube/optional-informer.ts";
 import type { Clock } from "../lib/clock.ts";
 import { MANAGER } from "./judge-pools.ts";
-import { isNodeReady, troubleOf } from "./node-conditions.ts";
+import { isNodeDown, isNodeReady, troubleOf } from "./node-conditions.ts";
 import { INSTALLED_RESOURCES } from "./render/manifest.ts";
 import { AGENT, MANAGED_BY_LABEL, NAME_LABEL, NAMESPACE } from "./render/names.ts";
 
@@ -74,7 +74,7 @@ export class KubeWatches {
 /** Kubelets write their heartbeats into Nodes. */
 function nodeState(node: Node): string {
   const { addresses = [] } = (node.status ?? {}) as { readonly addresses?: readonly unknown[] };
-  return JSON.stringify([isNodeReady(node), troubleOf(node), addresses]);
+  return JSON.stringify([isNodeReady(node), isNodeDown(node), troubleOf(node), addresses]);
 }
 
 /** The controller writes conditions into pools. */

@@ -13,6 +13,11 @@ export function isNodeReady(node: Node): boolean {
   return conditionsOf(node).some(({ type, status }) => type === "Ready" && status === "True");
 }
 
+/** Nothing is heard of its kubelet. One that says itself that it is not ready may only be waiting for the network. */
+export function isNodeDown(node: Node): boolean {
+  return !conditionsOf(node).some(({ type, status }) => type === "Ready" && status !== "Unknown");
+}
+
 /** What the node's agent says is wrong with it; empty when nothing. */
 export function troubleOf(node: Node): string {
   return conditionsOf(node)

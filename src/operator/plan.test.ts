@@ -18,7 +18,7 @@ const EMPTY: ClusterFacts = {
   pools: [],
   hasClusterInformation: false,
   blocks: [],
-  nodes: [{ name: "node-a", isReady: true, addresses: ["203.0.113.1"] }],
+  nodes: [{ name: "node-a", isReady: true, isDown: false, addresses: ["203.0.113.1"] }],
   pullSecrets: new Map(),
   copiedSecrets: [],
   unreadable: [],
@@ -212,7 +212,7 @@ describe("planInstallation() does harm only where it is named:", () => {
       (allow) =>
         plan(
           { ipPools: [MAIN], mtu: 1480 },
-          { pools, nodes: [{ name: "n", isReady: true, addresses: [], linkMTU: 1500 }] },
+          { pools, nodes: [{ name: "n", isReady: true, isDown: false, addresses: [], linkMTU: 1500 }] },
           { allow },
         ),
     ],
@@ -226,7 +226,7 @@ describe("planInstallation() does harm only where it is named:", () => {
   });
 
   it("an MTU counts the encapsulation of pools that others made, too", () => {
-    const nodes = [{ name: "n", isReady: true, addresses: [], linkMTU: 1500 }];
+    const nodes = [{ name: "n", isReady: true, isDown: false, addresses: [], linkMTU: 1500 }];
     const theirs = [pool("theirs", "10.9.0.0/16", { ours: false })];
     expect(problemsOf(plan({ mtu: 1450 }, { nodes, pools: theirs }))).toEqual([]);
     expect(problemsOf(plan({ mtu: 1480 }, { nodes, pools: theirs }))).toEqual([
@@ -235,7 +235,7 @@ describe("planInstallation() does harm only where it is named:", () => {
   });
 
   it("an MTU that fits, and an encapsulation that no pod uses, need no permission", () => {
-    const nodes = [{ name: "n", isReady: true, addresses: [], linkMTU: 1500 }];
+    const nodes = [{ name: "n", isReady: true, isDown: false, addresses: [], linkMTU: 1500 }];
     expect(problemsOf(plan({ ipPools: [MAIN], mtu: 1450 }, { nodes }))).toEqual([]);
     expect(problemsOf(plan({ ipPools: [{ ...MAIN, encapsulation: "None" }] }, { pools }))).toEqual([]);
   });

@@ -50,6 +50,8 @@ export interface Questions {
 export interface NodeFacts {
   readonly name: string;
   readonly isReady: boolean;
+  /** Nothing is heard of its kubelet. */
+  readonly isDown: boolean;
   /** What its agent, which runs, says is wrong with the node; absent: nothing. */
   readonly trouble?: string;
   readonly addresses: readonly string[];

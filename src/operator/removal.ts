@@ -32,7 +32,7 @@ export async function remove(facts: ClusterFacts, workloads: Workloads, tools: A
   const problems = await removeAll(objects.filter(isWorkload), tools);
   if (problems.length > 0) return { problems, kept: [] };
   // The kubelet of a node that is down confirms nothing: its agent is as good as gone.
-  const up = new Set(facts.nodes.filter(({ isReady }) => isReady).map(({ name }) => name));
+  const up = new Set(facts.nodes.filter(({ isDown }) => !isDown).map(({ name }) => name));
   const running = workloads.pods.filter(({ node }) => up.has(node));
   if (running.length > 0) {
     const nodes = running.map(({ node }) => node).slice(0, 5);

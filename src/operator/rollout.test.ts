@@ -18,7 +18,7 @@ function pod(node: string, revision: string, more: Partial<AgentPod> = {}): Agen
 }
 
 function node(name: string, isReady = true): NodeFacts {
-  return { name, isReady, addresses: [] };
+  return { name, isReady, isDown: !isReady, addresses: [] };
 }
 
 function plan(input: Partial<RolloutInput>): ReturnType<typeof planRollout> {

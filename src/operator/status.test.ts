@@ -9,8 +9,16 @@ function agent(node: string, isReady = true, revision = "r"): AgentPod {
 
 /** Nodes a and b. */
 function nodes({ down = [] }: { readonly down?: readonly string[] } = {}): NodeFacts[] {
-  return ["a", "b"].map((name) => ({ name, isReady: !down.includes(name), addresses: [] }));
+  return ["a", "b"].map((name) => ({
+    name,
+    isReady: !down.includes(name),
+    isDown: down.includes(name),
+    addresses: [],
+  }));
 }
+
+/** As in a cluster that has no network yet. */
+const WAITING: NodeFacts[] = nodes().map((node) => ({ ...node, isReady: false }));
 
 function workloads(pods: readonly AgentPod[], { replicas = 2, available = 2, observed = 1 } = {}): Workloads {
   const metadata = { name: "x", generation: 1 };
@@ -63,6 +71,12 @@ describe("conditionsOf()", () => {
       { workloads: workloads([agent("a"), agent("b", false)]) },
       "False True False 1 of 2 agents are ready",
     ],
+    [
+      "nodes wait for the network that their agents bring",
+      { workloads: workloads([agent("a", false), agent("b", false)]), nodes: WAITING },
+      "False True False 0 of 2 agents are ready",
+    ],
+    ["the agents are ready before the kubelets say so", { nodes: WAITING }, "True False False "],
     [
       "the one that is not ready is on a node that is down",
       { workloads: workloads([agent("a"), agent("b", false)]), nodes: nodes({ down: ["b"] }) },

@@ -14,7 +14,7 @@ export interface Findings {
   readonly ignored: readonly string[];
   readonly workloads: Workloads;
   readonly rollout: RolloutPlan | undefined;
-  /** Agents on those that Kubernetes calls not ready are not waited for. */
+  /** Agents on those that are down are not waited for. */
   readonly nodes: readonly NodeFacts[];
   /** Nodes whose change has taken too long. */
   readonly late: readonly string[];
@@ -45,7 +45,7 @@ interface Tally {
 
 function tallyOf({ workloads, nodes }: Findings): Tally {
   const { daemonSet, deployment, pods } = workloads;
-  const isDown = new Set(nodes.filter(({ isReady }) => !isReady).map(({ name }) => name));
+  const isDown = new Set(nodes.filter((node) => node.isDown).map(({ name }) => name));
   const awaited = pods.filter(({ node }) => !isDown.has(node));
   const revision = daemonSet && revisionOf(daemonSet);
   const { observedGeneration = 0, desiredNumberScheduled: desired = 0 } = daemonSet?.status ?? {};
@@ -162,7 +162,7 @@ function rolloutProblems({ rollout, late }: Findings): Problem[] {
 
 /** Agents that cannot run where they should; those of a roll-out are told by it. */
 function podProblems({ workloads, rollout, nodes }: Findings): Problem[] {
-  const down = nodes.filter(({ isReady }) => !isReady).map(({ name }) => name);
+  const down = nodes.filter(({ isDown }) => isDown).map(({ name }) => name);
   const told = rollout?.waitsFor.map(({ node }) => node) ?? [];
   return workloads.pods
     .filter(({ node, trouble }) => trouble !== "" && !down.includes(node) && !told.includes(node))
