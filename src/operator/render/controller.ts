@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { API_SERVER_ENDPOINT, LAST_WORDS, variables } from "./agent.ts";
 import type { Manifest } from "./manifest.ts";
-import { CONTROLLER, labelsOf, NAME_LABEL } from "./names.ts";
+import { CONTROLLER, labelsOf, NAME_LABEL, STARTUP_TAINT } from "./names.ts";
 import type { InstallSettings } from "./settings.ts";
 
 /** Port of the controller's metrics; the operator's is the next. */
@@ -50,6 +50,8 @@ export function renderDeployment(settings: PodSettings, options: DeploymentOptio
             { key: "CriticalAddonsOnly", operator: "Exists" },
             // A node is not ready as long as it has no network.
             { key: "node.kubernetes.io/not-ready", effect: "NoExecute", operator: "Exists" },
+            // It may have this effect, too, and goes when an agent is ready, which the operator is to install.
+            { key: STARTUP_TAINT, effect: "NoExecute", operator: "Exists" },
           ],
           securityContext: { runAsNonRoot: true, runAsUser: 65532, seccompProfile: { type: "RuntimeDefault" } },
           containers: [

@@ -17,6 +17,9 @@ export const AGENT_SCC = "gingham-agent-scc";
 export const CNI_CONFIG = "gingham-cni-config";
 export const CNI_CONFIG_KEY = "conflist";
 
+/** Key of the taint that agents take off, where nobody names another by GINGHAM_STARTUP_TAINT. */
+export const STARTUP_TAINT = "gingham.dev/agent-not-ready";
+
 export const MANAGED_BY_LABEL = "app.kubernetes.io/managed-by";
 export const NAME_LABEL = "app.kubernetes.io/name";
 

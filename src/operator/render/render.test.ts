@@ -75,6 +75,51 @@ describe("renderInstall()", () => {
       expect(spec.template.spec["hostNetwork"]).toBe(true);
   });
 
+  it.each([
+    ["node.kubernetes.io/not-ready", "NoSchedule"],
+    ["node.kubernetes.io/not-ready", "NoExecute"],
+    ["node.kubernetes.io/network-unavailable", "NoSchedule"],
+    ["node.cloudprovider.kubernetes.io/uninitialized", "NoSchedule"],
+    ["node-role.kubernetes.io/control-plane", "NoSchedule"],
+    // The one that goes when an agent is ready may have any effect.
+    ["gingham.dev/agent-not-ready", "NoSchedule"],
+    ["gingham.dev/agent-not-ready", "NoExecute"],
+  ])("starts everything on nodes that begin with the taint %s:%s", (key, effect) => {
+    for (const { spec, metadata } of podOwners([...renderInstall(SETTINGS), ...renderOperator(SETTINGS)])) {
+      const tolerations = spec.template.spec["tolerations"] as { key?: string; operator: string; effect?: string }[];
+      const isTolerated = tolerations.some(
+        (one) => one.operator === "Exists" && (one.key ?? key) === key && (one.effect ?? effect) === effect,
+      );
+      expect([metadata.name, isTolerated]).toEqual([metadata.name, true]);
+    }
+  });
+
+  it("lets agents see the host: its processes, namespaces that the runtime makes later, and their own records", () => {
+    const { spec } = agentOf(SETTINGS).spec.template;
+    const [agent] = spec["containers"] as {
+      env: object[];
+      volumeMounts: { name: string }[];
+      securityContext: object;
+    }[];
+    const volumes = spec["volumes"] as { name: string; hostPath?: { path: string } }[];
+    const pathOf = (name: string): string | undefined => volumes.find((one) => one.name === name)?.hostPath?.path;
+    expect(spec["hostPID"]).toBe(true);
+    expect(agent?.securityContext).toEqual({ privileged: true, runAsUser: 0 });
+    // Plugins of the chain are executed among the host's mounts.
+    expect(agent?.env).toContainEqual({ name: "GINGHAM_HOST_MOUNTS", value: "on" });
+    expect(agent?.volumeMounts).toContainEqual({
+      name: "netns",
+      mountPath: "/run/netns",
+      mountPropagation: "HostToContainer",
+    });
+    expect(agent?.volumeMounts).toContainEqual({ name: "state", mountPath: "/var/lib/gingham" });
+    expect([pathOf("netns"), pathOf("state"), pathOf("run")]).toEqual([
+      "/run/netns",
+      "/var/lib/gingham",
+      "/run/gingham",
+    ]);
+  });
+
   it("gives the agents another revision with whatever is in their pods, and with nothing else", () => {
     const revision = revisionOf(SETTINGS);
     expect(revisionOf({ ...SETTINGS })).toBe(revision);
