@@ -2,11 +2,14 @@
 import type { BlockAffinity } from "../../crds/block-affinity.ts";
 import type { Node } from "../../crds/core.ts";
 import type { IPPool } from "../../crds/ip-pool.ts";
-import { type CIDR, cidrContains, cidrCovers, cidrFamily, cidrOf, formatCIDR, hostCIDR } from "../../net/cidr.ts";
+import { type CIDR, cidrContains, cidrFamily, formatCIDR, hostCIDR } from "../../net/cidr.ts";
 import { type Family, familyOf, type IP } from "../../net/ip.ts";
 import type { WorkloadEndpoint } from "../ports.ts";
-import { type BlockClaim, claimOf, type Route, resolveDestination, sameRoute } from "./block-routes.ts";
+import { claimOf, type Route, resolveDestination, sameRoute } from "./block-routes.ts";
 import type { BorrowedAddress } from "./borrowed.ts";
+import { BorrowedBook } from "./borrowed-book.ts";
+import { ClaimBook } from "./claim-book.ts";
+import { Destinations } from "./destinations.ts";
 import { type EncapsulationOf, type EncapsulationOverrides, overridden } from "./encapsulations.ts";
 import { type Finding, FindingBook } from "./findings.ts";
 import type { DetectedAddresses, NodeAddresses } from "./node-addresses.ts";
@@ -29,16 +32,6 @@ export interface RouteDelta {
   readonly removed: ReadonlySet<string>;
 }
 
-interface DestinationState {
-  readonly dst: CIDR;
-  /** By name of the affinity. */
-  readonly claims: Map<string, BlockClaim>;
-  /** By the attachment's key. */
-  readonly endpoints: Map<string, WorkloadEndpoint>;
-  /** Node by name of the block. */
-  readonly borrowers: Map<string, string>;
-}
-
 /**
  * Gathers what the informers and the attachment records say, and knows the route of every destination.
  *
@@ -58,18 +51,10 @@ export class CalcState {
   #overrides: EncapsulationOverrides = {};
   /** Made when asked for; forgotten when a node or pool changes. */
   readonly #networks = new Map<Family, VXLANNetwork | undefined>();
-  readonly #destinations = new Map<string, DestinationState>();
-  readonly #claimsByAffinity = new Map<string, BlockClaim>();
-  readonly #blocksByNode = new Map<string, Set<string>>();
-  /** By name of the block. */
-  readonly #borrowed = new Map<string, readonly BorrowedAddress[]>();
-  /** Destinations that a node has borrowed, with the number of blocks that say so. */
-  readonly #borrowedByNode = new Map<string, Map<string, number>>();
-  /** How many claimed blocks there are of each prefix length, by family: nearly always a single length. */
-  readonly #lengths: Readonly<Record<Family, Map<number, number>>> = { 4: new Map(), 6: new Map() };
+  readonly #destinations = new Destinations();
+  readonly #claims = new ClaimBook(this.#destinations);
+  readonly #borrowed = new BorrowedBook(this.#destinations);
   readonly #endpoints = new Map<string, WorkloadEndpoint>();
-
-  readonly #dirty = new Set<string>();
   readonly #routes = new Map<string, Route>();
   readonly #findings = new FindingBook();
 
@@ -97,10 +82,8 @@ export class CalcState {
   }
 
   get counts(): Readonly<Record<"nodes" | "blocks" | "borrowed" | "endpoints", number>> {
-    let borrowed = 0;
-    for (const addresses of this.#borrowed.values()) borrowed += addresses.length;
-    const [nodes, blocks, endpoints] = [this.#nodes.size, this.#claimsByAffinity.size, this.#endpoints.size];
-    return { nodes, blocks, borrowed, endpoints };
+    const [nodes, blocks] = [this.#nodes.size, this.#claims.size];
+    return { nodes, blocks, borrowed: this.#borrowed.size, endpoints: this.#endpoints.size };
   }
 
   /** Whether any pool is of the family, so that its forwarding has to be on. */
@@ -146,7 +129,8 @@ export class CalcState {
     if (overrides.vxlan === this.#overrides.vxlan && overrides.ipip === this.#overrides.ipip) return;
     this.#overrides = overrides;
     this.#networks.clear();
-    for (const { cidr, encapsulation } of this.#pools.values()) if (encapsulation !== "none") this.#markInside(cidr);
+    for (const { cidr, encapsulation } of this.#pools.values())
+      if (encapsulation !== "none") this.#destinations.markInside(cidr);
   }
 
   /** The subnet of this node's own address: what CrossSubnet pools do not encapsulate to. Undefined: not known. */
@@ -155,7 +139,7 @@ export class CalcState {
     if (previous?.network === subnet?.network && previous?.prefixLength === subnet?.prefixLength) return;
     if (subnet === undefined) this.#subnets.delete(family);
     else this.#subnets.set(family, subnet);
-    for (const { cidr, isCrossSubnet } of this.#pools.values()) if (isCrossSubnet) this.#markInside(cidr);
+    for (const { cidr, isCrossSubnet } of this.#pools.values()) if (isCrossSubnet) this.#destinations.markInside(cidr);
   }
 
   markSynced(input: Input): void {
@@ -187,16 +171,15 @@ export class CalcState {
 
   setAffinity(object: BlockAffinity): void {
     const { name } = object.metadata;
-    const claim = this.#findings.read(`BlockAffinity ${name}`, () => claimOf(object));
-    const previous = this.#claimsByAffinity.get(name);
-    if (claim !== undefined && previous !== undefined && sameClaim(claim, previous)) return;
-    this.#deleteClaim(name);
-    if (claim !== undefined) this.#addClaim(claim);
+    this.#claims.set(
+      name,
+      this.#findings.read(`BlockAffinity ${name}`, () => claimOf(object)),
+    );
   }
 
   deleteAffinity(name: string): void {
     this.#findings.setMalformed(`BlockAffinity ${name}`, undefined);
-    this.#deleteClaim(name);
+    this.#claims.set(name, undefined);
   }
 
   setPool(object: IPPool): void {
@@ -214,36 +197,24 @@ export class CalcState {
 
   /** Replaces what is borrowed of a block. */
   setBorrowed(block: string, addresses: readonly BorrowedAddress[]): void {
-    this.deleteBorrowed(block);
-    if (addresses.length === 0) return;
     this.#borrowed.set(block, addresses);
-    for (const { ip, node } of addresses) {
-      this.#destination(hostCIDR(ip)).borrowers.set(block, node);
-      this.#countBorrowed(node, formatCIDR(hostCIDR(ip)), 1);
-    }
   }
 
   deleteBorrowed(block: string): void {
-    const previous = this.#borrowed.get(block);
-    if (previous === undefined) return;
-    this.#borrowed.delete(block);
-    for (const { ip, node } of previous) {
-      this.#destination(hostCIDR(ip)).borrowers.delete(block);
-      this.#countBorrowed(node, formatCIDR(hostCIDR(ip)), -1);
-    }
+    this.#borrowed.set(block, []);
   }
 
   setEndpoint(endpoint: WorkloadEndpoint): void {
     this.deleteEndpoint(endpoint.key);
     this.#endpoints.set(endpoint.key, endpoint);
-    for (const ip of endpoint.ips) this.#destination(hostCIDR(ip)).endpoints.set(endpoint.key, endpoint);
+    for (const ip of endpoint.ips) this.#destinations.change(hostCIDR(ip)).endpoints.set(endpoint.key, endpoint);
   }
 
   deleteEndpoint(key: string): void {
     const previous = this.#endpoints.get(key);
     if (previous === undefined) return;
     this.#endpoints.delete(key);
-    for (const ip of previous.ips) this.#destination(hostCIDR(ip)).endpoints.delete(key);
+    for (const ip of previous.ips) this.#destinations.change(hostCIDR(ip)).endpoints.delete(key);
   }
 
   /** Resolves what is dirty, and returns what changed by it. */
@@ -260,18 +231,14 @@ export class CalcState {
         const subnet = this.#subnets.get(familyOf(ip));
         return subnet !== undefined && cidrContains(subnet, ip);
       },
-      coveringBlock: (block: CIDR) => this.#coveringBlock(block),
+      coveringBlock: (block: CIDR) => this.#claims.covering(block),
       isEnabled: (encapsulation: EncapsulationOf) => encapsulations.has(encapsulation),
     };
-    for (const key of this.#dirty) {
-      const destination = this.#destinations.get(key);
-      if (destination === undefined) continue;
-      const { dst, claims, endpoints, borrowers } = destination;
+    for (const [key, { dst, claims, endpoints, borrowers }] of this.#destinations.takeDirty()) {
       const { route, notes } = resolveDestination(
         { dst, claims: claims.values(), endpoints: endpoints.values(), borrowers: borrowers.values() },
         around,
       );
-      if (claims.size + endpoints.size + borrowers.size === 0) this.#destinations.delete(key);
       this.#findings.setNotes(key, notes);
       if (sameRoute(route, this.#routes.get(key))) continue;
       if (route === undefined) {
@@ -282,7 +249,6 @@ export class CalcState {
         updated.set(key, route);
       }
     }
-    this.#dirty.clear();
     return { updated, removed };
   }
 
@@ -296,66 +262,15 @@ export class CalcState {
     if (change === undefined) return;
     const { name, previous, next } = change;
     this.#networks.clear();
-    for (const ip of [...hostAddressesOf(previous), ...hostAddressesOf(next)])
-      this.#dirty.add(formatCIDR(hostCIDR(ip)));
-    if (name === this.#localNode)
-      for (const ip of [...hostAddressesOf(previous), ...hostAddressesOf(next)]) this.#markHolders(ip);
-    for (const key of this.#blocksByNode.get(name) ?? []) this.#dirty.add(key);
-    for (const key of this.#borrowedByNode.get(name)?.keys() ?? []) this.#dirty.add(key);
+    for (const ip of [...hostAddressesOf(previous), ...hostAddressesOf(next)]) {
+      this.#destinations.mark([formatCIDR(hostCIDR(ip))]);
+      if (name === this.#localNode) this.#destinations.mark(this.#claims.keysAround(ip));
+    }
+    this.#destinations.mark(this.#claims.blocksOf(name));
+    this.#destinations.mark(this.#borrowed.destinationsOf(name));
     const malformed = next?.malformed ?? [];
     const message = malformed.length === 0 ? undefined : `ignored addresses: ${malformed.join(", ")}`;
     this.#findings.setMalformed(`Node ${name}`, message);
-  }
-
-  #countBorrowed(node: string, key: string, step: 1 | -1): void {
-    const keys = this.#borrowedByNode.get(node) ?? new Map<string, number>();
-    const count = (keys.get(key) ?? 0) + step;
-    if (count === 0) keys.delete(key);
-    else keys.set(key, count);
-    if (keys.size === 0) this.#borrowedByNode.delete(node);
-    else this.#borrowedByNode.set(node, keys);
-  }
-
-  #addClaim(claim: BlockClaim): void {
-    const key = formatCIDR(claim.block);
-    const { claims } = this.#destination(claim.block);
-    claims.set(claim.affinity, claim);
-    this.#claimsByAffinity.set(claim.affinity, claim);
-    const blocks = this.#blocksByNode.get(claim.node) ?? new Set();
-    this.#blocksByNode.set(claim.node, blocks.add(key));
-    if (claims.size === 1) this.#countLength(claim.block, 1);
-  }
-
-  #deleteClaim(affinity: string): void {
-    const claim = this.#claimsByAffinity.get(affinity);
-    if (claim === undefined) return;
-    this.#claimsByAffinity.delete(affinity);
-    const key = formatCIDR(claim.block);
-    const { claims } = this.#destination(claim.block);
-    claims.delete(affinity);
-    if (claims.size === 0) this.#countLength(claim.block, -1);
-    if ([...claims.values()].some((other) => other.node === claim.node)) return;
-    const blocks = this.#blocksByNode.get(claim.node);
-    blocks?.delete(key);
-    if (blocks?.size === 0) this.#blocksByNode.delete(claim.node);
-  }
-
-  #countLength(block: CIDR, step: 1 | -1): void {
-    const lengths = this.#lengths[cidrFamily(block)];
-    const count = (lengths.get(block.prefixLength) ?? 0) + step;
-    if (count === 0) lengths.delete(block.prefixLength);
-    else lengths.set(block.prefixLength, count);
-    const hasSmaller = [...lengths.keys()].some((length) => length > block.prefixLength);
-    if (hasSmaller) this.#markInside(block);
-  }
-
-  #coveringBlock(block: CIDR): CIDR | undefined {
-    for (const length of this.#lengths[cidrFamily(block)].keys()) {
-      if (length >= block.prefixLength) continue;
-      const other = this.#destinations.get(formatCIDR(cidrOf(block.network, length)));
-      if (other !== undefined && other.claims.size > 0) return other.dst;
-    }
-    return undefined;
   }
 
   #replacePool(name: string, next: Pool | undefined): void {
@@ -365,40 +280,7 @@ export class CalcState {
     this.#networks.clear();
     if (next === undefined) this.#pools.delete(name);
     else this.#pools.set(name, next);
-    if (previous !== undefined) this.#markInside(previous.cidr);
-    if (next !== undefined) this.#markInside(next.cidr);
+    if (previous !== undefined) this.#destinations.markInside(previous.cidr);
+    if (next !== undefined) this.#destinations.markInside(next.cidr);
   }
-
-  /** Marks the blocks that hold an address. */
-  #markHolders(ip: IP): void {
-    for (const length of this.#lengths[familyOf(ip)].keys()) this.#dirty.add(formatCIDR(cidrOf(ip, length)));
-  }
-
-  /** Pools and blocks of mixed sizes change rarely, so a scan is cheaper than keeping a tree. */
-  #markInside(cidr: CIDR): void {
-    for (const [key, { dst, claims, borrowers }] of this.#destinations) {
-      if (claims.size + borrowers.size > 0 && cidrCovers(cidr, dst)) this.#dirty.add(key);
-    }
-  }
-
-  /** The state of a destination that is about to change. */
-  #destination(dst: CIDR): DestinationState {
-    const key = formatCIDR(dst);
-    this.#dirty.add(key);
-    let destination = this.#destinations.get(key);
-    if (destination === undefined) {
-      destination = { dst, claims: new Map(), endpoints: new Map(), borrowers: new Map() };
-      this.#destinations.set(key, destination);
-    }
-    return destination;
-  }
-}
-
-function sameClaim(a: BlockClaim, b: BlockClaim): boolean {
-  return (
-    a.node === b.node &&
-    a.createdAt === b.createdAt &&
-    a.block.network === b.block.network &&
-    a.block.prefixLength === b.block.prefixLength
-  );
 }
