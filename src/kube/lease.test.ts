@@ -104,6 +104,19 @@ test("a renewal whose answer is lost does not end the leadership", async () => {
   expect(await a.done).toBeUndefined();
 });
 
+test("a leader that stops without the answer of its last renewal lets go all the same", async () => {
+  const client = new MemoryClient();
+  const clock = new FakeClock();
+  const a = contend(client, clock, "a");
+  await clock.advance(0);
+  let lost = 0;
+  client.onCall = ({ verb }) => (verb === "update" && lost++ === 0 ? { kind: "loseAnswer", error: DOWN } : undefined);
+  while (lost === 0) await clock.advance(100);
+  a.stop();
+  expect(await a.done).toBeUndefined();
+  expect((await client.get(LEASES, "gingham", { namespace: "kube-system" })).spec?.holderIdentity).toBe("");
+});
+
 test("an error of the leader's work lets go of the Lease and is told", async () => {
   const client = new MemoryClient();
   const clock = new FakeClock();

@@ -119,7 +119,7 @@ class LeaseLock {
   async release(): Promise<void> {
     if (this.#seen === undefined) return;
     try {
-      await this.#write(this.#seen, { holderIdentity: "", leaseDurationSeconds: 1 });
+      await this.#overwrite(this.#seen, { holderIdentity: "", leaseDurationSeconds: 1 });
     } catch (error) {
       this.#options.onError?.(error);
     }
@@ -158,23 +158,32 @@ class LeaseLock {
 
   /** False when somebody else holds it. */
   async #renew(timeoutMs: number, signal: AbortSignal): Promise<boolean> {
-    if (this.#seen === undefined) return false;
+    return this.#seen !== undefined && (await this.#overwrite(this.#seen, this.#ours(), signal, timeoutMs));
+  }
+
+  /** Writes to a Lease that is ours; false when it is somebody else's now. */
+  async #overwrite(
+    seen: Lease,
+    spec: NonNullable<Lease["spec"]>,
+    signal?: AbortSignal,
+    timeoutMs?: number,
+  ): Promise<boolean> {
     try {
-      await this.#write(this.#seen, this.#ours(), signal, timeoutMs);
+      await this.#write(seen, spec, signal, timeoutMs);
       return true;
     } catch (error) {
       if (!(error instanceof ConflictError)) throw error;
     }
-    // Somebody wrote to it, perhaps we ourselves, by a write whose answer was lost.
+    // Somebody wrote to it, perhaps we ourselves, by a write whose answer was lost or not waited for.
     const lease = await this.#read(signal);
     if (lease.spec?.holderIdentity !== this.#options.identity) return false;
-    await this.#write(lease, this.#ours(), signal, timeoutMs);
+    await this.#write(lease, spec, signal, timeoutMs);
     return true;
   }
 
-  async #read(signal: AbortSignal): Promise<Lease> {
+  async #read(signal: AbortSignal | undefined): Promise<Lease> {
     const { client, clock, name, namespace } = this.#options;
-    const lease = await client.get(LEASES, name, { namespace, signal });
+    const lease = await client.get(LEASES, name, { namespace, ...(signal && { signal }) });
     if (lease.metadata.resourceVersion !== this.#seen?.metadata.resourceVersion) this.#changedMs = clock.nowMs();
     this.#seen = lease;
     return lease;
