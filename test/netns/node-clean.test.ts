@@ -259,6 +259,16 @@ describe("gingham node clean", () => {
     expect(spawnSync("ip", command(["--yes", "--force"], `${agent} 600 &`)).status).toBe(0);
   });
 
+  test("refuses who is not root, before it says what there is", () => {
+    const user = ["--reuid=65532", "--regid=65532", "--clear-groups"];
+    const argv = command(["--yes"]);
+    const { status, stdout, stderr } = spawnSync("setpriv", [...user, ...argv.slice(argv.indexOf(process.execPath))], {
+      encoding: "utf8",
+    });
+    expect({ status, stdout }).toEqual({ status: 1, stdout: "" });
+    expect(stderr).toMatch(/^gingham: Only root .* 65532: .*runAsUser: 0/);
+  });
+
   test("refuses while an agent listens, but for --force", async () => {
     const server = createServer((_, response) => response.writeHead(200).end("{}")).listen(paths.socket);
     await once(server, "listening");

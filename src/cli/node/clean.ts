@@ -49,6 +49,11 @@ run on the node, as root, in its network namespace.
     const { yes: isSure = false, force = false, "calico-leftovers": isCalico = false } = values;
     const { "keep-pods": keepsPods = false } = values;
     if (isCalico && keepsPods) throw new UsageError("--keep-pods and --calico-leftovers exclude each other");
+    const uid = process.getuid?.();
+    if (uid !== 0)
+      throw new RefusedError(
+        `Only root can remove links, routes and the host's files, and this is user ${uid}: use sudo; in a pod, set runAsUser: 0`,
+      );
     const root = resolve(values.root);
     const at = (flag: string | undefined, variable: string, fallback: string): string =>
       join(root, resolve(flag ?? (context.env[variable] || fallback)));
