@@ -230,6 +230,20 @@ describe("a node as the manifests make it", () => {
     await untilAgent("ready", ({ ok }) => ok);
     for (const name of ["one", "two"]) await call("DEL", name);
   });
+
+  test("is ready without a free address and without a peer", async () => {
+    await kubectl(`patch ippool pool --type merge -p '{"spec":{"disabled":true}}'`);
+    await agent.stop();
+    agent = startAgent();
+    await untilAgent("ready", ({ ok }) => ok);
+    await apply([pod("late")]);
+    await expect(call("ADD", "late")).rejects.toThrow();
+    await host.ok("ip netns delete late");
+    await kubectl(`patch ippool pool --type merge -p '{"spec":{"disabled":false}}'`);
+    await waitUntil("the tunnel's address", async () => (await host.ok("ip addr")).includes("inet 10.44.0."), 10_000);
+    expect((await call("ADD", "late")).ips).toHaveLength(1);
+    await call("DEL", "late");
+  });
 });
 
 describe("versions that meet during a roll-out", () => {
