@@ -237,7 +237,10 @@ async function runDel(cni: CNI, request: DelRequest): Promise<Ended> {
   if (outcome.kind === "released") return { ...ended, line: { level: "info", fields, message: "DEL done" } };
   const { error } = outcome;
   const message = "DEL done, but the release is still to come";
-  const line = { level: "warn", fields: { ...fields, err: error }, message } as const;
+  // A datastore that is only slow goes on with it; one that does not answer at all is told of by who asks it.
+  const isSlow = error instanceof CancelledError;
+  const told = isSlow ? { ...fields, why: error.message } : { ...fields, err: error };
+  const line = { level: isSlow ? "info" : "warn", fields: told, message } as const;
   return { ...ended, line, trouble: `${message}: ${describeError(error)}` };
 }
 

@@ -134,3 +134,15 @@ it("a removal that the kernel was slow with leaves the datastore its own time: n
   expect(await deleting).toEqual(SUCCESS);
   await expectNothing();
 });
+
+it.each([
+  ["is slow: the DEL's line is no warning", (ms: number) => machine.clock.sleep(ms), "info"],
+  ["refuses: the DEL's line is a warning", () => Promise.reject(new Error("away")), "warn"],
+])("a datastore that %s", async (_, answer, level) => {
+  wiring.released.resolve();
+  await adding;
+  machine.addresses.release = () => answer(5_000);
+  expect(await del()).toEqual(SUCCESS);
+  const message = "DEL done, but the release is still to come";
+  expect(agent.logged.filter((line) => line.message === message)).toMatchObject([{ level, fields: { op: "DEL" } }]);
+});
