@@ -76,19 +76,23 @@ export function tunnelPools(
 }
 
 /**
+ * Whether any pool asks for the tunnel, be it disabled, being deleted or of other nodes: its pods go on running, and are
+ * reached through it.
+ */
+export function needsTunnel(pools: readonly EffectiveIPPool[], { family, mode }: TunnelKind): boolean {
+  return pools.some((pool) => pool.family === family && pool[mode] !== "Never");
+}
+
+/**
  * The tunnel address of a node whose pods have their addresses out of its podCIDR: the first after the network's own, which
  * host-local keeps for gateways. Undefined where there is no podCIDR of the family, or no pool asks for the tunnel.
  *
  * Source: calico-interop 4.5 (usePodCIDR).
  */
-export function staticTunnelAddress(
-  node: Node,
-  { family, mode }: TunnelKind,
-  pools: readonly EffectiveIPPool[],
-): IP | undefined {
-  if (!pools.some((pool) => pool.family === family && pool[mode] !== "Never")) return undefined;
+export function staticTunnelAddress(node: Node, kind: TunnelKind, pools: readonly EffectiveIPPool[]): IP | undefined {
+  if (!needsTunnel(pools, kind)) return undefined;
   const cidrs = (node.spec?.podCIDRs ?? []).map(parseCIDR);
-  const cidr = cidrs.find(({ network }) => familyOf(network) === family);
+  const cidr = cidrs.find(({ network }) => familyOf(network) === kind.family);
   return cidr && ipAt(cidr, 1);
 }
 
@@ -153,16 +157,21 @@ export type TunnelPlan =
   | { readonly kind: "fail"; readonly reason: string };
 
 /**
- * The table of calico-interop 4.5.
+ * The table of calico-interop 4.5, but for one row: where no pool is eligible and one asks for the tunnel all the same, the
+ * address stays. Without it, to disable a pool would cut off all pods that it has.
  *
  * @param holding of the annotated address
  */
 export function planTunnelAddress(
   annotated: IP | undefined,
   holding: Holding,
-  eligible: readonly EffectiveIPPool[],
+  { eligible, isNeeded }: { readonly eligible: readonly EffectiveIPPool[]; readonly isNeeded: boolean },
 ): TunnelPlan {
-  if (eligible.length === 0) return { kind: "clear" };
+  if (eligible.length === 0) {
+    if (annotated === undefined || !isNeeded) return { kind: "clear" };
+    if (holding.kind === "ours") return { kind: "keep" };
+    return { kind: "fail", reason: "it is not held in IPAM any more, and no enabled pool has another one" };
+  }
   const assign = { kind: "assign", pools: eligible.map(({ name }) => name) } as const;
   if (annotated === undefined) return assign;
   switch (holding.kind) {

@@ -281,9 +281,53 @@ describe("TunnelAddresses", () => {
     await tunnels.stop();
   });
 
+  test("keeps the address while the only pool is disabled, being deleted or of other nodes: its pods go on", async () => {
+    const { tunnels, poolSource, settle, held, ours, annotated, log } = await setUpRunning();
+    const spec = { blockSize: 29, vxlanMode: "Always" } as const;
+    for (const change of [
+      { disabled: true },
+      { nodeSelector: "zone == 'z'" },
+      { allowedUses: ["Workload"] as const },
+    ]) {
+      poolSource.set(fakePool("pool-0", "10.0.0.0/29", { ...spec, ...change }));
+      await settle(700_000);
+      expect([annotated(), held()]).toEqual(["10.0.0.0", [ours("10.0.0.0")]]);
+    }
+    expect(log.said("warn")).toEqual([]);
+    await tunnels.stop();
+  });
+
+  test("keeps the address while its pool is replaced by others that have it, and no longer when none comes", async () => {
+    const spec = { blockSize: 29, vxlanMode: "Always" } as const;
+    const world = setUp({ pools: [{ cidr: "10.0.0.0/28", ...spec }] });
+    const { poolSource, settle, held, ours, annotated, writes } = world;
+    const tunnels = world.start();
+    await settle();
+    const ip = annotated() ?? "";
+    const [without, with_] = ip === "10.0.0.0" ? ["10.0.0.8/29", "10.0.0.0/29"] : ["10.0.0.0/29", "10.0.0.8/29"];
+    poolSource.delete("pool-0");
+    await settle();
+    poolSource.set(fakePool("split-0", without, spec));
+    await settle();
+    poolSource.set(fakePool("split-1", with_, spec));
+    await settle(60_000);
+    expect([annotated(), writes, held()]).toEqual([ip, [ip], [ours(ip)]]);
+    poolSource.delete("split-0");
+    poolSource.delete("split-1");
+    await settle(5000);
+    expect([annotated(), held()]).toEqual([ip, [ours(ip)]]);
+    await settle(20_000);
+    expect([annotated(), held()]).toEqual([undefined, []]);
+    await tunnels.stop();
+  });
+
   test("follows pools: gives the address back when no pool is in VXLAN any more", async () => {
     const { tunnels, poolSource, settle, held, annotated, store } = await setUpRunning();
     poolSource.set(fakePool("pool-0", "10.0.0.0/29", { blockSize: 29 }));
+    await settle();
+    // Other nodes have pods in a VXLAN pool still.
+    expect(annotated()).toBe("10.0.0.0");
+    poolSource.set(fakePool("pool-2", "10.2.0.0/29", { blockSize: 29 }));
     await settle();
     expect(annotated()).toBeUndefined();
     expect(held()).toEqual([]);

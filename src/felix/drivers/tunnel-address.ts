@@ -13,6 +13,7 @@ import {
   annotatedAddress,
   blockAround,
   holdingOf,
+  needsTunnel,
   planTunnelAddress,
   staticTunnelAddress,
   TUNNEL_KINDS,
@@ -49,6 +50,8 @@ export interface TunnelAddressesOptions {
 
 /** Somebody may release what is ours. Units: milliseconds. */
 const CHECK_EVERY_MS = 300_000;
+/** How long an address outlives its pool. Units: milliseconds. */
+const POOL_GRACE_MS = 10_000;
 const WRITE_ATTEMPTS = 5;
 
 /**
@@ -67,6 +70,8 @@ export class TunnelAddresses {
   readonly #stops: (() => void)[] = [];
   /** Kinds whose handle is known to hold nothing. */
   readonly #clear = new Set<TunnelKind>();
+  /** Annotated addresses that some pool has or had, and since when none has. Units: Unix milliseconds. */
+  readonly #inPool = new Map<TunnelKind, { readonly ip: IP; goneAtMs?: number }>();
   #node: Node | undefined;
   #isSynced = false;
   #lastError = "";
@@ -115,7 +120,8 @@ export class TunnelAddresses {
     }
     if (errors.length > 0) throw errors[0];
     this.#lastError = "";
-    return CHECK_EVERY_MS;
+    const isWaiting = [...this.#inPool.values()].some(({ goneAtMs }) => goneAtMs !== undefined);
+    return isWaiting ? POOL_GRACE_MS : CHECK_EVERY_MS;
   }
 
   /** What the cache says is only trusted to tell that nothing is to be done. */
@@ -146,11 +152,27 @@ export class TunnelAddresses {
       return wanted === ip ? { kind: "keep" } : { kind: "static", ip: wanted };
     }
     const block = ip === undefined ? undefined : blockAround(pools, ip);
-    const eligible = tunnelPools(pools, kind, node.metadata.labels);
-    if (ip === undefined || block === undefined || eligible.length === 0)
-      return planTunnelAddress(ip, { kind: "free" }, eligible);
+    if (ip !== undefined && this.#isPoolReplaced(kind, ip, block !== undefined)) return { kind: "keep" };
+    const wish = { eligible: tunnelPools(pools, kind, node.metadata.labels), isNeeded: needsTunnel(pools, kind) };
+    if (ip === undefined || block === undefined || (wish.eligible.length === 0 && !wish.isNeeded))
+      return planTunnelAddress(ip, { kind: "free" }, wish);
     const stored = await this.#options.ipam.store.get("block", blockName(block));
-    return planTunnelAddress(ip, holdingOf(stored, ip, claim), eligible);
+    return planTunnelAddress(ip, holdingOf(stored, ip, claim), wish);
+  }
+
+  /**
+   * True for a while after the pool of an address is gone: whoever splits a pool deletes it before he makes the new ones.
+   */
+  #isPoolReplaced(kind: TunnelKind, ip: IP, isInPool: boolean): boolean {
+    const nowMs = this.#options.clock.nowMs();
+    if (isInPool) {
+      this.#inPool.set(kind, { ip });
+      return false;
+    }
+    const seen = this.#inPool.get(kind);
+    if (seen?.ip !== ip) return false;
+    seen.goneAtMs ??= nowMs;
+    return nowMs < seen.goneAtMs + POOL_GRACE_MS;
   }
 
   async #carryOut(kind: TunnelKind, node: Node, plan: TunnelPlan, claim: TunnelClaim): Promise<void> {
@@ -162,6 +184,7 @@ export class TunnelAddresses {
       case "fail":
         throw new Error(`${kind.name} tunnel address of node ${node.metadata.name}: ${plan.reason}`);
       case "clear":
+        this.#inPool.delete(kind);
         if (annotated !== undefined) {
           await this.#write(kind, annotated, undefined);
           log.info({ address: formatIP(annotated) }, `${kind.name} tunnel address given back: no pool needs it`);
