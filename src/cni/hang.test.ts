@@ -124,10 +124,10 @@ it("a removal that the kernel was slow with leaves the datastore its own time: n
     await machine.clock.sleep(1_500);
     return await FakeWiring.prototype.unwire.call(wiring, link);
   };
-  const { release } = machine.addresses;
+  const release = machine.addresses.release.bind(machine.addresses);
   machine.addresses.release = async (allocations, signal) => {
     await machine.clock.sleep(100, signal);
-    await release.call(machine.addresses, allocations, signal);
+    await release(allocations, signal);
   };
   const deleting = agent.call("DEL");
   await machine.clock.advance(2_000);
