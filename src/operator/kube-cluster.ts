@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { BLOCK_AFFINITIES } from "../crds/block-affinity.ts";
 import { CLUSTER_INFORMATION_NAME, CLUSTER_INFORMATIONS } from "../crds/cluster-information.ts";
-import { NODES, type Node, PODS } from "../crds/core.ts";
+import { NODES, PODS } from "../crds/core.ts";
 import { renderCRD } from "../crds/definition.ts";
 import { INSTALLATIONS, type Installation } from "../crds/installation.ts";
 import { CUSTOM_RESOURCE_DEFINITIONS, type InstalledCRD } from "../crds/installed-crd.ts";
@@ -12,7 +12,6 @@ import { KINDS } from "../crds/kinds.ts";
 import type { KubeObject, Resource } from "../crds/object.ts";
 import { TIGERA_STATUSES } from "../crds/tigera-status.ts";
 import { DAEMON_SETS, DEPLOYMENTS, SECRETS } from "../crds/workloads.ts";
-import { LINK_MTU_ANNOTATION } from "../felix/calc/node-status.ts";
 import type { KubeClient } from "../kube/api.ts";
 import {
   AlreadyExistsError,
@@ -24,15 +23,14 @@ import {
   RequestError,
   resourceName,
 } from "../kube/errors.ts";
-import { type CIDR, cidrCovers, parseCIDR } from "../net/cidr.ts";
+import type { CIDR } from "../net/cidr.ts";
 import { agentPodOf, type KubePod } from "./agent-pod.ts";
+import { blockFacts, cidrOfBlock, isInside, nodeFacts, type RawBlock } from "./cluster-facts.ts";
 import { isOurs, MANAGER } from "./judge-pools.ts";
-import { isNodeDown, isNodeReady, troubleOf } from "./node-conditions.ts";
 import type {
   ApplyOptions,
   ClusterFacts,
   ClusterPort,
-  NodeFacts,
   Outcome,
   PullSecret,
   Questions,
@@ -41,13 +39,24 @@ import type {
   Workloads,
 } from "./ports.ts";
 import { resourceOf } from "./render/manifest.ts";
-import { AGENT, CONTROLLER, MANAGED_BY_LABEL, NAME_LABEL, NAMESPACE, PULL_SECRET_NAMESPACE } from "./render/names.ts";
+import {
+  AGENT,
+  CONTROLLER,
+  MANAGED_BY_LABEL,
+  NAME_LABEL,
+  NAMESPACE,
+  PULL_SECRET_NAMESPACE,
+  TIGERA_OPERATOR,
+} from "./render/names.ts";
 
 const PAGE_SIZE = 500;
 export interface KubeClusterOptions {
   /** Where pull secrets are copied from that are not in our namespace. @default PULL_SECRET_NAMESPACE */
   readonly pullSecretNamespace?: string;
 }
+
+/** As they are: a block that is damaged may be in use as well. */
+const { parse: _, ...RAW_BLOCKS }: Resource<IPAMBlock> = IPAM_BLOCKS;
 
 interface Reader {
   readonly find: <T extends KubeObject>(resource: Resource<T>, name: string) => Promise<T | undefined>;
@@ -71,7 +80,7 @@ export class KubeCluster implements ClusterPort {
   async facts(ask: (seen: SeenFirst) => Questions, signal: AbortSignal): Promise<ClusterFacts> {
     const { unreadable, find, list } = this.#reader(signal);
     const names = KINDS.map((kind) => renderCRD(kind).metadata.name);
-    const [installations, pools, crds, information, nodes, copiedSecrets] = await Promise.all([
+    const [installations, pools, crds, information, nodes, copiedSecrets, hasTigeraOperator] = await Promise.all([
       // Without these there is nobody to tell.
       this.#list(INSTALLATIONS, signal),
       list(IP_POOLS),
@@ -79,6 +88,7 @@ export class KubeCluster implements ClusterPort {
       find(CLUSTER_INFORMATIONS, CLUSTER_INFORMATION_NAME),
       list(NODES),
       list(SECRETS, { namespace: NAMESPACE, labelSelector: `${MANAGED_BY_LABEL}=${MANAGER}` }),
+      this.#hasTigeraOperator(signal),
     ]);
     const questions = ask({ installations, pools });
     const pullSecrets = await Promise.all(
@@ -98,6 +108,7 @@ export class KubeCluster implements ClusterPort {
       nodes: nodes.map(nodeFacts),
       pullSecrets: new Map(pullSecrets),
       copiedSecrets,
+      hasTigeraOperator,
       unreadable: unreadable(),
     };
   }
@@ -125,6 +136,17 @@ export class KubeCluster implements ClusterPort {
       },
       unreadable: () => [...refused].map(([resource, message]) => ({ resource, message })),
     };
+  }
+
+  async #hasTigeraOperator(signal: AbortSignal): Promise<boolean> {
+    const { name, namespace } = TIGERA_OPERATOR;
+    try {
+      const { spec } = await this.#client.get(DEPLOYMENTS, name, { namespace, signal });
+      return spec?.replicas !== 0;
+    } catch (error) {
+      if (error instanceof NotFoundError || error instanceof ForbiddenError) return false;
+      throw error;
+    }
   }
 
   /** Rights for the other namespace are its owner's to give, and nothing else needs them: a refusal is no fault. */
@@ -281,56 +303,5 @@ async function outcomeOf<T>(answer: Promise<T>): Promise<Outcome<T>> {
     if (error instanceof NotFoundError) return { kind: "missing", message };
     const isThere = error instanceof ConflictError || error instanceof AlreadyExistsError;
     return { kind: isThere ? "conflict" : "away", message };
-  }
-}
-
-function nodeFacts(node: Node): NodeFacts {
-  const { addresses = [] } = (node.status ?? {}) as { readonly addresses?: readonly { readonly address: string }[] };
-  const trouble = troubleOf(node);
-  const linkMTU = Number(node.metadata.annotations?.[LINK_MTU_ANNOTATION] ?? Number.NaN);
-  return {
-    name: node.metadata.name,
-    isReady: isNodeReady(node),
-    isDown: isNodeDown(node),
-    ...(trouble !== "" && { trouble }),
-    addresses: addresses.map(({ address }) => address),
-    ...(Number.isInteger(linkMTU) && { linkMTU }),
-  };
-}
-
-interface RawBlock extends KubeObject {
-  readonly spec?: {
-    readonly cidr?: string;
-    readonly allocations?: readonly (number | null)[];
-    readonly attributes?: readonly { readonly secondary?: Readonly<Record<string, string>> | null }[];
-  };
-}
-
-/** As they are: a block that is damaged may be in use as well. */
-const { parse: _, ...RAW_BLOCKS }: Resource<IPAMBlock> = IPAM_BLOCKS;
-
-function cidrOfBlock({ spec = {} }: RawBlock): string {
-  return spec.cidr ?? "";
-}
-
-/** What is no network is in none. */
-function isInside(text: string, networks: readonly CIDR[]): boolean {
-  try {
-    const cidr = parseCIDR(text);
-    return networks.some((network) => cidrCovers(network, cidr));
-  } catch {
-    return false;
-  }
-}
-
-/** Addresses of tunnels are the agents' own. */
-function blockFacts({ spec = {} }: RawBlock): ClusterFacts["blocks"] {
-  const { cidr, allocations = [], attributes = [] } = spec;
-  const isPod = (index: number | null): boolean =>
-    index !== null && !/TunnelAddress$/.test(attributes[index]?.secondary?.["type"] ?? "");
-  try {
-    return [{ cidr: parseCIDR(cidr ?? ""), pods: allocations.filter(isPod).length }];
-  } catch {
-    return []; // No network: it can be in no pool.
   }
 }

@@ -96,12 +96,16 @@ export class Operator {
       return active === undefined ? { secrets: [], blocks: false } : questionsOf(active, pools, image);
     }, signal);
     const { active, others } = chooseInstallation(facts.installations);
-    for (const former of formerOnes(facts.installations)) await this.#letGo(former, signal);
+    for (const former of formerOnes(facts.installations)) {
+      // Whoever is told of nothing any more must not go on reading what was.
+      if (active === undefined && hasFinalizer(former)) await this.#removeStatus(signal);
+      await this.#letGo(former, signal);
+    }
     if (active === undefined) return true;
     for (const other of others) await this.#refuse(other, active, signal);
     if (active.metadata.deletionTimestamp !== undefined) return await this.#remove(active, facts, signal);
-    const { finalizers = [] } = active.metadata;
-    if (!finalizers.includes(FINALIZER)) {
+    if (!hasFinalizer(active)) {
+      const { finalizers = [] } = active.metadata;
       const outcome = await cluster.setFinalizers(active, [...finalizers, FINALIZER], signal);
       // The write wakes us; a conflict does, too.
       if (outcome.kind !== "ok") this.#options.reporter.failed(new Error(outcome.message));
@@ -151,8 +155,7 @@ export class Operator {
 
   async #remove(installation: Installation, facts: ClusterFacts, signal: AbortSignal): Promise<boolean> {
     const { cluster, clock, reporter } = this.#options;
-    const { finalizers = [] } = installation.metadata;
-    if (!finalizers.includes(FINALIZER)) return true;
+    if (!hasFinalizer(installation)) return true;
     this.#applied = "";
     const workloads = await cluster.workloads(signal);
     const { problems, waiting, kept } = await remove(facts, workloads, { cluster, clock, signal });
@@ -161,14 +164,17 @@ export class Operator {
       await this.#report(installation, { ...findings, ...(waiting !== undefined && { waiting }) }, signal);
       return false;
     }
-    const gone = await cluster.remove(statusObject(), signal);
-    if (gone.kind !== "ok") {
-      reporter.failed(new Error(gone.message));
-      return false;
-    }
+    if (!(await this.#removeStatus(signal))) return false;
     if (!(await this.#letGo(installation, signal))) return false;
     reporter.changed("Everything was removed but the CRDs", { kept });
     return true;
+  }
+
+  async #removeStatus(signal: AbortSignal): Promise<boolean> {
+    const { cluster, reporter } = this.#options;
+    const gone = await cluster.remove(statusObject(), signal);
+    if (gone.kind !== "ok") reporter.failed(new Error(gone.message));
+    return gone.kind === "ok";
   }
 
   async #refuse(other: Installation, active: Installation, signal: AbortSignal): Promise<void> {
@@ -179,8 +185,8 @@ export class Operator {
 
   /** One that was in charge before, and is not any more, does not wait for us. */
   async #letGo(installation: Installation, signal: AbortSignal): Promise<boolean> {
+    if (!hasFinalizer(installation)) return true;
     const { finalizers = [] } = installation.metadata;
-    if (!finalizers.includes(FINALIZER)) return true;
     const others = finalizers.filter((name) => name !== FINALIZER);
     const outcome = await this.#options.cluster.setFinalizers(installation, others, signal);
     const isDone = outcome.kind === "ok" || outcome.kind === "missing";
@@ -219,6 +225,10 @@ export class Operator {
     for (const node of awaited) if (!this.#awaitedSince.has(node)) this.#awaitedSince.set(node, nowMs);
     return awaited.filter((node) => nowMs - (this.#awaitedSince.get(node) ?? nowMs) >= LATE_MS);
   }
+}
+
+function hasFinalizer({ metadata: { finalizers = [] } }: Installation): boolean {
+  return finalizers.includes(FINALIZER);
 }
 
 /** Whose annotation was taken off. */

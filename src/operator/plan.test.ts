@@ -21,6 +21,7 @@ const EMPTY: ClusterFacts = {
   nodes: [{ name: "node-a", isReady: true, isDown: false, addresses: ["203.0.113.1"] }],
   pullSecrets: new Map(),
   copiedSecrets: [],
+  hasTigeraOperator: false,
   unreadable: [],
 };
 
@@ -143,6 +144,11 @@ describe("planInstallation() refuses, and says which field, why and what to do:"
         return plan({}, { pullSecrets }, { spec: { imagePullSecrets: [{ name: "pull" }] } });
       },
       "there is no Secret pull in the namespace gingham-system, and the operator may not read that of elsewhere: make it in",
+    ],
+    [
+      "the Installation of Tigera's operator, which runs",
+      () => plan({}, { hasTigeraOperator: true }),
+      "TigeraOperator metadata.name: Tigera's operator (Deployment tigera-operator/tigera-operator) acts on the Installation of this name, too: give ours another name",
     ],
     [
       "an unknown wish about other networks",
@@ -295,6 +301,15 @@ describe("planInstallation()", () => {
       },
     ]);
     expect(made.remove.map(({ metadata }) => metadata.name)).toEqual(["old"]);
+  });
+
+  it("minds its own Installation beside Tigera's operator", () => {
+    const made = planInstallation({
+      installation: installation({}, { name: "gingham" }),
+      facts: { ...EMPTY, hasTigeraOperator: true },
+      image: "i",
+    });
+    expect(problemsOf(made)).toEqual([]);
   });
 
   it("makes a pool where nobody has one, and none where pools are somebody's", () => {

@@ -10,7 +10,7 @@ import type { ClusterFacts, Questions } from "./ports.ts";
 import { type Problem, unreadableProblem } from "./problem.ts";
 import { readSpec, type Wanted } from "./read-spec.ts";
 import type { Manifest } from "./render/manifest.ts";
-import { AGENT, labelsOf, MANAGED_BY_LABEL, NAMESPACE } from "./render/names.ts";
+import { AGENT, labelsOf, MANAGED_BY_LABEL, NAMESPACE, TIGERA_OPERATOR } from "./render/names.ts";
 import { renderInstall } from "./render/render.ts";
 import type { InstallSettings } from "./render/settings.ts";
 
@@ -71,6 +71,7 @@ export function planInstallation({ installation, facts, image }: PlanInput): Pla
     ],
     problems: [
       ...facts.unreadable.map(unreadableProblem),
+      ...tigeraProblems(installation, facts),
       ...wanted.problems,
       ...secretProblems(wanted, facts),
       ...crds.problems,
@@ -170,6 +171,14 @@ function clusterInformation({ metadata }: Installation): Manifest {
     metadata: { name: CLUSTER_INFORMATION_NAME, labels: labelsOf("gingham", MANAGER) },
     spec: { clusterGUID: metadata.uid ?? "", datastoreReady: true },
   };
+}
+
+/** Two operators would make two networks of one Installation. */
+function tigeraProblems({ metadata: { name } }: Installation, { hasTigeraOperator }: ClusterFacts): Problem[] {
+  if (!hasTigeraOperator || name !== TIGERA_OPERATOR.installation) return [];
+  const operator = `Deployment ${TIGERA_OPERATOR.namespace}/${TIGERA_OPERATOR.name}`;
+  const message = `Tigera's operator (${operator}) acts on the Installation of this name, too: give ours another name, or remove that operator or scale it to 0 first`;
+  return [{ reason: "TigeraOperator", field: "metadata.name", message }];
 }
 
 /** Kubelets take pull secrets from the pod's own namespace only. */

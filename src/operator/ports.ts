@@ -22,6 +22,8 @@ export interface ClusterFacts {
   readonly pullSecrets: ReadonlyMap<string, PullSecret>;
   /** Our copies of pull secrets. */
   readonly copiedSecrets: readonly Secret[];
+  /** Tigera's operator runs in this cluster; false as well where nobody lets us know. */
+  readonly hasTigeraOperator: boolean;
   readonly unreadable: readonly Unreadable[];
 }
 

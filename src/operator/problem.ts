@@ -11,6 +11,7 @@ export type ProblemReason =
   | "PullSecretMissing"
   | "CRDVersion"
   | "SecondInstallation"
+  | "TigeraOperator"
   | "NeedsPermission"
   | "NotOurs"
   | "Forbidden"

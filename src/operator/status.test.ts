@@ -187,6 +187,11 @@ describe("conditionsOf()", () => {
     const text = `node b: ${trouble}; mend it there: gingham node status on the node tells more`;
     expect(row({ nodes: told })).toBe(`True False True ${text}`);
     expect(row({ nodes: told, workloads: workloads([agent("a"), agent("b", false)]) })).toBe(`False True True ${text}`);
+    // The kubelet calls a node not ready while it waits for its network, which is just when there is something to tell.
+    expect(row({ nodes: told.map((node) => ({ ...node, isReady: node.name === "a" })) })).toBe(
+      `True False True ${text}`,
+    );
+    expect(row({ nodes: told.map((node) => ({ ...node, isDown: node.name === "b" })) })).not.toContain("disk");
     // No agent of ours is there: whatever it was, it is not ours to tell.
     expect(row({ nodes: told, workloads: workloads([agent("a")]) })).toBe("True False False ");
     const waitsFor = [{ node: "b", why: `not ready: ${trouble}`, isFailing: true }];

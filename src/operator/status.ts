@@ -178,8 +178,8 @@ function nodeProblems({ workloads, rollout, nodes }: Findings): Problem[] {
   const told = rollout?.waitsFor.map(({ node }) => node) ?? [];
   const broken = workloads.pods.filter(({ trouble }) => trouble !== "").map(({ node }) => node);
   const hasAgent = new Set(workloads.pods.map(({ node }) => node));
-  return nodes.flatMap(({ name, isReady, trouble }) => {
-    if (trouble === undefined || !isReady || !hasAgent.has(name) || told.includes(name) || broken.includes(name))
+  return nodes.flatMap(({ name, isDown, trouble }) => {
+    if (trouble === undefined || isDown || !hasAgent.has(name) || told.includes(name) || broken.includes(name))
       return [];
     const message = `${trouble}; mend it there: gingham node status on the node tells more`;
     return [{ reason: "NodeDegraded", field: `node ${name}`, message } as const];

@@ -22,6 +22,7 @@ import {
   SERVICE_ACCOUNTS,
 } from "../../src/crds/workloads.ts";
 import { blockOf } from "../../src/ipam/gc/fake-cluster.ts";
+import { UnreachableError } from "../../src/kube/errors.ts";
 import { AGENT, CNI_CONFIG, CONTROLLER, NAMESPACE } from "../../src/operator/render/names.ts";
 import { type OperatorBench, startOperatorBench } from "./support/operator-bench.ts";
 
@@ -117,7 +118,7 @@ describe("the operator", () => {
     await bench.until("four agents", async () => Object.keys(await bench.revisions()).length === 4);
     const { b: old } = await bench.revisions();
 
-    bench.behaviour = { c: "fails" };
+    bench.world.behaviour = { c: "fails" };
     await bench.install({ calicoNetwork: { ...NETWORK, mtu: 1300 } });
     // Node a was down before: it is changed, and holds nobody back.
     await bench.untilCondition("Degraded", "True RolloutPaused: node c: its new agent");
@@ -137,7 +138,7 @@ describe("the operator", () => {
       true,
     ]);
 
-    bench.behaviour = {};
+    bench.world.behaviour = {};
     await bench.install({ calicoNetwork: NETWORK });
     await bench.untilCondition("Degraded", "False");
     await bench.until("all are as before", async () => {
@@ -224,6 +225,34 @@ describe("the operator", () => {
     });
   });
 
+  it("tells that the API server did not answer, and goes on where it was", async () => {
+    const bench = await startOperatorBench();
+    const target = { verb: "patch", resource: "deployments.apps", name: CONTROLLER };
+    bench.beforeWrite = async (plural) => {
+      if (plural === "deployments") throw new UnreachableError(target, "no answer within 10 s");
+    };
+    await bench.install({ calicoNetwork: NETWORK });
+    bench.startOperator();
+    await bench.untilCondition("Degraded", `True APIServerAway: Deployment ${NAMESPACE}/${CONTROLLER}: Cannot patch`);
+    expect(await bench.find(DAEMON_SETS, AGENT)).toBeDefined();
+    bench.beforeWrite = async () => {};
+    await bench.client.delete(CLUSTER_ROLES, AGENT);
+    await bench.untilCondition("Degraded", "False");
+    expect(await bench.find(DEPLOYMENTS, CONTROLLER)).toBeDefined();
+  });
+
+  it("does nothing for the Installation that Tigera's operator acts on while that runs", async () => {
+    const bench = await startOperatorBench();
+    await bench.tigeraOperator(1);
+    await bench.install({ calicoNetwork: NETWORK });
+    bench.startOperator();
+    await bench.untilCondition("Degraded", "True TigeraOperator: metadata.name: Tigera's operator (Deployment");
+    expect(await bench.find(SERVICE_ACCOUNTS, AGENT)).toBeUndefined();
+    await bench.tigeraOperator(0);
+    await bench.install({ calicoNetwork: NETWORK, nodeMetricsPort: 9191 });
+    await bench.untilCondition("Degraded", "False");
+  });
+
   it("lets a ClusterInformation be that comes while it works: a migration's lock stays", async () => {
     const bench = await startOperatorBench({ crds: [renderCRD(CLUSTER_INFORMATION_KIND)] });
     const theirs = {
@@ -307,6 +336,8 @@ describe("the operator", () => {
       return finalizers.length === 0;
     });
     expect(await bench.find(DAEMON_SETS, AGENT)).toBeDefined();
+    // Nobody looks any more, so nobody says that all is well.
+    expect(await bench.conditions()).toEqual({});
     await bench.client.delete(INSTALLATIONS, "default");
     expect(await bench.find(INSTALLATIONS, "default")).toBeUndefined();
   });

@@ -36,20 +36,20 @@ Exit status 1 when the operator would refuse the Installation, or the API server
     if (values.file === undefined) throw new UsageError("which Installation? Name its file with -f");
     const given = await readInstallation(values.file);
     const client = await context.connect();
-    const image = values.image ?? (await operatorImage(client));
-    return await showPlan(given, { client, image, context });
+    const { image, pullSecretNamespace } = await operatorSettings(client, values.image);
+    const cluster = new KubeCluster(client, { ...(pullSecretNamespace && { pullSecretNamespace }) });
+    return await showPlan(given, { cluster, image, context });
   },
 });
 
 interface Tools {
-  readonly client: KubeClient;
+  readonly cluster: KubeCluster;
   readonly image: string;
   readonly context: CommandContext;
 }
 
-async function showPlan(given: Installation, { client, image, context }: Tools): Promise<number> {
+async function showPlan(given: Installation, { cluster, image, context }: Tools): Promise<number> {
   const signal = new AbortController().signal;
-  const cluster = new KubeCluster(client);
   const facts = await cluster.facts(({ pools }) => questionsOf(given, pools, image), signal);
   const stored = facts.installations.find(({ metadata }) => metadata.name === given.metadata.name);
   const installation = planned(given, stored);
@@ -107,8 +107,14 @@ interface Container {
   readonly env?: readonly { readonly name: string; readonly value?: string }[];
 }
 
-/** What the operator in the cluster gives its agents. */
-async function operatorImage(client: KubeClient): Promise<string> {
+interface OperatorSettings {
+  /** What it gives its agents. */
+  readonly image: string;
+  readonly pullSecretNamespace: string | undefined;
+}
+
+/** Of the operator in the cluster, unless told otherwise. */
+async function operatorSettings(client: KubeClient, givenImage: string | undefined): Promise<OperatorSettings> {
   const operator = await client.get(DEPLOYMENTS, OPERATOR, { namespace: NAMESPACE }).catch((error: unknown) => {
     if (error instanceof NotFoundError) return undefined;
     throw error;
@@ -117,12 +123,13 @@ async function operatorImage(client: KubeClient): Promise<string> {
     readonly spec?: { readonly template?: { readonly spec?: { readonly containers?: readonly Container[] } } };
   };
   const variables = spec?.template?.spec?.containers?.flatMap(({ env = [] }) => env) ?? [];
-  const image = variables.find(({ name }) => name === "GINGHAM_IMAGE")?.value;
+  const variable = (wanted: string): string | undefined => variables.find(({ name }) => name === wanted)?.value;
+  const image = givenImage ?? variable("GINGHAM_IMAGE");
   if (image === undefined)
     throw new UsageError(
       `there is no Deployment ${NAMESPACE}/${OPERATOR} that says which image to install: give --image`,
     );
-  return image;
+  return { image, pullSecretNamespace: variable("GINGHAM_PULL_SECRET_NAMESPACE") };
 }
 
 interface Report {

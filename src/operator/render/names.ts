@@ -3,8 +3,10 @@
 /** Of agent, controller and operator. Made by the static manifests, which a user applies and deletes. */
 export const NAMESPACE = "gingham-system";
 
-/** Where Tigera's operator expects pull secrets: its own. */
-export const PULL_SECRET_NAMESPACE = "tigera-operator";
+/** Tigera's operator: its Deployment, its namespace, and the one Installation that it acts on. */
+export const TIGERA_OPERATOR = { name: "tigera-operator", namespace: "tigera-operator", installation: "default" };
+/** Where pull secrets are, as Tigera's operator expects them. */
+export const PULL_SECRET_NAMESPACE: string = TIGERA_OPERATOR.namespace;
 
 /** Names of what is installed, which are also those of the service accounts and the label `app.kubernetes.io/name`. */
 export const AGENT = "gingham-agent";

@@ -3,7 +3,7 @@ import { EVENT_NAMESPACE } from "../../controller/event.ts";
 import { variables } from "./agent.ts";
 import { OPERATOR_METRICS_PORT, renderDeployment } from "./controller.ts";
 import type { Manifest } from "./manifest.ts";
-import { AGENT, AGENT_SCC, CONTROLLER, labelsOf, NAMESPACE, OPERATOR } from "./names.ts";
+import { AGENT, AGENT_SCC, CONTROLLER, labelsOf, NAMESPACE, OPERATOR, TIGERA_OPERATOR } from "./names.ts";
 import {
   type Account,
   AGENT_RULES,
@@ -40,6 +40,8 @@ export const OPERATOR_RULES: readonly Rule[] = [
   // What the agents are bound to on OpenShift.
   rule("security.openshift.io", ["securitycontextconstraints"], ["use"], ["privileged"]),
   rule("apiextensions.k8s.io", ["customresourcedefinitions"], ["get", "list", "watch", "create", "patch"]),
+  // Whether Tigera's operator would act on the same Installation.
+  rule("apps", ["deployments"], ["get"], [TIGERA_OPERATOR.name]),
   rule(CALICO, ["ippools"], MANAGE),
   rule(CALICO, ["clusterinformations"], ["create", "delete"]),
 ];

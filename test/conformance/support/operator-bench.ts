@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { onTestFinished, vi } from "vitest";
 import { createApiServer } from "../../../src/apiserver/api-server.ts";
-import { NAMESPACES, NODES, type Node, PODS } from "../../../src/crds/core.ts";
+import { NAMESPACES, NODES, PODS } from "../../../src/crds/core.ts";
 import { renderCRD } from "../../../src/crds/definition.ts";
 import {
   type Condition,
@@ -19,7 +19,7 @@ import { IPAM_BLOCKS } from "../../../src/crds/ipam-block.ts";
 import { KINDS, OPERATOR_KINDS } from "../../../src/crds/kinds.ts";
 import type { KubeObject, Resource } from "../../../src/crds/object.ts";
 import { TIGERA_STATUSES, type TigeraStatus } from "../../../src/crds/tigera-status.ts";
-import { DAEMON_SETS, DEPLOYMENTS, type Secret } from "../../../src/crds/workloads.ts";
+import type { Secret } from "../../../src/crds/workloads.ts";
 import type { KubeClient } from "../../../src/kube/api.ts";
 import { HTTPKubeClient } from "../../../src/kube/client.ts";
 import { ForbiddenError, NotFoundError, resourceName } from "../../../src/kube/errors.ts";
@@ -30,22 +30,19 @@ import { KubeCluster } from "../../../src/operator/kube-cluster.ts";
 import { KubeWatches } from "../../../src/operator/kube-watches.ts";
 import { FINALIZER, Operator } from "../../../src/operator/operator.ts";
 import { REVISION_ANNOTATION } from "../../../src/operator/render/agent.ts";
-import { INSTALLED_RESOURCES, type Manifest, nameOf, resourceOf } from "../../../src/operator/render/manifest.ts";
+import { INSTALLED_RESOURCES, nameOf, resourceOf } from "../../../src/operator/render/manifest.ts";
 import {
-  AGENT,
-  CONTROLLER,
   MANAGED_BY_LABEL,
   NAMESPACE,
   PULL_SECRET_NAMESPACE,
+  TIGERA_OPERATOR,
 } from "../../../src/operator/render/names.ts";
 import { OPERATOR_ACCOUNT, renderOperator } from "../../../src/operator/render/operator.ts";
 import { renderRights, rule } from "../../../src/operator/render/rbac.ts";
+import { OperatorWorld } from "./operator-world.ts";
 
 export const IMAGE = "example.org/gingham/gingham:1";
 export const PATIENCE = { timeout: 60_000, interval: 50 };
-
-/** Node by node: what becomes of an agent that is started there. Absent: it becomes ready. */
-export type Behaviour = Readonly<Record<string, "ready" | "fails">>;
 
 interface InstallOptions {
   readonly name?: string;
@@ -61,7 +58,6 @@ export class OperatorBench {
   readonly client: KubeClient;
   readonly #operatorClient: KubeClient;
   readonly reports: string[] = [];
-  behaviour: Behaviour = {};
   /** Plural of a kind that the operator may not write. */
   forbidden: string | undefined;
   /** Plural of a kind that it may not list. */
@@ -70,10 +66,11 @@ export class OperatorBench {
   isDead = false;
   /** Called before each write of the operator. */
   beforeWrite: (plural: string) => Promise<void> = async () => {};
-  #pods = 0;
+  readonly world: OperatorWorld;
 
   constructor(client: KubeClient, operatorClient: KubeClient) {
     this.client = client;
+    this.world = new OperatorWorld(client);
     this.#operatorClient = operatorClient;
   }
 
@@ -154,13 +151,7 @@ export class OperatorBench {
   /** Plays controllers and kubelets until the test ends. */
   startWorld(): void {
     const stop = new AbortController();
-    const turn = async (): Promise<void> => {
-      while (!stop.signal.aborted) {
-        await this.#play().catch((error: unknown) => void this.reports.push(`world: ${String(error)}`));
-        await clock.sleep(50, stop.signal).catch(() => {});
-      }
-    };
-    const running = turn();
+    const running = this.world.run(stop.signal, (error) => void this.reports.push(`world: ${String(error)}`));
     onTestFinished(async () => {
       stop.abort();
       await running;
@@ -237,6 +228,16 @@ export class OperatorBench {
     return secret;
   }
 
+  /** A Deployment as Tigera's, which nobody runs. */
+  async tigeraOperator(replicas: number): Promise<void> {
+    const { name, namespace } = TIGERA_OPERATOR;
+    const labels = { name, "gingham.dev/test": "yes" };
+    const template = { metadata: { labels }, spec: { containers: [{ name, image: IMAGE }] } };
+    const spec = { replicas, selector: { matchLabels: { name } }, template };
+    const deployment = { apiVersion: "apps/v1", kind: "Deployment", metadata: { name, namespace, labels }, spec };
+    await applyAll(this.client, [{ apiVersion: "v1", kind: "Namespace", metadata: { name: namespace } }, deployment]);
+  }
+
   async until(what: string, holds: () => Promise<boolean>): Promise<void> {
     await vi.waitFor(async () => {
       if (!(await holds())) {
@@ -257,86 +258,6 @@ export class OperatorBench {
       items.map(({ metadata, spec }) => [spec?.nodeName ?? "", metadata.annotations?.[REVISION_ANNOTATION] ?? ""]),
     );
   }
-
-  async #play(): Promise<void> {
-    const daemonSet = (await this.find(DAEMON_SETS, AGENT)) as Manifest | undefined;
-    const { items: pods } = await this.client.list(PODS, { namespace: NAMESPACE });
-    if (daemonSet === undefined) {
-      for (const { metadata } of pods) await this.client.delete(PODS, metadata.name, { namespace: NAMESPACE });
-      return;
-    }
-    const { template } = daemonSet["spec"] as {
-      readonly template: { readonly metadata: object; readonly spec: object };
-    };
-    const nodes = (await this.client.list(NODES, { labelSelector: "gingham.dev/test=yes" })).items;
-    for (const node of nodes) {
-      const { name } = node.metadata;
-      if (pods.some(({ spec }) => spec?.nodeName === name)) continue;
-      await this.#startPod(name, template, isReady(node));
-    }
-    const now = (await this.client.list(PODS, { namespace: NAMESPACE })).items as unknown as readonly PodLike[];
-    const ready = now.filter(({ status }) =>
-      status?.conditions?.some((c) => c.type === "Ready" && c.status === "True"),
-    );
-    await this.#writeStatus(DAEMON_SETS as Resource<KubeObject>, daemonSet, {
-      observedGeneration: daemonSet.metadata.generation ?? 0,
-      desiredNumberScheduled: nodes.length,
-      currentNumberScheduled: nodes.length,
-      numberMisscheduled: 0,
-      numberReady: ready.length,
-      numberAvailable: ready.length,
-    });
-    const deployment = await this.find(DEPLOYMENTS, CONTROLLER);
-    const replicas = deployment?.spec?.replicas ?? 1;
-    if (deployment !== undefined)
-      await this.#writeStatus(DEPLOYMENTS as Resource<KubeObject>, deployment, {
-        observedGeneration: deployment.metadata.generation ?? 0,
-        replicas,
-        updatedReplicas: replicas,
-        readyReplicas: replicas,
-        availableReplicas: replicas,
-      });
-  }
-
-  async #startPod(
-    node: string,
-    template: { readonly metadata: object; readonly spec: object },
-    isUp: boolean,
-  ): Promise<void> {
-    const name = `${AGENT}-${node}-${this.#pods++}`;
-    const spec = { ...template.spec, nodeName: node, terminationGracePeriodSeconds: 0 };
-    const pod = { apiVersion: "v1", kind: "Pod", metadata: { ...template.metadata, name, namespace: NAMESPACE }, spec };
-    await this.client.create(PODS as Resource<KubeObject>, pod);
-    const fails = this.behaviour[node] === "fails" || !isUp;
-    const state = { waiting: { reason: "CrashLoopBackOff", message: "back-off restarting" } };
-    const status = {
-      conditions: [{ type: "Ready", status: fails ? "False" : "True" }],
-      containerStatuses: [
-        { name: "agent", image: IMAGE, imageID: "", ready: !fails, restartCount: 0, ...(fails && { state }) },
-      ],
-    };
-    await this.client.patch(
-      PODS,
-      name,
-      { type: "merge", body: { status } },
-      { namespace: NAMESPACE, subresource: "status" },
-    );
-  }
-
-  async #writeStatus(resource: Resource<KubeObject>, object: KubeObject, status: object): Promise<void> {
-    const options = { namespace: NAMESPACE, subresource: "status" } as const;
-    await this.client.patch(resource, object.metadata.name, { type: "merge", body: { status } }, options);
-  }
-}
-
-interface PodLike {
-  readonly status?: { readonly conditions?: readonly { readonly type: string; readonly status: string }[] };
-}
-
-function isReady(node: Node): boolean {
-  return (
-    (node as unknown as PodLike).status?.conditions?.some((c) => c.type === "Ready" && c.status === "True") ?? false
-  );
 }
 
 /** A bench for one test. With `crds`, those kinds are there before, and nobody has labelled them as the operator's. */
