@@ -158,11 +158,11 @@ export class OperatorBench {
     });
   }
 
-  async node(name: string, isReady = true, conditions: readonly object[] = []): Promise<void> {
+  async node(name: string, isUp = true, conditions: readonly object[] = []): Promise<void> {
     const node = { apiVersion: "v1", kind: "Node", metadata: { name, labels: { "gingham.dev/test": "yes" } } };
     await this.client.create(NODES, node).catch(() => undefined);
     const status = {
-      conditions: [{ type: "Ready", status: isReady ? "True" : "False" }, ...conditions],
+      conditions: [{ type: "Ready", status: isUp ? "True" : "Unknown" }, ...conditions],
       addresses: [{ type: "InternalIP", address: "203.0.113.1" }],
     };
     await this.client.patch(NODES, name, { type: "merge", body: { status } }, { subresource: "status" });
