@@ -68,9 +68,9 @@ export interface RouteResult {
   readonly error?: Error;
 }
 
-/** What a kernel notification is about; `tunnel`: a VXLAN or IP-in-IP device as such, `neigh`: its entries; `overrun`: events were lost, and only a full resync helps. */
+/** What a kernel notification is about; `forwarding`: it was switched off; `tunnel`: a VXLAN or IP-in-IP device as such, `neigh`: its entries; `overrun`: events were lost, and only a full resync helps. */
 export interface KernelChange {
-  readonly kind: "route" | "link" | "addr" | "tunnel" | "neigh" | "overrun";
+  readonly kind: "route" | "link" | "addr" | "tunnel" | "neigh" | "forwarding" | "overrun";
 }
 
 /** What Felix asks of the kernel. Implemented by `netlink/ops/route-dataplane`, in a worker thread. */

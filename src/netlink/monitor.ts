@@ -4,7 +4,7 @@ import * as c from "./wire/constants.ts";
 import type { NetlinkMessage } from "./wire/message.ts";
 
 /** What a notification's type says that it is about. */
-export type Topic = "link" | "addr" | "route" | "neigh";
+export type Topic = "link" | "addr" | "route" | "neigh" | "forwarding";
 
 /**
  * `overrun`: the kernel dropped notifications, and only listing everything again helps. `tunnel`: a link or its addresses,
@@ -27,6 +27,7 @@ const GROUPS: Readonly<Record<Topic, readonly number[]>> = {
   addr: [c.RTNLGRP_IPV4_IFADDR, c.RTNLGRP_IPV6_IFADDR],
   route: [c.RTNLGRP_IPV4_ROUTE, c.RTNLGRP_IPV6_ROUTE],
   neigh: [c.RTNLGRP_NEIGH],
+  forwarding: [c.RTNLGRP_IPV4_NETCONF, c.RTNLGRP_IPV6_NETCONF],
 };
 
 const TOPICS: ReadonlyMap<number, Topic> = new Map<number, Topic>([
@@ -38,6 +39,7 @@ const TOPICS: ReadonlyMap<number, Topic> = new Map<number, Topic>([
   [c.RTM_DELROUTE, "route"],
   [c.RTM_NEWNEIGH, "neigh"],
   [c.RTM_DELNEIGH, "neigh"],
+  [c.RTM_NEWNETCONF, "forwarding"],
 ]);
 
 /**

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { execFileSync } from "node:child_process";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { BlockAffinity } from "../../src/crds/block-affinity.ts";
 import type { Node } from "../../src/crds/core.ts";
@@ -14,6 +15,8 @@ import {
 } from "../../src/felix/fake-resources.ts";
 import { createFelix, type Felix } from "../../src/felix/felix.ts";
 import { steadyClock } from "../../src/lib/system-clock.ts";
+import { openNetns, withNetns } from "../../src/netlink/netns.ts";
+import { enableForwarding } from "../../src/netlink/sysctl.ts";
 import { openRouteNamespace, type RouteNamespace } from "./route-namespace.ts";
 
 const BLOCKS4 = ["10.0.0.5 dev cali1 proto 80 scope link", "10.0.0.64/26 via 192.0.2.2 dev eth0 proto 80 onlink"];
@@ -80,11 +83,18 @@ describe("Felix on the kernel", () => {
       random: Math.random,
       log,
       metrics: noMetrics,
-      enableForwarding: () => {},
+      enableForwarding: (families) => {
+        using netns = openNetns(`/run/netns/${namespace.name}`);
+        withNetns(netns, () => enableForwarding(families));
+      },
     });
     started.endpointUp(fakeEndpoint("1", podIfIndex, "10.0.0.5", "fd00::5"));
     started.start();
     return started;
+  }
+
+  function inside(...argv: readonly string[]): string {
+    return execFileSync("ip", ["netns", "exec", namespace.name, ...argv], { encoding: "utf8" });
   }
 
   /** Our routes as `ip route` prints them. */
@@ -127,6 +137,17 @@ describe("Felix on the kernel", () => {
     expect(namespace.ip("route")).toContain("10.9.0.0/24 via 192.0.2.7");
     expect(log.said("warn").some((line) => line.includes("another program; restored"))).toBe(true);
   });
+
+  test.each(["ipv4/ip_forward", "ipv6/conf/all/forwarding"])(
+    "%s that is switched off is on again at once",
+    async (path) => {
+      const file = `/proc/sys/net/${path}`;
+      expect(inside("cat", file).trim()).toBe("1");
+      inside("sh", "-c", `echo 0 > ${file}`);
+      await until(() => inside("cat", file).trim() === "1");
+      expectAll();
+    },
+  );
 
   test.each([3_600_000, -3_600_000])(
     "restores routes as ever when somebody sets the clock by %i ms",

@@ -47,6 +47,15 @@ function filter(): NewsFilter {
   return new NewsFilter({ ownPortIDs: new Set([OWN_PORT]), tunnels: new Set([TUNNEL]) });
 }
 
+/** Of all links together, unless an index says otherwise. */
+function netconf(forwarding: number | undefined, index = -1): NetlinkMessage {
+  return message(c.RTM_NEWNETCONF, (w) => {
+    w.u32(c.AF_INET);
+    w.attrU32(c.NETCONFA_IFINDEX, index >>> 0);
+    if (forwarding !== undefined) w.attrU32(c.NETCONFA_FORWARDING, forwarding);
+  });
+}
+
 describe("NewsFilter", () => {
   test("leaves out all that an ADD brings with it", () => {
     const news = filter();
@@ -58,6 +67,8 @@ describe("NewsFilter", () => {
       route(c.RTM_NEWROUTE, "fe80::/64", c.RTPROT_KERNEL),
       route(c.RTM_NEWROUTE, "ff00::/8", c.RTPROT_KERNEL, { table: 255 }),
       addr("fe80::1", c.RT_SCOPE_LINK),
+      netconf(1, 5),
+      netconf(undefined, 5),
     ];
     expect(brought.map((each) => news.passes(each))).toEqual(brought.map(() => false));
   });
@@ -88,6 +99,7 @@ describe("NewsFilter", () => {
     ["a segment of this node", route(c.RTM_NEWROUTE, "fd00:1::/64", c.RTPROT_KERNEL)],
     ["an address", addr("192.0.2.1", c.RT_SCOPE_UNIVERSE)],
     ["a global address", addr("2001:db8::1", c.RT_SCOPE_UNIVERSE)],
+    ["forwarding that is switched off", netconf(0)],
     ["any address of a tunnel", addr("fe80::1", c.RT_SCOPE_LINK, TUNNEL)],
   ])("passes %s", (_what, news) => {
     expect(filter().passes(news)).toBe(true);
@@ -96,6 +108,7 @@ describe("NewsFilter", () => {
   test("leaves out what happens in other tables, and what this process does itself", () => {
     const others = route(c.RTM_NEWROUTE, "10.0.0.5/32", c.RTPROT_STATIC, { table: 255 });
     const own = route(c.RTM_DELROUTE, "10.0.0.5/32", 80, { portID: OWN_PORT });
-    expect([others, own].map((each) => filter().passes(each))).toEqual([false, false]);
+    const unimportant = [others, own, netconf(1), netconf(0, 5), netconf(undefined)];
+    expect(unimportant.map((each) => filter().passes(each))).toEqual(unimportant.map(() => false));
   });
 });

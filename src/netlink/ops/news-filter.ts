@@ -8,6 +8,8 @@ import type { NetlinkMessage } from "../wire/message.ts";
 const ALL_FLAGS = 0xffffffff;
 const IFINFOMSG_BYTES = 16;
 const RTMSG_BYTES = 12;
+/** struct netconfmsg is one byte, padded as all are. */
+const NETCONFMSG_BYTES = 4;
 
 export interface NewsFilterOptions {
   /** Of the conversations whose changes are our own. */
@@ -48,6 +50,8 @@ export class NewsFilter {
       case c.RTM_DELLINK:
         this.#fresh.delete(ifIndexOf(payload));
         return !this.#options.ownPortIDs.has(portID);
+      case c.RTM_NEWNETCONF:
+        return isForwardingOff(payload);
       default:
         return true;
     }
@@ -82,6 +86,12 @@ export class NewsFilter {
     if ((change & c.IFF_UP) === 0) return false;
     return !(this.#fresh.delete(index) && isUp);
   }
+}
+
+/** Of all links together: pods' links have their own, of which each ADD writes some. */
+function isForwardingOff(payload: Uint8Array): boolean {
+  const index = find(payload, NETCONFMSG_BYTES, c.NETCONFA_IFINDEX)?.i32();
+  return index === c.NETCONFA_IFINDEX_ALL && find(payload, NETCONFMSG_BYTES, c.NETCONFA_FORWARDING)?.i32() === 0;
 }
 
 /** Source: linux/rtnetlink.h, struct rtmsg { u8 family; u8 dst_len; u8 src_len; u8 tos; u8 table; u8 protocol; … }. */

@@ -101,7 +101,7 @@ export class KernelRouteDataplane implements RouteDataplane {
     const listener = (change: RouteChange): void => onChange(change);
     this.#listeners.add(listener);
     this.#monitor ??= new Monitor({
-      kinds: ["link", "addr", "route", "neigh"],
+      kinds: ["link", "addr", "route", "neigh", "forwarding"],
       classify: (topic, message) => this.#classify(topic, message),
       onChange: (kind) => {
         for (const l of this.#listeners) l({ kind });

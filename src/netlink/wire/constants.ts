@@ -61,6 +61,14 @@ export const RTNLGRP_IPV4_IFADDR = 5;
 export const RTNLGRP_IPV4_ROUTE = 7;
 export const RTNLGRP_IPV6_IFADDR = 9;
 export const RTNLGRP_IPV6_ROUTE = 11;
+export const RTNLGRP_IPV4_NETCONF = 24;
+export const RTNLGRP_IPV6_NETCONF = 25;
+
+// linux/netconf.h: settings of links under /proc/sys/net/*/conf, -1 for `all`. Each begins with struct netconfmsg { u8 family }.
+export const RTM_NEWNETCONF = 80;
+export const NETCONFA_IFINDEX = 1;
+export const NETCONFA_FORWARDING = 2;
+export const NETCONFA_IFINDEX_ALL = -1;
 
 // linux/rtnetlink.h: struct rtmsg's rtm_type, rtm_scope, rtm_table, rtm_protocol, next-hop and message flags.
 export const RTN_UNSPEC = 0;
