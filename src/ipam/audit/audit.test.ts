@@ -281,6 +281,12 @@ describe("audit()", () => {
     expect(found({ blocks, pods: podsOf(...SOUND.pods.values(), host, done) })).toEqual([]);
   });
 
+  it("takes an address without a block in a disabled pool for another plugin's", () => {
+    const pods = podsOf(...SOUND.pods.values(), auditPodOf("node-a", "b", "10.0.9.9"));
+    const pools = [poolOf("pool", "10.0.0.0/16", { disabled: true })];
+    expect(found({ pods, pools })).toEqual(["warning podAddressOutsidePools: Pod default/b 10.0.9.9"]);
+  });
+
   it("calls an address not allocated that its pod has and that cools", () => {
     const blocks = [allocated([{ releasedAt: ago(1000) }])];
     const pods = podsOf(...SOUND.pods.values(), auditPodOf("node-a", "b", "10.0.0.1"));

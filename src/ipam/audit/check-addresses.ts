@@ -229,13 +229,16 @@ function judgePodAddress(
   // A block that is damaged or cannot be read may say anything of it; it is reported itself.
   const block = liveBlocks(snapshot).find(({ spec }) => cidrContains(parseCIDR(spec.cidr), ip));
   if (block !== undefined ? isDamaged(block) : isUnreadable(ip, snapshot)) return undefined;
-  if (poolAround(snapshot.pools, hostCIDR(ip)) !== undefined)
+  const pool = poolAround(snapshot.pools, hostCIDR(ip));
+  // Out of a disabled pool nobody is given anything: it may be there for the NAT of another plugin's addresses.
+  if (pool !== undefined && (block !== undefined || pool.enabled))
     return notAllocated(
       key,
       address,
       block === undefined ? "there is no block of it" : `block ${block.spec.cidr} has it as free`,
     );
-  const reason = `pod ${key} has it, and no IPPool holds it: another network gave it`;
+  const holder = pool === undefined ? "no IPPool holds it" : `only IPPool ${pool.name} holds it, which is disabled`;
+  const reason = `pod ${key} has it, and ${holder}: another network or IPAM plugin gave it`;
   const nextStep = "nothing, if the pod is older than Gingham here; else look at the CNI configuration of its node";
   return { code: "podAddressOutsidePools", severity: "warning", object, address, reason, nextStep, identity: "" };
 }
