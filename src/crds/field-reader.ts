@@ -57,7 +57,7 @@ export class FieldReader {
     const value = this.optionalString(field);
     if (value === undefined || value === "") return undefined;
     const found = values.find((v) => v === value);
-    if (found === undefined) throw this.fail(field, value, `one of ${values.join(", ")}`);
+    if (found === undefined) throw this.fail(field, value, `one of ${values.filter((v) => v !== "").join(", ")}`);
     return found;
   }
 

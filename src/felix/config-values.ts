@@ -26,7 +26,7 @@ const LOG_LEVELS: Readonly<Record<string, LogLevel>> = {
 
 /** Kubernetes' names, and prefixes of keys, are DNS subdomains. Source: RFC 1123 section 2.1. */
 const NODE_NAME = /^[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?$/;
-const MIN_IPV4_MTU = 68;
+export const MIN_IPV4_MTU = 68;
 const MAX_INTERVAL_MS = 86_400_000;
 
 /** Each of these reads a value, or throws ConfigError that names the option and says what it wants. */

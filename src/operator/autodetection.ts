@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { FieldReader } from "../crds/field-reader.ts";
+import { parseMethod } from "../felix/node-address/settings.ts";
+import type { Family } from "../net/ip.ts";
 
 /**
  * Turns nodeAddressAutodetectionV4 or V6 into the agent's --ip-autodetection-method; undefined for the Node's own
@@ -7,7 +9,7 @@ import type { FieldReader } from "../crds/field-reader.ts";
  *
  * @throws InvalidObjectError
  */
-export function autodetectionMethod(reader: FieldReader): string | undefined {
+export function autodetectionMethod(reader: FieldReader, family: Family): string | undefined {
   const first = reader.optionalBoolean("firstFound");
   const kubernetes = reader.optionalEnum("kubernetes", ["NodeInternalIP"]);
   const given = [
@@ -20,7 +22,16 @@ export function autodetectionMethod(reader: FieldReader): string | undefined {
   ].filter(([, method]) => method !== undefined);
   const [one, two] = given;
   if (one !== undefined && two !== undefined) throw reader.fail(String(two[0]), "set", `only one: there is ${one[0]}`);
-  return one?.[1];
+  const [field, method] = one ?? [];
+  if (field === undefined || method === undefined) return undefined;
+  try {
+    // What agents would refuse, each on its own node.
+    parseMethod(method, family);
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error;
+    throw reader.fail(field, reader.value(field), `another value: ${error.message}`);
+  }
+  return method;
 }
 
 function prefixed(prefix: string, value: string | undefined): string | undefined {

@@ -129,7 +129,7 @@ describe("planInstallation() refuses, and says which field, why and what to do:"
     [
       "an unknown provider",
       () => plan({}, {}, { spec: { kubernetesProvider: "Moon" } }),
-      'InvalidField spec.kubernetesProvider: "Moon", want one of ',
+      'InvalidField spec.kubernetesProvider: "Moon", want one of EKS, GKE',
     ],
     [
       "a pull secret that is not there",
@@ -174,6 +174,44 @@ describe("planInstallation() refuses, and says which field, why and what to do:"
       "two ways to find an address",
       () => plan({ nodeAddressAutodetectionV4: { firstFound: true, interface: "eth0" } }),
       "only one: there is firstFound",
+    ],
+    [
+      "a selector that is none",
+      () => plan({ ipPools: [{ ...MAIN, nodeSelector: "has(" }] }),
+      `InvalidField ${at}.nodeSelector: "has(", want a selector such as all() or has(rack): `,
+    ],
+    [
+      "an MTU that no link has",
+      () => plan({ mtu: 40 }),
+      "InvalidField spec.calicoNetwork.mtu: 40, want 0 or at least 68",
+    ],
+    ...Object.entries({ canReach: "no where", interface: "eth[", cidrs: ["x"] }).map(
+      ([field, value]) =>
+        [
+          `a way to find an address that agents do not know: ${field}`,
+          () => plan({ nodeAddressAutodetectionV4: { [field]: value } }),
+          `InvalidField spec.calicoNetwork.nodeAddressAutodetectionV4.${field}: `,
+        ] as const,
+    ),
+    [
+      "a registry that is an address of the web",
+      () => plan({}, {}, { spec: { registry: "https://mirror.local" } }),
+      'InvalidField spec.registry: "https://mirror.local", want a registry such as registry.example.org:5000',
+    ],
+    [
+      "a path of an image with a blank",
+      () => plan({}, {}, { spec: { imagePath: "a b" } }),
+      'InvalidField spec.imagePath: "a b", want ',
+    ],
+    [
+      "a port that is taken",
+      () => plan({}, {}, { spec: { nodeMetricsPort: 9099 } }),
+      "InvalidField spec.nodeMetricsPort: 9099, want another port: this one is taken by",
+    ],
+    [
+      "a share of the nodes that is none",
+      () => plan({}, {}, { spec: { nodeUpdateStrategy: { rollingUpdate: { maxUnavailable: "many" } } } }),
+      'InvalidField spec.nodeUpdateStrategy.rollingUpdate.maxUnavailable: "many", want 1 to 1000, or 1% to 100%',
     ],
     ["a wrong type", () => plan({ ipPools: "all" }), 'InvalidField spec.calicoNetwork.ipPools: "all", want a list'],
     [
@@ -255,11 +293,26 @@ describe("planInstallation()", () => {
     expect(order).toEqual([0, 1, 2, 3]);
   });
 
+  it("changes as many agents at once as the Installation says, also by a share of the nodes, at least one", () => {
+    const nodes = Array.from({ length: 30 }, (_, i) => ({
+      name: `n${i}`,
+      isReady: true,
+      isDown: false,
+      addresses: [],
+    }));
+    const atOnce = (maxUnavailable: unknown): number =>
+      plan({}, { nodes }, { spec: { nodeUpdateStrategy: { rollingUpdate: { maxUnavailable } } } }).maxUnavailable;
+    expect([undefined, 3, "4", "25%", "1%"].map(atOnce)).toEqual([1, 3, 4, 8, 1]);
+  });
+
   it("takes registry, path and prefix from the Installation, and the rest from its own image", () => {
     const imageOf = (spec: object): string | undefined =>
       /"image":"([^"]*)"/.exec(JSON.stringify(objectOf(plan({}, {}, { spec }), "DaemonSet")))?.[1];
     expect(imageOf({})).toBe("example.org:5000/some/gingham:1");
     expect(imageOf({ registry: "mirror.local/" })).toBe("mirror.local/some/gingham:1");
+    expect(imageOf({ registry: "mirror.local:5000/cache", imagePath: "/calico/" })).toBe(
+      "mirror.local:5000/cache/calico/gingham:1",
+    );
     expect(imageOf({ registry: "mirror.local", imagePath: "calico", imagePrefix: "x-" })).toBe(
       "mirror.local/calico/x-gingham:1",
     );

@@ -87,7 +87,7 @@ export function planInstallation({ installation, facts, image }: PlanInput): Pla
           `IPPool ${pool.metadata.name} is disabled, and goes when nobody uses it any more (pods: ${pods})`,
       ),
     ],
-    maxUnavailable: wanted.maxUnavailable,
+    maxUnavailable: wanted.maxUnavailable(facts.nodes.length),
   };
 }
 

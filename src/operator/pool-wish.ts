@@ -4,6 +4,8 @@ import type { FieldReader } from "../crds/field-reader.ts";
 import type { EncapMode, IPPoolSpec } from "../crds/ip-pool.ts";
 import { type CIDR, cidrFamily, formatCIDR, parseCIDR } from "../net/cidr.ts";
 import { type Family, parseIP } from "../net/ip.ts";
+import { SelectorError } from "../selector/errors.ts";
+import { parseSelector } from "../selector/selector.ts";
 import type { Problem } from "./problem.ts";
 
 /** A pool that an Installation asks for. */
@@ -87,15 +89,27 @@ function readPool(reader: FieldReader, field: string, taken: ReadonlySet<string>
     blockSize,
     ...MODES[encapsulation],
     natOutgoing: isEnabled("natOutgoing", family === 4),
-    nodeSelector: reader.optionalString("nodeSelector") || "all()",
+    nodeSelector: readSelector(reader),
     disabled: reader.optionalBoolean("disableNewAllocations") ?? false,
     disableBGPExport: reader.optionalBoolean("disableBGPExport") ?? false,
     ...(uses.length > 0 && { allowedUses: uses }),
     ...(assignmentMode !== undefined && { assignmentMode }),
   };
   const name = reader.optionalString("name") || defaultName(cidr, taken);
-  if (!/^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$/.test(name)) throw reader.fail("name", name, "a name as a domain's");
+  if (!/^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$/.test(name))
+    throw reader.fail("name", name, "small letters, digits, - and .");
   return { name, cidr, spec, field };
+}
+
+function readSelector(reader: FieldReader): string {
+  const text = reader.optionalString("nodeSelector") || "all()";
+  try {
+    parseSelector(text);
+  } catch (error) {
+    if (!(error instanceof SelectorError)) throw error;
+    throw reader.fail("nodeSelector", text, `a selector such as all() or has(rack): ${error.message}`);
+  }
+  return text;
 }
 
 function readCIDR(reader: FieldReader, text: string): CIDR {

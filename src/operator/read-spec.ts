@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { FieldReader } from "../crds/field-reader.ts";
 import { ALLOW_ANNOTATION, CNI_OTHERS_ANNOTATION, type Installation } from "../crds/installation.ts";
+import { MIN_IPV4_MTU } from "../felix/config-values.ts";
+import type { Family } from "../net/ip.ts";
 import { autodetectionMethod } from "./autodetection.ts";
 import { type PoolWish, readPools } from "./pool-wish.ts";
 import { PERMISSIONS, type Permission, type Problem } from "./problem.ts";
+import { HEALTH_PORT } from "./render/agent.ts";
+import { CONTROLLER_METRICS_PORT, OPERATOR_METRICS_PORT } from "./render/controller.ts";
 import { CNI_OTHERS, type CNISettings, DEFAULT_SETTINGS, type InstallSettings, PROVIDERS } from "./render/settings.ts";
 import { SpecReader } from "./spec-reader.ts";
 
@@ -14,7 +18,8 @@ export interface Wanted {
   /** Undefined: the Installation does not say. */
   readonly pools: readonly PoolWish[] | undefined;
   readonly serviceCIDRs: readonly string[];
-  readonly maxUnavailable: number;
+  /** Agents that are changed at once, of so many nodes. */
+  readonly maxUnavailable: (nodes: number) => number;
   readonly permissions: ReadonlySet<Permission>;
   readonly problems: readonly Problem[];
   /** Fields that have no effect, and why where that is not plain. */
@@ -41,9 +46,9 @@ export function readSpec({ metadata, spec = {} }: Installation, image: string): 
     imagePullSecrets: root.read(readPullSecrets, []),
     provider: root.oneOf("kubernetesProvider", PROVIDERS, ""),
     cni: { ...readCNI(cni, network), others: readOthers(metadata.annotations?.[CNI_OTHERS_ANNOTATION], root) },
-    mtuBytes: network.integer("mtu", 0, 65_535, 0),
+    mtuBytes: network.read(readMTU, 0),
     autodetection: readAutodetection(network),
-    nodeMetricsPort: root.integer("nodeMetricsPort", 1, 65_535, DEFAULT_SETTINGS.nodeMetricsPort),
+    nodeMetricsPort: root.read(readMetricsPort, DEFAULT_SETTINGS.nodeMetricsPort),
     nodeSelector: root.labels("nodeSelector"),
     controlPlaneNodeSelector: root.labels("controlPlaneNodeSelector"),
     controlPlaneReplicas: root.integer("controlPlaneReplicas", 1, 100, DEFAULT_SETTINGS.controlPlaneReplicas),
@@ -103,14 +108,43 @@ function readOthers(text: string | undefined, root: SpecReader): CNISettings["ot
 }
 
 function readAutodetection(network: SpecReader): InstallSettings["autodetection"] {
-  const v4 = network.section("nodeAddressAutodetectionV4").read(autodetectionMethod, undefined);
-  const v6 = network.section("nodeAddressAutodetectionV6").read(autodetectionMethod, undefined);
+  const methodOf = (family: Family): string | undefined =>
+    network
+      .section(`nodeAddressAutodetectionV${family}`)
+      .read((fields) => autodetectionMethod(fields, family), undefined);
+  const [v4, v6] = [methodOf(4), methodOf(6)];
   return { ...(v4 !== undefined && { v4 }), ...(v6 !== undefined && { v6 }) };
 }
 
-function readMaxUnavailable(strategy: SpecReader): number {
+function readMTU(network: FieldReader): number {
+  const mtuBytes = network.optionalInteger("mtu", 0, 65_535) ?? 0;
+  if (mtuBytes > 0 && mtuBytes < MIN_IPV4_MTU)
+    throw network.fail("mtu", mtuBytes, `0 or at least ${MIN_IPV4_MTU} bytes`);
+  return mtuBytes;
+}
+
+/** All of them are the host's. */
+function readMetricsPort(root: FieldReader): number {
+  const port = root.optionalInteger("nodeMetricsPort", 1, 65_535) ?? DEFAULT_SETTINGS.nodeMetricsPort;
+  const taken = [HEALTH_PORT, CONTROLLER_METRICS_PORT, OPERATOR_METRICS_PORT];
+  if (taken.includes(port))
+    throw root.fail("nodeMetricsPort", port, `another port: this one is taken by Gingham itself`);
+  return port;
+}
+
+function readMaxUnavailable(strategy: SpecReader): Wanted["maxUnavailable"] {
   strategy.refuseBut("type", ["RollingUpdate"], "the operator changes one node after the other: leave the field out");
-  return strategy.section("rollingUpdate").integer("maxUnavailable", 1, 1000, 1);
+  return strategy.section("rollingUpdate").read(
+    (fields) => {
+      const value = fields.value("maxUnavailable") ?? 1;
+      const [, digits = "", percent] = /^(\d{1,4})(%?)$/.exec(String(value)) ?? [];
+      const amount = Number(digits);
+      if (amount < 1 || amount > (percent === "%" ? 100 : 1000))
+        throw fields.fail("maxUnavailable", value, "1 to 1000, or 1% to 100% of the nodes");
+      return (nodes: number) => (percent === "%" ? Math.max(1, Math.ceil((nodes * amount) / 100)) : amount);
+    },
+    () => 1,
+  );
 }
 
 function absolute(reader: FieldReader, field: string, fallback: string): string {
@@ -134,11 +168,22 @@ function readPullSecrets(root: FieldReader): string[] {
   return root.list("imagePullSecrets", (value, element) => root.nested(element, value).string("name"));
 }
 
+/** What may stand before the name of an image. */
+const IMAGE_PART = /^\/*[a-z0-9][\w.-]*(:\d+)?(\/+[a-z0-9][\w.-]*)*\/*$/;
+
 /** Registry, path and prefix replace those parts of the operator's own image. Source: calico-interop 6.1. */
 function readImage(root: FieldReader, own: string): string {
   const parts = ["registry", "imagePath", "imagePrefix"].map((field) => {
     const text = root.optionalString(field);
-    return text === undefined || text === "" || text === "UseDefault" ? undefined : text;
+    if (text === undefined || text === "" || text === "UseDefault") return undefined;
+    // Else it would be known by the nodes only, once the first agent is gone.
+    if (!IMAGE_PART.test(text))
+      throw root.fail(
+        field,
+        text,
+        "a registry such as registry.example.org:5000, or a path in one, without scheme and tag",
+      );
+    return text.replace(/^\/+|\/+$/g, "");
   });
   const [registry, path, prefix = ""] = parts;
   const segments = own.split("/");
@@ -147,9 +192,7 @@ function readImage(root: FieldReader, own: string): string {
   const hasRegistry = segments.length > 1 && /[.:]|^localhost$/.test(segments[0] ?? "");
   const ownRegistry = hasRegistry ? (segments[0] ?? "") : "";
   const ownPath = segments.slice(hasRegistry ? 1 : 0, -1).join("/");
-  return [(registry ?? ownRegistry).replace(/\/$/, ""), path ?? ownPath, prefix + file]
-    .filter((part) => part !== "")
-    .join("/");
+  return [registry ?? ownRegistry, path ?? ownPath, prefix + file].filter((part) => part !== "").join("/");
 }
 
 function readPermissions(text: string | undefined, root: SpecReader): ReadonlySet<Permission> {

@@ -7,7 +7,8 @@ import type { InstallSettings } from "./settings.ts";
 /** Of the pod template: a hash of all in it, so that a pod shows which one it was made of. */
 export const REVISION_ANNOTATION = "gingham.dev/revision";
 
-const HEALTH_PORT = 9099;
+/** Of the agents, on 127.0.0.1. */
+export const HEALTH_PORT = 9099;
 /** The image's own user is none. */
 /** Why a container ended is in its pod's status, where the operator reads it. */
 export const LAST_WORDS = { terminationMessagePolicy: "FallbackToLogsOnError" } as const;
