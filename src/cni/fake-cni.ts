@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { FakeClock } from "../lib/fake-clock.ts";
+import type { IP } from "../net/ip.ts";
 import type { CNI } from "./commands/cni.ts";
 import { FakeConntrack } from "./conntrack/fake-conntrack.ts";
 import { ConntrackFlusher } from "./conntrack/flusher.ts";
@@ -25,6 +26,7 @@ export class FakeMachine implements Disposable {
   readonly clock: FakeClock = new FakeClock();
   readonly stateDir: string = mkdtempSync(join(tmpdir(), "gingham-cni-"));
   bootID = "boot-1";
+  readonly ownAddresses: IP[] = [];
   /** Other IPAM plugins; absent: none can be executed. */
   delegates: PluginRunner | undefined;
   podCIDRs: readonly string[] = [];
@@ -138,6 +140,7 @@ export class FakeProcess {
         bootID: machine.bootID,
         executor,
         podMTUBytes: 1450,
+        ownAddresses: machine.ownAddresses,
         nodeNameIn: (path) => machine.nodeNameFiles.get(path),
         isAlive: (other) => machine.isAlive(other),
         vantageOf: async () => machine.vantage,

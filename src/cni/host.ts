@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { readFileSync, statSync } from "node:fs";
 import { dirname } from "node:path";
+import type { IP } from "../net/ip.ts";
 import type { Host } from "./ports.ts";
 import type { Executor } from "./types.ts";
 
@@ -12,10 +13,12 @@ import type { Executor } from "./types.ts";
 export function linuxHost({
   nodeName,
   podMTUBytes,
+  ownAddresses = () => [],
 }: {
   readonly nodeName: string;
   /** Asked for each pod, since the MTU between nodes may change. */
   readonly podMTUBytes: () => number;
+  readonly ownAddresses?: () => readonly IP[];
 }): Host {
   const self = startTicksOf("self");
   if (self === undefined) throw new Error("Cannot read /proc/self/stat: mount /proc");
@@ -24,6 +27,9 @@ export function linuxHost({
     nodeName,
     get podMTUBytes() {
       return podMTUBytes();
+    },
+    get ownAddresses() {
+      return ownAddresses();
     },
     bootID: readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim(),
     executor: { pid: process.pid, startTicks: self },

@@ -238,6 +238,8 @@ export interface Host {
   readonly executor: Executor;
   /** MTU of pods when the network configuration names none. Units: bytes; 0 leaves the kernel's default. */
   readonly podMTUBytes: number;
+  /** Of the node itself and of its ends of tunnels: none is a pod's. Shape: in a call's time they may change; [] where nobody knows. */
+  readonly ownAddresses: readonly IP[];
   /** The node's name in a file that a network configuration names; undefined when there is no such file. */
   nodeNameIn(path: string): string | undefined;
   /** Whether the process that an intent names is still running: its ADD is then under way, not left by a crash. */

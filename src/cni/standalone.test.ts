@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { afterEach, beforeEach, expect, it } from "vitest";
+import { parseIP } from "../net/ip.ts";
 import { CONF, FakeMachine } from "./fake-cni.ts";
 import { runOnce } from "./standalone.ts";
 
@@ -48,6 +49,17 @@ it("an address that a running pod has is given to no other, although its block s
   machine.kernel.removeNetns("/run/netns/c1");
   expect(await call("ADD", "c2", "web-1")).toMatchObject({ exitCode: 0 });
   expect(machine.addresses.held.map((held) => held.ip)).toEqual([ip]);
+});
+
+it("an address that the node itself has, such as its tunnel's, is given to no pod, although its block says that it is free", async () => {
+  machine.ownAddresses.push(parseIP("10.244.0.64"));
+  const { errorCode, stdout } = await call("ADD", "c1", "web-0");
+  expect(errorCode).toBe(11);
+  expect(JSON.parse(stdout)).toMatchObject({
+    msg: expect.stringMatching(/^10\.244\.0\.64 is this node's own/) as string,
+  });
+  expect(machine.addresses.held).toEqual([]);
+  expect(machine.kernel.links).toEqual([]);
 });
 
 it("a second ADD answers what the first one did, and the pod's next sandbox takes its interface over", async () => {

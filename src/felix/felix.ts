@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 import { formatCIDR, hostCIDR } from "../net/cidr.ts";
+import type { IP } from "../net/ip.ts";
 import { ApplyLoop } from "./apply-loop.ts";
 import type { Finding } from "./calc/findings.ts";
+import { ownAddressesOf } from "./calc/node-addresses.ts";
 import { CalcState } from "./calc/state.ts";
 import { NodeStatusDriver } from "./drivers/node-status.ts";
 import { type ApplyReport, RouteTable } from "./drivers/route-table.ts";
@@ -35,6 +37,8 @@ export interface Felix {
   readonly health: Health;
   /** MTU of new pods: what fits every encapsulation in use; 0 while links are not known. Units: bytes. */
   readonly podMTUBytes: number;
+  /** Of this node and its ends of tunnels; [] while its Node is not known. */
+  readonly ownAddresses: readonly IP[];
   /** What a person should know about the present state. */
   findings(): readonly Finding[];
   /** Everything at once, for `gingham node status`. */
@@ -190,6 +194,10 @@ class FelixAgent implements Felix {
 
   get podMTUBytes(): number {
     return this.#network.podMTUBytes;
+  }
+
+  get ownAddresses(): readonly IP[] {
+    return ownAddressesOf(this.#state.localAddresses);
   }
 
   /** Why this node's addresses are not certain. */

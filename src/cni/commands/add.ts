@@ -108,13 +108,20 @@ export interface Attaching {
 }
 
 /**
- * An address that is free by whoever gave it and in use on this node: a block was deleted or changed by hand while its
+ * An address that is free by whoever gave it and in use on this node, by a pod or by the node: a block was deleted or changed by hand while its
  * pods ran, or another plugin lost its state, or has a range that overlaps. The pod that has it would be cut off without a
  * word. Given back, it is the last one to be given again.
  *
  * @throws CNIError `TryAgainLater`
  */
 function refuseInUse(cni: CNI, { hostIface, delegation }: AttachmentPlan, ips: readonly IP[]): void {
+  const { ownAddresses } = cni.host;
+  const own = ips.find((ip) => ownAddresses.includes(ip));
+  if (own !== undefined) {
+    const what = `${formatIP(own)} is this node's own or its tunnel's, and free by whoever gave it`;
+    const why = "somebody released the tunnel's address, or a pool has the nodes' addresses";
+    throw new CNIError("TryAgainLater", `${what}: ${why}; the next try gets another address`);
+  }
   const holder = cni.endpoints.holderOf(ips, hostIface);
   if (holder === undefined) return;
   const what = `Attachment ${holder.key} (${holder.hostIface}) still has ${holder.ips.map(formatIP).join(" and ")}`;

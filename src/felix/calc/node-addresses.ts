@@ -121,6 +121,13 @@ export function addressOf(addresses: NodeAddresses, family: Family): NodeAddress
   return family === 4 ? addresses.ipv4 : addresses.ipv6;
 }
 
+/** All addresses that a node is known by: its own, and those of its ends of tunnels. */
+export function ownAddressesOf(node: NodeAddresses | undefined): readonly IP[] {
+  if (node === undefined) return [];
+  const { ipv4, ipv6, tunnelEnds, ipipTunnelIP } = node;
+  return [ipv4?.ip, ipv6?.ip, tunnelEnds[4]?.ip, tunnelEnds[6]?.ip, ipipTunnelIP].filter((ip) => ip !== undefined);
+}
+
 /** True when routes that depend on the node need no new look: kubelets update their Node every few seconds. */
 export function sameAddresses(a: NodeAddresses | undefined, b: NodeAddresses | undefined): boolean {
   return (

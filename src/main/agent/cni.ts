@@ -50,7 +50,11 @@ export function makeCNI(base: Base, { store, sources, allocator }: NodeIPAM, fel
     conntrack: new ConntrackFlusher({ conntrack: kernel.conntrack, clock, log }),
     records: fileRecordStore(join(config.stateDir, "attachments")),
     pending: filePendingStore(join(config.stateDir, "pending"), log),
-    host: linuxHost({ nodeName, podMTUBytes: () => config.podInterfaceMTUBytes || felix.podMTUBytes }),
+    host: linuxHost({
+      nodeName,
+      podMTUBytes: () => config.podInterfaceMTUBytes || felix.podMTUBytes,
+      ownAddresses: () => felix.ownAddresses,
+    }),
     pods: podSource(cache.pods, client),
     namespaces: namespaceSource(cache.namespaces, client),
     delegates: hostPlugins(base),
