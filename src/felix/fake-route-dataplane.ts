@@ -182,6 +182,11 @@ export class FakeRouteDataplane implements RouteDataplane {
     }
   }
 
+  /** What the kernel does when others switch forwarding off. */
+  tellOfForwarding(): void {
+    this.#tell("forwarding");
+  }
+
   /** Lets the world change without a notification. */
   quiet(change: () => void): void {
     this.#isQuiet = true;

@@ -471,8 +471,21 @@ describe("Felix", () => {
     const { clock, sources, forwarding, felix } = await setUpRunning();
     expect(forwarding).toEqual([[4]]);
     sources.pools.set(fakePool("six", "fd00::/64"));
+    await clock.advance(100);
+    expect(forwarding).toEqual([[4], [4, 6]]);
     await clock.advance(91_000);
-    expect(forwarding.at(-1)).toEqual([4, 6]);
+    expect(forwarding).toEqual([[4], [4, 6], [4, 6]]);
+    await felix.stop();
+  });
+
+  test("forwarding that others switch off is on again at once, and among the repairs", async () => {
+    const { clock, kernel, forwarding, felix } = await setUpRunning();
+    await clock.advance(1000);
+    expect(forwarding).toEqual([[4]]);
+    kernel.tellOfForwarding();
+    await clock.advance(10);
+    expect(forwarding).toEqual([[4], [4]]);
+    expect(felix.status().repairs).toMatchObject({ total: 1, recent: [{ what: "forwarding" }] });
     await felix.stop();
   });
 

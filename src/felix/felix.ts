@@ -76,6 +76,7 @@ class FelixAgent implements Felix {
   readonly #reporter: Reporter;
   readonly #loop: ApplyLoop;
   #stopWatching: (() => void) | undefined;
+  #isForwardingOff = false;
   /** Endpoints whose link and routes the wiring has made since the last turn. */
   readonly #wired: WorkloadEndpoint[] = [];
 
@@ -212,8 +213,10 @@ class FelixAgent implements Felix {
   #onKernelChange({ kind }: KernelChange): void {
     const nowMs = this.#options.clock.nowMs();
     if (kind === "neigh" || kind === "overrun") this.#tunnels?.onEntriesChanged();
-    if (kind !== "neigh") this.#schedule.onKernelChange(kind, nowMs);
-    if (kind === "neigh" || isAboutRoutes(kind) || this.#mayReadLinks(nowMs)) this.#loop.wake();
+    if (kind === "forwarding") this.#isForwardingOff = true;
+    else if (kind !== "neigh") this.#schedule.onKernelChange(kind, nowMs);
+    const isUrgent = kind === "neigh" || kind === "forwarding" || isAboutRoutes(kind);
+    if (isUrgent || this.#mayReadLinks(nowMs)) this.#loop.wake();
     else this.#loop.wakeWithin(LAZY_WAKE_MS);
   }
 
@@ -228,12 +231,13 @@ class FelixAgent implements Felix {
       readLinks: () => this.#readLinks(),
     });
     this.#convertRoutes();
-    if (startedMs >= this.#schedule.resyncDueMs) {
+    const isResync = startedMs >= this.#schedule.resyncDueMs;
+    if (isResync) {
       this.#schedule.beginResync(startedMs);
       this.#table.requestResync();
       this.#tunnels?.requestResync();
-      this.#forwarding.enable((family) => this.#state.hasPoolOf(family));
     }
+    this.#keepForwarding(isResync);
     const [report, turn] = await this.#apply(startedMs);
     const nowMs = this.#options.clock.nowMs();
     const findingsInMs = this.#reporter.turnDone(report, turn, nowMs);
@@ -251,6 +255,12 @@ class FelixAgent implements Felix {
       detectMs - nowMs,
     ].filter((ms) => ms !== undefined);
     return Math.max(0, Math.min(...waits));
+  }
+
+  #keepForwarding(isResync: boolean): void {
+    this.#forwarding.enable((family) => this.#state.hasPoolOf(family), isResync || this.#isForwardingOff);
+    if (this.#isForwardingOff) this.#reporter.repaired("forwarding");
+    this.#isForwardingOff = false;
   }
 
   /** Links, and the addresses on them, as far as it is time for it. */

@@ -69,15 +69,14 @@ export class ListingSchedule {
   }
 
   /** Somebody changed links, addresses or routes. */
-  onKernelChange(kind: Exclude<KernelChange["kind"], "neigh">, nowMs: number): void {
+  onKernelChange(kind: Exclude<KernelChange["kind"], "neigh" | "forwarding">, nowMs: number): void {
     // Tunnels are few and ours: unlike other people's links, they need not wait.
-    if (kind !== "route" && kind !== "forwarding") this.markLinks(kind === "tunnel");
+    if (kind !== "route") this.markLinks(kind === "tunnel");
     if (isAboutRoutes(kind)) this.#resync.hint(nowMs);
     else this.#resync.hintLater(nowMs, RESYNC_AFTER_LINK_MS);
   }
 }
 
-/** A resync is what looks at forwarding, too. */
 export function isAboutRoutes(kind: KernelChange["kind"]): boolean {
-  return kind === "route" || kind === "forwarding" || kind === "overrun";
+  return kind === "route" || kind === "overrun";
 }

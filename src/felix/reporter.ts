@@ -62,6 +62,11 @@ export class Reporter {
     this.#log.waitingFor(waitingFor);
   }
 
+  /** What others had changed and nothing else tells of. */
+  repaired(what: string): void {
+    this.#repairs.add(wallMs(this.#options.clock), what);
+  }
+
   /** Returns when to have another turn for the sake of findings that are not told yet. Units: milliseconds from now. */
   turnDone(report: ApplyReport, turn: TurnReport, nowMs: number): number | undefined {
     const { manager, network, state, table } = this.#of;
