@@ -137,7 +137,8 @@ function readMaxUnavailable(strategy: SpecReader): Wanted["maxUnavailable"] {
   return strategy.section("rollingUpdate").read(
     (fields) => {
       const value = fields.value("maxUnavailable") ?? 1;
-      const [, digits = "", percent] = /^(\d{1,4})(%?)$/.exec(String(value)) ?? [];
+      const text = typeof value === "number" ? String(value) : value;
+      const [, digits = "", percent] = (typeof text === "string" && /^(\d{1,4})(%?)$/.exec(text)) || [];
       const amount = Number(digits);
       if (amount < 1 || amount > (percent === "%" ? 100 : 1000))
         throw fields.fail("maxUnavailable", value, "1 to 1000, or 1% to 100% of the nodes");

@@ -214,6 +214,30 @@ describe("the operator", () => {
     await bench.untilCondition("Degraded", "False");
   });
 
+  it("turns Available with the last agent of a change, and stays so while one starts anew", async () => {
+    const bench = await startOperatorBench();
+    for (const node of ["a", "b"]) await bench.node(node);
+    bench.world.behaviour = { b: "fails" };
+    bench.startWorld();
+    await bench.install({ calicoNetwork: NETWORK });
+    const end = bench.startOperator();
+    await bench.untilCondition("Degraded", "True PodFailure");
+    expect((await bench.conditions())["Available"]).toMatch(/^False/);
+    await bench.setAgentReady("b", true);
+    await bench.untilCondition("Available", "True");
+    await bench.setAgentReady("a", false);
+    await bench.untilCondition("Progressing", "True ResourceNotReady: 1 of 2 agents are ready");
+    expect((await bench.conditions())["Available"]).toMatch(/^True/);
+    // The Installation remembers, and not the operator.
+    await end();
+    bench.startOperator();
+    await bench.setAgentReady("a", true);
+    await bench.untilCondition("Progressing", "False");
+    await bench.setAgentReady("a", false);
+    await bench.untilCondition("Progressing", "True");
+    expect((await bench.conditions())["Available"]).toMatch(/^True/);
+  });
+
   it("tells the Installation when it has no right to TigeraStatus", async () => {
     const bench = await startOperatorBench();
     bench.forbidden = "tigerastatuses";

@@ -201,6 +201,16 @@ export class OperatorBench {
     return Object.fromEntries((found?.status?.conditions ?? []).map(text));
   }
 
+  /** What the kubelet of the node says of its agent now. */
+  async setAgentReady(node: string, isReady: boolean): Promise<void> {
+    const { items } = await this.client.list(PODS, { namespace: NAMESPACE });
+    const pod = items.find(({ spec }) => spec?.nodeName === node);
+    const conditions = [{ type: "Ready", status: isReady ? "True" : "False" }];
+    const patch = { type: "merge", body: { status: { conditions, containerStatuses: null } } } as const;
+    const options = { namespace: NAMESPACE, subresource: "status" } as const;
+    await this.client.patch(PODS, pod?.metadata.name ?? "", patch, options);
+  }
+
   /** `kind namespace/name` of all that has the operator's label, but pools. */
   async installedObjects(): Promise<string[]> {
     const labelSelector = `${MANAGED_BY_LABEL}=${MANAGER}`;
