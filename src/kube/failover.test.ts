@@ -119,11 +119,14 @@ describe("several API servers", () => {
     await watch.return();
   });
 
-  test("a client that was closed asks none of them", async () => {
+  test("a client that was closed asks none of them, not even when it had to leave the last one", async () => {
     await using fake = await start();
-    await fake.client.get(NODES, "a");
+    await kill(fake.servers[0]);
+    fake.servers[1].script(cut);
+    await expect(fake.client.create(NODES, NODE)).rejects.toThrow(UnreachableError);
+    fake.servers[1].script(json(NODE));
     fake.client.close();
     await expect(fake.client.get(NODES, "a")).rejects.toThrow("closed");
-    expect(asked(fake)).toEqual([1, 0, 0]);
+    expect(asked(fake)).toEqual([0, 1, 0]);
   });
 });

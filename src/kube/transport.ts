@@ -183,6 +183,7 @@ export class Transport {
 
   /** New certificates need new connections; those in use finish by themselves. */
   #connections(): CallConnections {
+    if (this.#isClosed) throw new TransportError("the client was closed", true);
     const tls = this.#credentials.tls();
     if (this.#calls !== undefined && tls === this.#tls) return this.#calls;
     const server = this.#server;
