@@ -105,12 +105,15 @@ async function changeThings({ client }: Stack): Promise<void> {
   const open: Promise<unknown>[] = [];
   for (let i = 0; i < (CHANGES_PER_SECOND * PERIOD_MS) / 1000; i++) {
     await sleep(Math.max(0, start + (i * 1000) / CHANGES_PER_SECOND - performance.now()));
-    const affinity = affinityOf(peer(i), FIRST_CHURNED + (i >> 1));
-    open.push(
-      i % 2 === 0
-        ? client.create(BLOCK_AFFINITIES, affinity)
-        : client.delete(BLOCK_AFFINITIES, affinityOf(peer(i - 1), FIRST_CHURNED + (i >> 1)).metadata.name),
-    );
+    if (i % 2 === 0) {
+      const affinity = affinityOf(peer(i), FIRST_CHURNED + (i >> 1));
+      open.push(client.create(BLOCK_AFFINITIES, affinity));
+    } else {
+      // On a busy machine what is created takes longer than the 10 ms until it is to go.
+      const { name } = affinityOf(peer(i - 1), FIRST_CHURNED + (i >> 1)).metadata;
+      const created = open.at(-1);
+      open.push(Promise.resolve(created).then(() => client.delete(BLOCK_AFFINITIES, name)));
+    }
   }
   await Promise.all(open);
 }
