@@ -131,6 +131,24 @@ describe("sweep()", () => {
     expect(await sweep(agent.cni)).toEqual({ ...nothing, released: 2 });
   });
 
+  it("tells once of a datastore that is away, however many releases have tried it at the same time", async () => {
+    const agent = machine.start();
+    await agent.call("ADD");
+    await agent.call("ADD", { containerID: "c2", args: "", ifName: "net1" });
+    machine.kernel.removeNetns("/run/netns/c1");
+    let asked = 0;
+    const bothAsked = Promise.withResolvers<void>();
+    machine.addresses.release = async () => {
+      if (++asked === 2) bothAsked.resolve();
+      await bothAsked.promise;
+      throw new IPAMError("Datastore", "down");
+    };
+    expect(await sweep(agent.cni)).toEqual({ ...nothing, postponed: 2 });
+    const message = "Attachment could not be released; it is tried again";
+    const told = agent.logged.filter((line) => line.message === message).map(({ level }) => level);
+    expect(told).toEqual(["warn", "debug"]);
+  });
+
   it("gives way to a DEL of the attachment that it is releasing", async () => {
     await machine.start().call("ADD");
     machine.kernel.removeNetns("/run/netns/c1");

@@ -173,8 +173,11 @@ async function reconcile(cni: CNI, id: AttachmentID, trouble: { datastoreAway: b
     return "released";
   } catch (error) {
     if (error instanceof CancelledError && cni.locks.isHeld(key)) return "busy";
+    // Several are tried at once, and one of them says it for all.
+    const isTold = trouble.datastoreAway && isTransient(error);
     trouble.datastoreAway ||= isTransient(error);
-    cni.log.warn({ op: "sweep", ...id, err: error }, "Attachment could not be released; it is tried again");
+    const level = isTold ? "debug" : "warn";
+    cni.log[level]({ op: "sweep", ...id, err: error }, "Attachment could not be released; it is tried again");
     return "postponed";
   }
 }
