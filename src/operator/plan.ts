@@ -116,7 +116,7 @@ export function secondInstallation(active: Installation): Problem {
   return {
     reason: "SecondInstallation",
     field: `metadata.annotations[${MANAGED_ANNOTATION}]`,
-    message: `Installation ${name} is older, and only one counts: delete one of the two, or take the annotation off this one`,
+    message: `Installation ${name} is older, and only one counts: delete this one, or take the annotation off it; to have it count instead, take the annotation off ${name} (to delete that one would remove the network first)`,
   };
 }
 
