@@ -66,7 +66,12 @@ export class FakeRouteDataplane implements RouteDataplane {
   }
 
   deleteAddr(ifIndex: number, ip: IP): void {
+    const family = familyOf(ip);
+    const had = this.#addrs.length;
     this.#addrs = this.#addrs.filter((addr) => addr.ifIndex !== ifIndex || addr.ip !== ip);
+    const isLast = !this.#addrs.some((addr) => addr.ifIndex === ifIndex && familyOf(addr.ip) === family);
+    // Without an address of IPv4 a link has no routes of it.
+    if (had > this.#addrs.length && isLast && family === 4) this.#dropRoutesOf(ifIndex, [4]);
     this.#tellOfLink("addr", this.#links.get(ifIndex));
   }
 
@@ -174,9 +179,9 @@ export class FakeRouteDataplane implements RouteDataplane {
     return isOnLink ? undefined : new Error("RTM_NEWROUTE failed with ENETUNREACH: Nexthop has invalid gateway");
   }
 
-  #dropRoutesOf(ifIndex: number): void {
+  #dropRoutesOf(ifIndex: number, families: readonly Family[] = [4, 6]): void {
     for (const [key, route] of this.#routes) {
-      if (route.ifIndex !== ifIndex) continue;
+      if (route.ifIndex !== ifIndex || !families.includes(familyOf(route.dst.network))) continue;
       this.#routes.delete(key);
       if (familyOf(route.dst.network) === 6) this.#tell("route");
     }

@@ -366,13 +366,19 @@ describe("Felix", () => {
     await felix.stop();
   });
 
-  test("an address that leaves its link for a moment takes no route away", async () => {
+  test("an address that leaves its link for a moment takes no route away, and those that the kernel drops with a link's last one are back with it", async () => {
     const { clock, kernel, felix, shown } = await setUpRunning();
-    kernel.deleteAddr(NIC, parseIP("192.0.2.1"));
-    await clock.advance(200_000);
-    expect(shown()).toEqual([REMOTE, OWN].toSorted());
-    kernel.addAddr(NIC, parseIP("192.0.2.1"), 24);
-    await clock.advance(10);
+    for (const isLast of [false, true]) {
+      if (!isLast) kernel.addAddr(NIC, parseIP("192.0.2.77"), 24);
+      await clock.advance(5000);
+      kernel.deleteAddr(NIC, parseIP("192.0.2.1"));
+      await clock.advance(isLast ? 2000 : 200_000);
+      expect(shown()).toEqual(isLast ? [OWN] : [REMOTE, OWN].toSorted());
+      kernel.addAddr(NIC, parseIP("192.0.2.1"), 24);
+      await clock.advance(100);
+      expect(shown()).toEqual([REMOTE, OWN].toSorted());
+      kernel.deleteAddr(NIC, parseIP("192.0.2.77"));
+    }
     expect(kernel.deletes).toEqual([]);
     await felix.stop();
   });

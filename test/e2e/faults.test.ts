@@ -95,6 +95,17 @@ describe("under traffic", () => {
   );
 });
 
+test("a node whose kernel has lost all that its agent made, as by a reboot, has it again, and its pods are reached", async () => {
+  const before = await dataplaneOf("node-2");
+  await lab.killAgent("node-2", "SIGKILL");
+  const lose = "ip link delete vxlan.calico; ip route flush proto 80; nft delete table inet gingham";
+  expect(await lab.exec("node-2", ["sh", "-euc", lose])).toMatchObject({ exitCode: 0 });
+  expect((await ping(1))[0]).not.toMatchObject({ lost: 0 });
+  await lab.startAgent("node-2");
+  await expect.poll(() => dataplaneOf("node-2"), { timeout: 10_000 }).toBe(before);
+  expect(await ping(1)).toEqual(NODES.map(() => ({ sent: 100, lost: 0 })));
+});
+
 test("a node that is deleted and comes back under its name is routed again, and its pods are reached", async () => {
   const isRouted = async (): Promise<boolean> => (await dataplaneOf("node-1")).includes(" dev vxlan.calico onlink");
   expect(await isRouted()).toBe(true);

@@ -265,6 +265,31 @@ describe("IP-in-IP", () => {
     expect(await capture(a, D)).toContain(`IP ${A.node} > ${D.node}: IP ${A.pod} > ${D.pod}: ICMP echo request`);
   });
 
+  test("to VXLAN while a node has no address for it: that one is reached as before, and goes over when it has one", async () => {
+    const whole = [...nodes.list()].find(({ metadata }) => metadata.name === D.name);
+    if (whole === undefined) throw new Error("no node-d");
+    nodes.set(fakeNode(D.name, [D.node], { "projectcalico.org/IPv4IPIPTunnelAddr": D.ipip }));
+    setMode({ ipipMode: "Never", vxlanMode: "Always" });
+    await expect.poll(hasRoute(a, B, "dev vxlan.calico"), SETTLE).toBe(true);
+    expect(a.ip(`route show ${D.block}`)).toContain(`via ${D.node} dev tunl0`);
+    await expectReach([a, d]);
+    nodes.set(whole);
+    for (const [from, to] of [
+      [a, D],
+      [d, A],
+    ] as const)
+      await expect.poll(hasRoute(from, to, "dev vxlan.calico"), SETTLE).toBe(true);
+    await expect.poll(() => a.ip("-o link show tunl0"), SETTLE).not.toMatch(/[<,]UP\b/);
+    await expectReach([a, d]);
+    setMode({ ipipMode: "Always", vxlanMode: "Never" });
+    for (const [from, to] of [
+      [a, D],
+      [d, A],
+    ] as const)
+      await expect.poll(hasRoute(from, to, "dev tunl0"), SETTLE).toBe(true);
+    await expectReach([a, d]);
+  });
+
   test("under traffic to VXLAN and back: it goes on, on the other wire", async () => {
     const argv = ["netns", "exec", a.pod, "ping", "-i", "0.1", "-c", "100", "-W", "2", "-q", D.pod];
     const running = promisify(execFile)("ip", argv);

@@ -91,9 +91,7 @@ function ipipStep({ links, addrs, routes }: CleanFacts): readonly CleanStep[] {
   const blackholes = routes.filter(({ type, protocol }) => type === "blackhole" && protocol === ROUTE_PROTOCOL);
   const poolCIDRs = blackholes.map(({ dst }) => dst);
   const device = readIPIPDevice(links, addrs, { poolCIDRs, known: new Set() });
-  if (device === undefined || device === "taken") return [];
-  const isRouted = routes.some(({ ifIndex, protocol }) => ifIndex === device.ifIndex && protocol === ROUTE_PROTOCOL);
-  const changes = isRouted || device.ownIPs.length > 0 ? stepsFromIPIP(device, false) : [];
+  const changes = device === undefined || device === "taken" ? [] : stepsFromIPIP(device);
   return changes.length === 0 ? [] : [{ kind: "ipip", changes }];
 }
 

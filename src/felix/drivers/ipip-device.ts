@@ -29,8 +29,6 @@ export class IPIPDevice {
   #addrs: readonly KernelAddr[] = [];
   #need: IPIPNeed | undefined;
   #isUnsupported = false;
-  /** It has carried what is ours, and is still up. */
-  #isOurs = false;
   /** It was right when it was last looked at. */
   #wasRight = false;
 
@@ -64,19 +62,17 @@ export class IPIPDevice {
     return { ...report, restored: isRestored ? [IPIP_DEVICE] : [] };
   }
 
-  /** As above. @param isUsed whether a route of ours still leads through the device of that index */
+  /**
+   * As above. While a route leads through the device its address stays, too: with the last one the kernel drops all routes.
+   *
+   * @param isUsed whether a route of ours leads through the device of that index
+   */
   async sweep(isUsed: (ifIndex: number) => boolean): Promise<DeviceReport> {
     const actual = this.#read();
     const isNeeded = this.#need?.end !== undefined;
-    if (isNeeded || actual === undefined || actual === "taken") return NOTHING;
-    const hasRoutes = isUsed(actual.ifIndex);
-    this.#isOurs ||= hasRoutes || actual.ownIPs.length > 0;
-    if (!this.#isOurs) return NOTHING;
-    const steps = stepsFromIPIP(actual, hasRoutes);
-    const report = await this.#take(steps);
-    if (steps.length > 0 && (!report.isChanged || report.failed > 0)) return report;
-    this.#known.clear();
-    this.#isOurs = hasRoutes;
+    if (isNeeded || actual === undefined || actual === "taken" || isUsed(actual.ifIndex)) return NOTHING;
+    const report = await this.#take(stepsFromIPIP(actual));
+    if (report.isChanged && report.failed === 0) this.#known.clear();
     return report;
   }
 

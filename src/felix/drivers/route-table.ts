@@ -99,7 +99,8 @@ export class RouteTable implements RouteSink {
   }
 
   want(key: string, route: KernelRoute): void {
-    this.#held.delete(key);
+    // Whatever made it wait may have taken it out of the kernel without a word.
+    if (this.#held.delete(key)) this.#tracker.deleteDataplane(key);
     if (this.#yields(key, route)) {
       this.#tracker.deleteDesired(key);
       this.#yielded.set(key, route);

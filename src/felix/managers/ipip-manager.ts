@@ -70,16 +70,13 @@ export function stepsToIPIP(need: IPIPNeed, actual: IPIPDeviceState | undefined)
 }
 
 /**
- * The steps that take away what is ours: the address, which is no longer allocated, and the device once no route leads through
- * it. Down it takes no packets out of tunnels, which nobody would guard any more; with somebody else's addresses on it, it is
- * somebody else's to put down.
+ * The steps that take away what is ours, once no route needs it. Down it takes no packets out of tunnels, which nobody would
+ * guard any more; with somebody else's addresses on it, it is somebody else's to put down.
  */
-export function stepsFromIPIP(
-  { ifIndex, ownIPs, up, hasOthers }: IPIPDeviceState,
-  isUsed: boolean,
-): readonly DeviceChange[] {
+export function stepsFromIPIP({ ifIndex, ownIPs, up, hasOthers }: IPIPDeviceState): readonly DeviceChange[] {
+  if (ownIPs.length === 0) return [];
   return [
-    ...(up && !hasOthers && !isUsed ? [{ kind: "down", ifIndex } as const] : []),
+    ...(up && !hasOthers ? [{ kind: "down", ifIndex } as const] : []),
     ...ownIPs.map((ip) => addrChange("deleteAddr", ifIndex, ip)),
   ];
 }
