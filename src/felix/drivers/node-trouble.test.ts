@@ -11,13 +11,14 @@ const OTHERS = { type: "Ready", status: "True" };
 
 function setUp() {
   const clock = new FakeClock();
-  const world = { checks: {} as Record<string, Check>, findings: [] as Finding[], writes: 0, fails: 0 };
+  const world = { checks: {} as Record<string, Check>, findings: [] as Finding[], writes: 0, fails: 0, hangs: false };
   let stored: Node = { ...fakeNode("node-a", []), status: { addresses: [], ...{ conditions: [OTHERS] } } };
   const trouble = new NodeTrouble({
     checks: () => world.checks,
     findings: () => world.findings,
     writer: {
       edit: async (change) => {
+        if (world.hangs) await new Promise(() => {});
         if (world.fails-- > 0) throw new Error("away");
         const next = change(stored);
         if (next === undefined) return false;
@@ -60,6 +61,32 @@ test("NodeTrouble tells what has kept the agent from being ready for a while, on
   await clock.advance(2_100);
   expect([shown(), world.writes]).toEqual([undefined, 2]);
   await trouble.stop();
+});
+
+test("NodeTrouble takes back what it said when its agent stops: nobody would later", async () => {
+  const { clock, world, trouble, shown } = setUp();
+  world.checks = { networkConfig: READ_ONLY };
+  trouble.start();
+  await clock.advance(13_000);
+  expect(shown()).toBeDefined();
+  await trouble.stop();
+  expect(shown()).toBeUndefined();
+  // It says nothing of what it has not said.
+  const quiet = setUp();
+  quiet.trouble.start();
+  await quiet.trouble.stop();
+  expect(quiet.world.writes).toBe(0);
+});
+
+test("NodeTrouble stops although the API server does not answer", async () => {
+  const { clock, world, trouble } = setUp();
+  world.checks = { networkConfig: READ_ONLY };
+  trouble.start();
+  await clock.advance(13_000);
+  world.hangs = true;
+  const stopped = trouble.stop();
+  await clock.advance(1_100);
+  await stopped;
 });
 
 test("NodeTrouble says nothing of an agent that becomes ready in time, and takes back what an earlier one said", async () => {

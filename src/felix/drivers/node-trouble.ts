@@ -21,6 +21,8 @@ export interface NodeTroubleOptions {
 
 /** Between two looks. Units: milliseconds. */
 const LOOK_MS = 2000;
+/** The process is about to end, and the API server may be away. Units: milliseconds. */
+const STOP_WAIT_MS = 1000;
 /** Every agent that starts is not ready at first, and an API server that answers again finds all of them so. Units: milliseconds. */
 const LASTING_MS = 10_000;
 
@@ -58,8 +60,18 @@ export class NodeTrouble {
     this.#loop.start();
   }
 
+  /** Takes back what it said, if the API server answers soon: without an agent nobody would. */
   async stop(): Promise<void> {
-    await this.#loop.stop();
+    const { clock, writer, log } = this.#options;
+    const ended = this.#loop.stop().then(async () => {
+      if (this.#told) await writer.edit((node) => planDegraded(node, undefined, wallText(clock)));
+    });
+    const late = clock.sleep(STOP_WAIT_MS).then(() => {
+      throw new Error(`no answer within ${STOP_WAIT_MS / 1000} s`);
+    });
+    await Promise.race([ended, late]).catch((error: unknown) => {
+      log.warn({ err: describeError(error) }, "the node's condition NetworkDegraded stays");
+    });
   }
 
   async #turn(): Promise<number> {
