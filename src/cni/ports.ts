@@ -198,6 +198,8 @@ export interface AttachmentStore {
   remove(id: AttachmentID): Promise<void>;
   /** Every attachment that has a record, in no order. */
   list(): Promise<readonly AttachmentID[]>;
+  /** Whether a record could be written now; leaves nothing. @throws CNIError `IOFailure` */
+  rehearse(): Promise<void>;
 }
 
 /** What storage holds for an attachment. */

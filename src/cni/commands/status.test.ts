@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { readdirSync, rmSync, writeFileSync } from "node:fs";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { IPAMError, type IPAMErrorCode } from "../../ipam/errors.ts";
 import { FakeMachine, type FakeProcess } from "../fake-cni.ts";
@@ -45,6 +46,17 @@ describe("STATUS", () => {
     machine.addresses.rehearse = async (request) => void asked.push(request);
     expect(await status({ ipam: { assign_ipv4: "false", assign_ipv6: "true", ipv6_pools: ["p"] } })).toBe("");
     expect(asked).toEqual([{ families: [6], pools: { 4: [], 6: ["p"] } }]);
+  });
+
+  it("says 50 while no record can be written, on a full or broken disk", async () => {
+    rmSync(machine.stateDir, { recursive: true });
+    writeFileSync(machine.stateDir, "");
+    expect(await status()).toMatch(
+      /^50 Node node-a can attach no pod: Records of attachments cannot be written: .*; look at/,
+    );
+    rmSync(machine.stateDir);
+    expect(await status()).toBe("");
+    expect(readdirSync(machine.stateDir)).toEqual([]);
   });
 
   it("overlooks an API server that is away for less than a minute", async () => {

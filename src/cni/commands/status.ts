@@ -36,6 +36,9 @@ export async function status(cni: CNI, conf: NetConf, delegation?: Delegation): 
     const what = `Node ${nodeName} can attach no pod: the API server has not answered for ${Math.floor(awayMs / 1000)} s`;
     throw new CNIError("NotAvailable", `${what}; check that it is up and that this node reaches it`);
   }
+  await cni.records.rehearse().catch((error: CNIError) => {
+    throw new CNIError("NotAvailable", `Node ${nodeName} can attach no pod: ${error.message}`, { cause: error.cause });
+  });
   try {
     await cni.addresses.rehearse({ families: conf.families, pools: conf.pools });
     if (delegation !== undefined) await askIfAble(cni, "STATUS", delegation);

@@ -20,6 +20,8 @@ import type { AttachmentID, AttachmentRecord } from "../types.ts";
 import { decodeRecord, encodeRecord, keyOf } from "./attachment.ts";
 
 const SUFFIX = ".json";
+/** More than a record has. */
+const REHEARSAL = Buffer.alloc(4096);
 const NEWLINE = 0x0a;
 const sync = promisify(fdatasync);
 
@@ -69,6 +71,22 @@ export function fileRecordStore(root: string): AttachmentStore {
         ),
       );
       return lists.flat();
+    },
+    async rehearse() {
+      // Beside the records, where nobody looks for any: the same file system.
+      const path = `${root}.rehearsal`;
+      try {
+        await mkdir(dirname(path), { recursive: true });
+        try {
+          writeFileSync(path, REHEARSAL, { mode: 0o600 });
+        } finally {
+          // The error that matters is the write's.
+          await unlink(path).catch(() => {});
+        }
+      } catch (cause) {
+        const what = `Records of attachments cannot be written: ${describeError(cause)}`;
+        throw new CNIError("IOFailure", `${what}; look at the disk under ${root}`, { cause });
+      }
     },
   };
 }
