@@ -97,7 +97,8 @@ function podSpec(settings: InstallSettings): object {
         resources: { requests: { cpu: "50m", memory: "128Mi" } },
         ports: [{ name: "metrics", containerPort: settings.nodeMetricsPort }],
         // Everything before it is ready takes no peer and no free address, so it is only as slow as the API server.
-        startupProbe: { ...probe("/liveness"), periodSeconds: 2, failureThreshold: 90 },
+        // A probe before anybody listens is an event "Unhealthy" of each start.
+        startupProbe: { ...probe("/liveness"), initialDelaySeconds: 2, periodSeconds: 2, failureThreshold: 90 },
         livenessProbe: { ...probe("/liveness"), periodSeconds: 10, failureThreshold: 6, timeoutSeconds: 5 },
         readinessProbe: { ...probe("/readiness"), periodSeconds: 5, timeoutSeconds: 5 },
         volumeMounts: [

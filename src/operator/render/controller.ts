@@ -70,7 +70,7 @@ export function renderDeployment(settings: PodSettings, options: DeploymentOptio
               ],
               ports: [{ name: "metrics", containerPort: metricsPort }],
               livenessProbe: { ...probe, periodSeconds: 20, failureThreshold: 6, initialDelaySeconds: 10 },
-              readinessProbe: { ...probe, periodSeconds: 5 },
+              readinessProbe: { ...probe, initialDelaySeconds: 2, periodSeconds: 5 },
               ...LAST_WORDS,
               resources: { requests: { cpu: "20m", memory: "128Mi" } },
               securityContext: {
