@@ -144,6 +144,7 @@ export class FakeLog implements Logger {
 export const noMetrics: FelixMetrics = {
   datastoreResyncStarted: () => {},
   turn: () => {},
+  settingsRestored: () => {},
   turnFailed: () => {},
   gauges: () => {},
 };

@@ -192,6 +192,11 @@ export class FakeRouteDataplane implements RouteDataplane {
     this.#tell("forwarding");
   }
 
+  /** What the kernel does when others switch off what one link has. */
+  tellOfLinkSetting(): void {
+    this.#tell("linkSetting");
+  }
+
   /** Lets the world change without a notification. */
   quiet(change: () => void): void {
     this.#isQuiet = true;

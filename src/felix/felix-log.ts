@@ -29,8 +29,8 @@ export class FelixLog {
   #restored: KernelRoute[] = [];
   #restoredDueMs = 0;
   #addresses = "";
-  #restoredTunnels: string[] = [];
-  #restoredTunnelsDueMs = 0;
+  readonly #restoredTunnels = new RestoredThings("of VXLAN's devices and entries removed or changed");
+  readonly #restoredSettings = new RestoredThings("of the settings of pods' links changed");
   #mtu = "";
 
   constructor(log: Logger, nowMs: number, linkName: (ifIndex: number) => string | undefined) {
@@ -83,17 +83,12 @@ export class FelixLog {
 
   /** Devices and entries that others had taken away. */
   tunnels({ restored }: TunnelReport, nowMs: number): void {
-    this.#restoredTunnels.push(...restored);
-    if (this.#restoredTunnels.length === 0 || nowMs < this.#restoredTunnelsDueMs) return;
-    const count = this.#restoredTunnels.length;
-    const more = count > SAMPLE ? [`and ${count - SAMPLE} more`] : [];
-    const what = [...this.#restoredTunnels.slice(0, SAMPLE), ...more];
-    this.#log.warn(
-      { what, count },
-      `${count} of VXLAN's devices and entries removed or changed by another program; restored`,
-    );
-    this.#restoredTunnels = [];
-    this.#restoredTunnelsDueMs = nowMs + RESTORED_EVERY_MS;
+    this.#restoredTunnels.tell(restored, nowMs, this.#log);
+  }
+
+  /** Settings of pods' links that others had changed. */
+  settings(restored: readonly string[], nowMs: number): void {
+    this.#restoredSettings.tell(restored, nowMs, this.#log);
   }
 
   /** What new pods get. Pods that run keep what they have. */
@@ -144,4 +139,26 @@ export class FelixLog {
 
 function countRoutes(count: number): string {
   return count === 1 ? "1 route" : `${count} routes`;
+}
+
+/** One kind of repair: a line for all of them together, now and then. */
+class RestoredThings {
+  readonly #kind: string;
+  #what: string[] = [];
+  #dueMs = 0;
+
+  constructor(kind: string) {
+    this.#kind = kind;
+  }
+
+  tell(restored: readonly string[], nowMs: number, log: Logger): void {
+    this.#what.push(...restored);
+    const count = this.#what.length;
+    if (count === 0 || nowMs < this.#dueMs) return;
+    const more = count > SAMPLE ? [`and ${count - SAMPLE} more`] : [];
+    const what = [...this.#what.slice(0, SAMPLE), ...more];
+    log.warn({ what, count }, `${count} ${this.#kind} by another program; restored`);
+    this.#what = [];
+    this.#dueMs = nowMs + RESTORED_EVERY_MS;
+  }
 }

@@ -12,7 +12,7 @@ import type { NodeWriter } from "./drivers/node-writer.ts";
 import type { VXLANSettings } from "./managers/vxlan-manager.ts";
 import type { NodeAddressDetector } from "./node-address/detector.ts";
 import type { PacketFilter } from "./packet-filter.ts";
-import type { FelixMetrics, KernelAddr, Logger, RouteDataplane, Source, TunnelDataplane } from "./ports.ts";
+import type { FelixMetrics, KernelAddr, Logger, PodLinks, RouteDataplane, Source, TunnelDataplane } from "./ports.ts";
 
 export interface FelixOptions {
   readonly nodeName: string;
@@ -38,6 +38,8 @@ export interface FelixOptions {
   /** Absent: routes in VXLAN wait. */
   readonly tunnels?: TunnelDataplane;
   readonly vxlan?: VXLANSettings;
+  /** Absent: what others set on pods' links stays. */
+  readonly podLinks?: PodLinks;
   readonly mtu?: MTUSettings;
   readonly encapsulation?: EncapsulationOverrides;
   /** Absent: the table in nftables is left alone. Felix starts, feeds and stops it. */

@@ -9,6 +9,7 @@ import { parseCIDR } from "../net/cidr.ts";
 import { type Family, formatIP, parseIP } from "../net/ip.ts";
 import type { BorrowedBlock } from "./calc/borrowed.ts";
 import { NodeWriter } from "./drivers/node-writer.ts";
+import { FakePodLinks } from "./fake-pod-links.ts";
 import {
   FakeLog,
   FakeSource,
@@ -492,6 +493,65 @@ describe("Felix", () => {
     await clock.advance(10);
     expect(forwarding).toEqual([[4], [4]]);
     expect(felix.status().repairs).toMatchObject({ total: 1, recent: [{ what: "forwarding" }] });
+    await felix.stop();
+  });
+
+  test("a setting of a pod's link that others change is back, and a repair, at once or with the next refresh", async () => {
+    const podLinks = new FakePodLinks();
+    const { clock, kernel, felix, log } = await setUpRunning({ podLinks });
+    kernel.addLink("cali1", undefined, 11);
+    podLinks.addLink("cali1");
+    felix.endpointUp(fakeEndpoint("1", 11, "10.0.0.5"));
+    await clock.advance(5000);
+    expect([podLinks.looks, podLinks.written]).toEqual([1, []]);
+    podLinks.set("ipv4/conf/cali1/proxy_arp", 0);
+    kernel.tellOfLinkSetting();
+    await clock.advance(10);
+    expect(podLinks.read("ipv4/conf/cali1/proxy_arp")).toBe(1);
+    podLinks.set("ipv4/conf/cali1/forwarding", 0);
+    await clock.advance(91_000);
+    expect(podLinks.read("ipv4/conf/cali1/forwarding")).toBe(1);
+    const what = ["proxy_arp", "forwarding"].map((name) => ({ what: `setting net.ipv4.conf.cali1.${name} = 1` }));
+    expect(felix.status().repairs).toMatchObject({ total: 2, recent: what });
+    expect(log.said("warn")[0]).toBe("1 of the settings of pods' links changed by another program; restored");
+    expect(podLinks.looks).toBe(3);
+    await felix.stop();
+  });
+
+  test("what was changed while no agent ran is written, and no repair", async () => {
+    const podLinks = new FakePodLinks();
+    podLinks.addLink("cali1");
+    podLinks.set("ipv4/conf/cali1/proxy_arp", 0);
+    const world = setUp({ podLinks });
+    world.kernel.addLink("cali1", undefined, 11);
+    const felix = world.open();
+    felix.endpointUp(fakeEndpoint("1", 11, "10.0.0.5"));
+    felix.start();
+    expect(podLinks.looks).toBe(0);
+    world.syncAll();
+    await world.clock.advance(10);
+    expect(podLinks.read("ipv4/conf/cali1/proxy_arp")).toBe(1);
+    expect(felix.status().repairs.total).toBe(0);
+    await felix.stop();
+  });
+
+  test("a setting that cannot be written is a finding until it can, and does not stop the others", async () => {
+    const podLinks = new FakePodLinks();
+    podLinks.addLink("cali1");
+    podLinks.refuse = ({ path }) => (path.includes("proxy_arp") ? new Error("EROFS") : undefined);
+    const { clock, kernel, felix } = await setUpRunning({ podLinks });
+    kernel.addLink("cali1", undefined, 11);
+    felix.endpointUp(fakeEndpoint("1", 11, "10.0.0.5"));
+    await clock.advance(1000);
+    for (const name of ["proxy_arp", "forwarding"]) podLinks.set(`ipv4/conf/cali1/${name}`, 0);
+    kernel.tellOfLinkSetting();
+    await clock.advance(10);
+    expect(podLinks.read("ipv4/conf/cali1/forwarding")).toBe(1);
+    const codes = (): unknown[] => felix.findings().map(({ code, subject }) => [code, subject]);
+    expect(codes()).toEqual([["SettingRefused", "net.ipv4.conf.cali1.proxy_arp = 1"]]);
+    podLinks.refuse = undefined;
+    await clock.advance(91_000);
+    expect(codes()).toEqual([]);
     await felix.stop();
   });
 

@@ -6,6 +6,7 @@ import type { Finding } from "./calc/findings.ts";
 import { ownAddressesOf } from "./calc/node-addresses.ts";
 import { CalcState } from "./calc/state.ts";
 import { NodeStatusDriver } from "./drivers/node-status.ts";
+import { PodLinkSettings } from "./drivers/pod-link-settings.ts";
 import { type ApplyReport, RouteTable } from "./drivers/route-table.ts";
 import type { FelixOptions, FelixSettings } from "./felix-options.ts";
 import { Forwarding } from "./forwarding.ts";
@@ -71,6 +72,7 @@ class FelixAgent implements Felix {
   readonly #network: LocalNetwork;
   readonly #forwarding: Forwarding;
   readonly #tunnels: Tunnels | undefined;
+  readonly #podLinks: PodLinkSettings | undefined;
   readonly #table: RouteTable;
   readonly #nodeStatus: NodeStatusDriver | undefined;
   readonly #reporter: Reporter;
@@ -82,16 +84,18 @@ class FelixAgent implements Felix {
 
   constructor(options: FelixOptions) {
     const { nodeName, dataplane, clock, random, log, tunnels: port, vxlan: settings = VXLAN_DEFAULTS } = options;
+    const { podLinks, routeRefreshMs: refreshMs = REFRESH_MS } = options;
     this.#options = options;
     const state = new CalcState(nodeName);
     const manager = this.#manager;
     this.#state = state;
     state.setOverrides(options.encapsulation ?? {});
     this.#inputs = new Inputs(options, state, () => this.#loop.wake());
-    this.#schedule = new ListingSchedule(options.routeRefreshMs ?? REFRESH_MS);
+    this.#schedule = new ListingSchedule(refreshMs);
     this.#network = new LocalNetwork(state, manager, options.mtu);
     this.#forwarding = new Forwarding(options.enableForwarding);
     this.#tunnels = port && new Tunnels({ port, settings, clock, random });
+    this.#podLinks = podLinks && new PodLinkSettings({ port: podLinks, clock, refreshMs });
     const linkName = (ifIndex: number): string | undefined => manager.linkName(ifIndex);
     const isUndecided = (route: KernelRoute): boolean =>
       isBehindNode(route, linkName) && clock.nowMs() < this.#inputs.borrowedDueMs;
@@ -157,6 +161,7 @@ class FelixAgent implements Felix {
     this.#network.configure(mtu);
     this.#state.setOverrides(encapsulation);
     this.#schedule.configure(routeRefreshMs, this.#options.clock.nowMs());
+    this.#podLinks?.configure(routeRefreshMs);
     this.#loop.wake();
   }
 
@@ -170,6 +175,7 @@ class FelixAgent implements Felix {
   findings(): readonly Finding[] {
     return [
       ...this.#forwarding.findings(),
+      ...(this.#podLinks?.findings() ?? []),
       ...(this.#options.packetFilter?.findings() ?? []),
       ...this.#addressFindings(),
       ...this.#state.findings(),
@@ -213,9 +219,10 @@ class FelixAgent implements Felix {
   #onKernelChange({ kind }: KernelChange): void {
     const nowMs = this.#options.clock.nowMs();
     if (kind === "neigh" || kind === "overrun") this.#tunnels?.onEntriesChanged();
+    if (kind === "linkSetting" || kind === "overrun") this.#podLinks?.onChange();
     if (kind === "forwarding") this.#isForwardingOff = true;
-    else if (kind !== "neigh") this.#schedule.onKernelChange(kind, nowMs);
-    const isUrgent = kind === "neigh" || kind === "forwarding" || isAboutRoutes(kind);
+    else if (kind !== "neigh" && kind !== "linkSetting") this.#schedule.onKernelChange(kind, nowMs);
+    const isUrgent = kind === "neigh" || kind === "forwarding" || kind === "linkSetting" || isAboutRoutes(kind);
     if (isUrgent || this.#mayReadLinks(nowMs)) this.#loop.wake();
     else this.#loop.wakeWithin(LAZY_WAKE_MS);
   }
@@ -238,6 +245,9 @@ class FelixAgent implements Felix {
       this.#tunnels?.requestResync();
     }
     this.#keepForwarding(isResync);
+    // After forwarding of all links together, which each of them follows.
+    const restored = (await this.#podLinks?.apply(this.#state.endpoints)) ?? [];
+    this.#reporter.settingsRestored(restored, startedMs);
     const [report, turn] = await this.#apply(startedMs);
     const nowMs = this.#options.clock.nowMs();
     const findingsInMs = this.#reporter.turnDone(report, turn, nowMs);
@@ -249,6 +259,7 @@ class FelixAgent implements Felix {
     const waits = [
       this.#linksInMs(nowMs),
       this.#schedule.resyncDueMs - nowMs,
+      this.#podLinks && this.#podLinks.dueMs - nowMs,
       report.againInMs,
       this.#tunnels?.againInMs,
       findingsInMs,

@@ -124,6 +124,7 @@ describe("serveMetrics()", () => {
     metrics.felix.datastoreResyncStarted();
     const counts = { updated: 3, deleted: 1, failed: 1, restored: 2, replacedForeign: 0 };
     metrics.felix.turn({ durationMs: 5, resyncMs: 2, ...counts });
+    metrics.felix.settingsRestored(2);
     metrics.felix.turnFailed();
     const gauges = {
       routes: 9,
@@ -145,6 +146,7 @@ describe("serveMetrics()", () => {
       "felix_int_dataplane_apply_time_seconds_count 1",
       "felix_int_dataplane_failures 2",
       "felix_resyncs_started 1",
+      "gingham_link_settings_restored_total 2",
       "felix_resync_state 3",
       "felix_cluster_num_hosts 4",
       "felix_active_local_endpoints 2",

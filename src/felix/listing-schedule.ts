@@ -69,7 +69,7 @@ export class ListingSchedule {
   }
 
   /** Somebody changed links, addresses or routes. */
-  onKernelChange(kind: Exclude<KernelChange["kind"], "neigh" | "forwarding">, nowMs: number): void {
+  onKernelChange(kind: Exclude<KernelChange["kind"], "neigh" | "forwarding" | "linkSetting">, nowMs: number): void {
     // Tunnels are few and ours: unlike other people's links, they need not wait.
     if (kind !== "route") this.markLinks(kind === "tunnel");
     if (isAboutRoutes(kind)) this.#resync.hint(nowMs);

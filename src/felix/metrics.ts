@@ -193,6 +193,10 @@ function createFelixMetrics(registry: Registry): FelixMetrics {
     labelNames: ["op"],
     registers,
   });
+  const settingsRestored = counter(
+    "gingham_link_settings_restored_total",
+    "Settings of pods' links restored after others changed them",
+  );
   const tunnelEntries = gauge("gingham_tunnel_entries", "Neighbours and forwarding entries of the VXLAN devices");
   const tunnelsRestored = counter(
     "gingham_tunnels_restored_total",
@@ -229,6 +233,7 @@ function createFelixMetrics(registry: Registry): FelixMetrics {
       }
       if (report.failed + (tunnels?.failed ?? 0) > 0) failures.inc();
     },
+    settingsRestored: (count) => settingsRestored.inc(count),
     turnFailed: () => failures.inc(),
     gauges: (now) => {
       routes.set(now.routes);

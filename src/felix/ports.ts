@@ -68,9 +68,9 @@ export interface RouteResult {
   readonly error?: Error;
 }
 
-/** What a kernel notification is about; `forwarding`: it was switched off; `tunnel`: a VXLAN or IP-in-IP device as such, `neigh`: its entries; `overrun`: events were lost, and only a full resync helps. */
+/** What a kernel notification is about; `forwarding`: it was switched off; `linkSetting`: so was one link's own, or its proxy ARP or NDP; `tunnel`: a VXLAN or IP-in-IP device as such, `neigh`: its entries; `overrun`: events were lost, and only a full resync helps. */
 export interface KernelChange {
-  readonly kind: "route" | "link" | "addr" | "tunnel" | "neigh" | "forwarding" | "overrun";
+  readonly kind: "route" | "link" | "addr" | "tunnel" | "neigh" | "forwarding" | "linkSetting" | "overrun";
 }
 
 /** What Felix asks of the kernel. Implemented by `netlink/ops/route-dataplane`, in a worker thread. */
@@ -92,6 +92,23 @@ export interface RouteDataplane {
    * of this object's own writes, other tables, new routes of protocol 80 (the wiring's). Returns how to stop.
    */
   watch(onChange: (change: KernelChange) => void): () => void;
+}
+
+/** A pod's link, by what decides its settings. */
+export type PodLink = Pick<WorkloadEndpoint, "hostIface" | "ips">;
+
+/** A file under /proc/sys/net, and what the wiring writes to it. */
+export interface LinkSetting {
+  readonly path: readonly string[];
+  readonly value: 0 | 1;
+}
+
+/** What Felix asks of the kernel for the settings of pods' links. Implemented by `netlink/ops/pod-links`. */
+export interface PodLinks {
+  /** The settings that no longer are what the wiring made them; a link that is gone has none. Cost: some five files for each link. */
+  listChanged(links: readonly PodLink[]): Promise<readonly LinkSetting[]>;
+  /** Writes each; that the link is gone is no error. Shape: outcomes in the order of the settings, undefined: done. */
+  write(settings: readonly LinkSetting[]): Promise<readonly (Error | undefined)[]>;
 }
 
 /** A permanent entry of a VXLAN device. Together they say where the other ends are. Source: calico-interop 4.4. */
@@ -249,6 +266,7 @@ export interface FelixGauges {
 export interface FelixMetrics {
   datastoreResyncStarted(): void;
   turn(report: TurnReport): void;
+  settingsRestored(count: number): void;
   turnFailed(): void;
   gauges(gauges: FelixGauges): void;
 }

@@ -67,6 +67,13 @@ export class Reporter {
     this.#repairs.add(wallMs(this.#options.clock), what);
   }
 
+  /** What others had set on pods' links and is as it was, in words. */
+  settingsRestored(restored: readonly string[], nowMs: number): void {
+    for (const what of restored) this.repaired(what);
+    this.#options.metrics.settingsRestored(restored.length);
+    this.#log.settings(restored, nowMs);
+  }
+
   /** Returns when to have another turn for the sake of findings that are not told yet. Units: milliseconds from now. */
   turnDone(report: ApplyReport, turn: TurnReport, nowMs: number): number | undefined {
     const { manager, network, state, table } = this.#of;

@@ -5,12 +5,13 @@ import type { PodWiring } from "../cni/ports.ts";
 import type { TableChange, TableChanges } from "../felix/nft/ports.ts";
 import { TABLE_NAME } from "../felix/nft/table.ts";
 import type { EchoPort } from "../felix/path-mtu/ports.ts";
-import type { RouteDataplane, TunnelDataplane } from "../felix/ports.ts";
+import type { PodLinks, RouteDataplane, TunnelDataplane } from "../felix/ports.ts";
 import type { SelfTestPort } from "../felix/self-test/ports.ts";
 import { Conn } from "./conn.ts";
 import { NetlinkError } from "./errors.ts";
 import { KernelConntrack } from "./ops/conntrack.ts";
 import { KernelEcho } from "./ops/echo.ts";
+import { KernelPodLinks } from "./ops/pod-links.ts";
 import { KernelPodWiring } from "./ops/pod-wiring.ts";
 import { KernelRouteDataplane } from "./ops/route-dataplane.ts";
 import { KernelSelfTest } from "./ops/self-test.ts";
@@ -22,6 +23,7 @@ export interface Kernel {
   readonly wiring: PodWiring;
   readonly routes: RouteDataplane;
   readonly tunnels: TunnelDataplane;
+  readonly podLinks: PodLinks;
   readonly conntrack: Conntrack;
   /** Of the packet filter's table. */
   readonly tables: TableChanges;
@@ -47,6 +49,7 @@ export function createDirectKernel(): Kernel {
     wiring,
     routes,
     tunnels,
+    podLinks: new KernelPodLinks(),
     conntrack,
     selfTest: new KernelSelfTest(wiring),
     echo: new KernelEcho(),

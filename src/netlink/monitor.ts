@@ -8,9 +8,9 @@ export type Topic = "link" | "addr" | "route" | "neigh" | "forwarding";
 
 /**
  * `overrun`: the kernel dropped notifications, and only listing everything again helps. `tunnel`: a link or its addresses,
- * of which the listener has said that it is a tunnel.
+ * of which the listener has said that it is a tunnel. `linkSetting`: forwarding and its like, of one link.
  */
-export type ChangeKind = Topic | "tunnel" | "overrun";
+export type ChangeKind = Topic | "tunnel" | "linkSetting" | "overrun";
 
 export interface MonitorOptions {
   readonly kinds: readonly Topic[];

@@ -3,7 +3,14 @@ import type { Conntrack } from "../cni/conntrack/ports.ts";
 import type { PodWiring } from "../cni/ports.ts";
 import type { TableChange } from "../felix/nft/ports.ts";
 import type { EchoPort } from "../felix/path-mtu/ports.ts";
-import type { KernelRoute, RouteDataplane, TunnelDataplane, TunnelEntry } from "../felix/ports.ts";
+import type {
+  KernelRoute,
+  LinkSetting,
+  PodLinks,
+  RouteDataplane,
+  TunnelDataplane,
+  TunnelEntry,
+} from "../felix/ports.ts";
 import type { SelfTestPort } from "../felix/self-test/ports.ts";
 import { GinghamError, InvariantError } from "../lib/errors.ts";
 import { KernelWorkerError, NetlinkError, SysctlError, WiringError } from "./errors.ts";
@@ -32,6 +39,8 @@ export interface KernelCalls {
   listEntries: TunnelDataplane["listEntries"];
   replaceEntries(entries: readonly TunnelEntry[]): Promise<readonly BatchFailure[]>;
   deleteEntries(entries: readonly TunnelEntry[]): Promise<readonly BatchFailure[]>;
+  listChangedSettings: PodLinks["listChanged"];
+  writeSettings(settings: readonly LinkSetting[]): Promise<readonly BatchFailure[]>;
   /** From now on, changes of that kind are posted. */
   watch(topic: keyof Changes): Promise<void>;
   unwatch(topic: keyof Changes): Promise<void>;

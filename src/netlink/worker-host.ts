@@ -23,7 +23,7 @@ export function serveKernel(port: MessagePort): void {
 }
 
 function kernelCalls(kernel: Kernel, post: (message: WorkerMessage) => void): KernelCalls {
-  const { wiring, routes, tunnels, conntrack, tables, selfTest, echo } = kernel;
+  const { wiring, routes, tunnels, podLinks, conntrack, tables, selfTest, echo } = kernel;
   const watches: { readonly [T in keyof Changes]: () => () => void } = {
     routes: () => routes.watch((change) => post({ kind: "change", topic: "routes", change })),
     tables: () => tables.watch((change) => post({ kind: "change", topic: "tables", change })),
@@ -47,6 +47,8 @@ function kernelCalls(kernel: Kernel, post: (message: WorkerMessage) => void): Ke
     listEntries: (ifIndex) => tunnels.listEntries(ifIndex),
     replaceEntries: async (entries) => failuresOf(await tunnels.replaceEntries(entries)),
     deleteEntries: async (entries) => failuresOf(await tunnels.deleteEntries(entries)),
+    listChangedSettings: (links) => podLinks.listChanged(links),
+    writeSettings: async (settings) => failuresOf(await podLinks.write(settings)),
     async watch(topic) {
       if (!stops.has(topic)) stops.set(topic, watches[topic]());
     },

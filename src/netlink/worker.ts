@@ -3,7 +3,7 @@ import type { Conntrack } from "../cni/conntrack/ports.ts";
 import type { PodWiring } from "../cni/ports.ts";
 import type { TableChanges } from "../felix/nft/ports.ts";
 import type { EchoPort } from "../felix/path-mtu/ports.ts";
-import type { KernelRoute, RouteDataplane, RouteResult, TunnelDataplane } from "../felix/ports.ts";
+import type { KernelRoute, PodLinks, RouteDataplane, RouteResult, TunnelDataplane } from "../felix/ports.ts";
 import type { SelfTestPort } from "../felix/self-test/ports.ts";
 import type { KernelWorkerError } from "./errors.ts";
 import type { Kernel } from "./kernel.ts";
@@ -48,11 +48,15 @@ export async function createKernel(options: KernelOptions): Promise<Kernel> {
   }
   const conntrack: Conntrack = { flush: (ips) => deletions.call("flushConntrack", ips) };
   const [routes, tunnels] = [routesOver(main), tunnelsOver(main)];
+  const podLinks: PodLinks = {
+    listChanged: (links) => main.call("listChangedSettings", links),
+    write: async (settings) => errorsOf(settings.length, await main.call("writeSettings", settings)),
+  };
   const tables: TableChanges = { watch: (onChange) => main.watch("tables", onChange) };
   // It deletes links, too.
   const echo: EchoPort = { echo: (to, packetBytes) => deletions.call("echo", to, packetBytes) };
   const selfTest: SelfTestPort = { exchange: (pair) => deletions.call("selfTest", pair) };
-  return { wiring: wiringOver(main, deletions), routes, tunnels, conntrack, tables, selfTest, echo, close };
+  return { wiring: wiringOver(main, deletions), routes, tunnels, podLinks, conntrack, tables, selfTest, echo, close };
 }
 
 function defaultWorkerURL(): URL {

@@ -24,6 +24,7 @@ export type FindingCode =
   | "RouteWaits"
   | "RouteRefused"
   | "ForwardingOff"
+  | "SettingRefused"
   | "PacketFilterOff"
   | "SelfTestFailed"
   | "ConfigIgnored"

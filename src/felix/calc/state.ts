@@ -204,6 +204,10 @@ export class CalcState {
     this.#borrowed.set(block, []);
   }
 
+  get endpoints(): Iterable<WorkloadEndpoint> {
+    return this.#endpoints.values();
+  }
+
   setEndpoint(endpoint: WorkloadEndpoint): void {
     this.deleteEndpoint(endpoint.key);
     this.#endpoints.set(endpoint.key, endpoint);

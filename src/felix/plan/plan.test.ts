@@ -7,6 +7,7 @@ import { FakeClock } from "../../lib/fake-clock.ts";
 import { parseCIDR } from "../../net/cidr.ts";
 import { parseIP } from "../../net/ip.ts";
 import { NodeWriter } from "../drivers/node-writer.ts";
+import { FakePodLinks } from "../fake-pod-links.ts";
 import { FakeLog, FakeSource, fakeAffinity, fakeEndpoint, fakeNode, fakePool, noMetrics } from "../fake-resources.ts";
 import { FakeRouteDataplane } from "../fake-route-dataplane.ts";
 import { FakeTunnelDataplane } from "../fake-tunnel-dataplane.ts";
@@ -36,6 +37,9 @@ function setUp() {
   const routes = new FakeRouteDataplane();
   const tunnels = new FakeTunnelDataplane(routes);
   const nft = new FakeNft();
+  const podLinks = new FakePodLinks();
+  podLinks.addLink("cali1");
+  podLinks.set("ipv4/conf/cali1/proxy_arp", 0);
   routes.addLink("lo", undefined, 1);
   routes.addLink("eth0", { ip: parseIP("192.0.2.1"), prefixLength: 24 }, 2);
   routes.addLink("cali1", undefined, 11);
@@ -67,6 +71,7 @@ function setUp() {
   const real: DriverPorts = {
     routes,
     tunnels,
+    podLinks,
     filter: nft,
     node: {
       get: async () => world.node,
@@ -86,6 +91,7 @@ function setUp() {
       nodeName: "node-a",
       dataplane: ports.routes,
       tunnels: ports.tunnels,
+      podLinks: ports.podLinks,
       sources,
       metrics: noMetrics,
       enableForwarding: ports.enableForwarding,
@@ -109,7 +115,7 @@ function setUp() {
       ...(await ports.routes.listRoutes(4)).map((route) => formatKernelRoute(route, nameOf)),
     ].toSorted();
   };
-  return { clock, routes, tunnels, nft, world, real, start, shown };
+  return { clock, routes, tunnels, nft, podLinks, world, real, start, shown };
 }
 
 async function plan(world: ReturnType<typeof setUp>) {
@@ -134,6 +140,7 @@ describe("planOnly()", () => {
         "link: ip link add vxlan.calico address 66:07:02:c1:cc:60 mtu 1450 up type vxlan id 4096 dstport 4789 local 192.0.2.1 dev eth0 nolearning",
         "address: ip addr add 10.1.0.1/32 dev vxlan.calico",
         "sysctl: net.ipv4.ip_forward = 1",
+        "sysctl: net.ipv4.conf.cali1.proxy_arp = 1",
         "neighbour: replace neighbour 10.1.0.65 lladdr 66:89:3a:22:7a:ac dev vxlan.calico",
         "neighbour: replace fdb 66:89:3a:22:7a:ac dst 198.51.100.2 dev vxlan.calico",
         "route: ip route replace 10.0.0.5/32 dev cali1 proto 80",
@@ -152,7 +159,8 @@ describe("planOnly()", () => {
     expect(more.length).toBeLessThanOrEqual(1);
 
     expect(await world.shown(world.real)).toEqual(before);
-    const { routes, tunnels, nft, world: state } = world;
+    const { routes, tunnels, nft, podLinks, world: state } = world;
+    expect(podLinks.written).toEqual([]);
     expect([routes.writes, routes.deletes, tunnels.changes, tunnels.written, tunnels.deleted, nft.scripts]).toEqual([
       [],
       [],

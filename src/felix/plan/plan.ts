@@ -3,8 +3,9 @@ import type { Node } from "../../crds/core.ts";
 import type { Clock } from "../../lib/clock.ts";
 import type { Family } from "../../net/ip.ts";
 import { conditionsOf } from "../calc/node-status.ts";
+import { formatSetting } from "../drivers/pod-link-settings.ts";
 import type { PacketFilterPort } from "../nft/ports.ts";
-import type { Health, NodeStatusPort } from "../ports.ts";
+import type { Health, NodeStatusPort, PodLinks } from "../ports.ts";
 import { PlannedKernel } from "./planned-kernel.ts";
 import type { DriverPorts, PlannedChange } from "./ports.ts";
 
@@ -34,6 +35,7 @@ export function planOnly(real: Omit<DriverPorts, "enableForwarding">, isForwardi
     ports: {
       routes: kernel,
       tunnels: kernel,
+      podLinks: plannedPodLinks(real.podLinks, record),
       filter: plannedFilter(real.filter, record),
       node: plannedNode(real.node, record),
       enableForwarding: (families) => {
@@ -44,6 +46,22 @@ export function planOnly(real: Omit<DriverPorts, "enableForwarding">, isForwardi
 }
 
 const FORWARDING: Readonly<Record<Family, string>> = { 4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding" };
+
+function plannedPodLinks(real: PodLinks, record: Recorder): PodLinks {
+  const planned = new Set<string>();
+  return {
+    listChanged: async (links) => {
+      const changed = await real.listChanged(links);
+      return changed.filter((setting) => !planned.has(formatSetting(setting)));
+    },
+    write: async (settings) =>
+      settings.map((setting) => {
+        planned.add(formatSetting(setting));
+        record("sysctl", formatSetting(setting));
+        return undefined;
+      }),
+  };
+}
 
 /** What the kernel would refuse fails here, too. */
 function plannedFilter(real: PacketFilterPort, record: Recorder): PacketFilterPort {

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Family } from "../../net/ip.ts";
 import type { PacketFilterPort } from "../nft/ports.ts";
-import type { NodeStatusPort, RouteDataplane, TunnelDataplane } from "../ports.ts";
+import type { NodeStatusPort, PodLinks, RouteDataplane, TunnelDataplane } from "../ports.ts";
 
 /** Everything by which Felix changes the world. */
 export interface DriverPorts {
   readonly routes: RouteDataplane;
   readonly tunnels: TunnelDataplane;
+  readonly podLinks: PodLinks;
   readonly filter: PacketFilterPort;
   readonly node: NodeStatusPort;
   readonly enableForwarding: (families: readonly Family[]) => void;

@@ -67,6 +67,7 @@ export function makeDataplane(base: Base, conflist: ConflistKeeper | undefined, 
     nodeName,
     dataplane: ports.routes,
     tunnels: ports.tunnels,
+    podLinks: ports.podLinks,
     vxlan: config.vxlan,
     mtu: config.mtu,
     encapsulation: config.encapsulation,
@@ -144,6 +145,7 @@ function driverPorts({ config, cluster, kernel, nodeName }: Base): { ports: Driv
   const real: DriverPorts = {
     routes: kernel.routes,
     tunnels: kernel.tunnels,
+    podLinks: kernel.podLinks,
     filter: nftPacketFilter({ changes: kernel.tables }),
     node: {
       get: () => client.get(NODES, nodeName),

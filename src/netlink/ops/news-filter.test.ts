@@ -48,11 +48,12 @@ function filter(): NewsFilter {
 }
 
 /** Of all links together, unless an index says otherwise. */
-function netconf(forwarding: number | undefined, index = -1): NetlinkMessage {
+function netconf(forwarding: number | undefined, index = -1, proxy?: number): NetlinkMessage {
   return message(c.RTM_NEWNETCONF, (w) => {
     w.u32(c.AF_INET);
     w.attrU32(c.NETCONFA_IFINDEX, index >>> 0);
     if (forwarding !== undefined) w.attrU32(c.NETCONFA_FORWARDING, forwarding);
+    if (proxy !== undefined) w.attrU32(c.NETCONFA_PROXY_NEIGH, proxy);
   });
 }
 
@@ -67,6 +68,9 @@ describe("NewsFilter", () => {
       route(c.RTM_NEWROUTE, "fe80::/64", c.RTPROT_KERNEL),
       route(c.RTM_NEWROUTE, "ff00::/8", c.RTPROT_KERNEL, { table: 255 }),
       addr("fe80::1", c.RT_SCOPE_LINK),
+      netconf(1, 5, 0),
+      netconf(0, 5, 0),
+      netconf(undefined, 5, 1),
       netconf(1, 5),
       netconf(undefined, 5),
     ];
@@ -100,6 +104,8 @@ describe("NewsFilter", () => {
     ["an address", addr("192.0.2.1", c.RT_SCOPE_UNIVERSE)],
     ["a global address", addr("2001:db8::1", c.RT_SCOPE_UNIVERSE)],
     ["forwarding that is switched off", netconf(0)],
+    ["forwarding of one link that is switched off", netconf(0, 5)],
+    ["a proxy that is switched off", netconf(undefined, 5, 0)],
     ["any address of a tunnel", addr("fe80::1", c.RT_SCOPE_LINK, TUNNEL)],
   ])("passes %s", (_what, news) => {
     expect(filter().passes(news)).toBe(true);
@@ -108,7 +114,7 @@ describe("NewsFilter", () => {
   test("leaves out what happens in other tables, and what this process does itself", () => {
     const others = route(c.RTM_NEWROUTE, "10.0.0.5/32", c.RTPROT_STATIC, { table: 255 });
     const own = route(c.RTM_DELROUTE, "10.0.0.5/32", 80, { portID: OWN_PORT });
-    const unimportant = [others, own, netconf(1), netconf(0, 5), netconf(undefined)];
+    const unimportant = [others, own, netconf(1), netconf(0, -2), netconf(undefined)];
     expect(unimportant.map((each) => filter().passes(each))).toEqual(unimportant.map(() => false));
   });
 });

@@ -51,7 +51,7 @@ export class NewsFilter {
         this.#fresh.delete(ifIndexOf(payload));
         return !this.#options.ownPortIDs.has(portID);
       case c.RTM_NEWNETCONF:
-        return isForwardingOff(payload);
+        return isSwitchedOff(payload);
       default:
         return true;
     }
@@ -88,10 +88,23 @@ export class NewsFilter {
   }
 }
 
-/** Of all links together: pods' links have their own, of which each ADD writes some. */
-function isForwardingOff(payload: Uint8Array): boolean {
-  const index = find(payload, NETCONFMSG_BYTES, c.NETCONFA_IFINDEX)?.i32();
-  return index === c.NETCONFA_IFINDEX_ALL && find(payload, NETCONFMSG_BYTES, c.NETCONFA_FORWARDING)?.i32() === 0;
+/**
+ * Forwarding of all links together; forwarding, proxy ARP or proxy NDP of one. A change tells of one setting alone. A link
+ * that is new tells of all, with its proxies still off.
+ */
+function isSwitchedOff(payload: Uint8Array): boolean {
+  const index = netconfIfIndexOf(payload);
+  const forwarding = find(payload, NETCONFMSG_BYTES, c.NETCONFA_FORWARDING)?.i32();
+  if (index === c.NETCONFA_IFINDEX_ALL) return forwarding === 0;
+  const proxy = find(payload, NETCONFMSG_BYTES, c.NETCONFA_PROXY_NEIGH)?.i32();
+  if (forwarding !== undefined && proxy !== undefined) return false;
+  // What new links begin with has a negative index, too.
+  return index > 0 && (forwarding ?? proxy) === 0;
+}
+
+/** NETCONFA_IFINDEX_ALL: the setting of all links together. */
+export function netconfIfIndexOf(payload: Uint8Array): number {
+  return find(payload, NETCONFMSG_BYTES, c.NETCONFA_IFINDEX)?.i32() ?? 0;
 }
 
 /** Source: linux/rtnetlink.h, struct rtmsg { u8 family; u8 dst_len; u8 src_len; u8 tos; u8 table; u8 protocol; … }. */

@@ -12,7 +12,7 @@ import type { NetlinkMessage } from "../wire/message.ts";
 import type { RouteMessage } from "../wire/route.ts";
 import { listAddrs } from "./addr.ts";
 import { listLinks } from "./link.ts";
-import { ifIndexOf, NewsFilter } from "./news-filter.ts";
+import { ifIndexOf, NewsFilter, netconfIfIndexOf } from "./news-filter.ts";
 import { replaceOverGateway } from "./onlink-gateway.ts";
 import { deleteRoute, listRoutes, type RouteSpec, replaceRoute } from "./route.ts";
 
@@ -126,6 +126,9 @@ export class KernelRouteDataplane implements RouteDataplane {
 
   #classify(topic: Topic, message: NetlinkMessage): ChangeKind | undefined {
     if (!this.#news.passes(message)) return undefined;
+    if (topic === "forwarding") {
+      return netconfIfIndexOf(message.payload) === c.NETCONFA_IFINDEX_ALL ? topic : "linkSetting";
+    }
     if (topic !== "link" && topic !== "addr") return topic;
     const ifIndex = ifIndexOf(message.payload);
     return this.#tunnels.has(ifIndex) || this.#ipip.has(ifIndex) ? "tunnel" : topic;

@@ -68,6 +68,7 @@ export const RTNLGRP_IPV6_NETCONF = 25;
 export const RTM_NEWNETCONF = 80;
 export const NETCONFA_IFINDEX = 1;
 export const NETCONFA_FORWARDING = 2;
+export const NETCONFA_PROXY_NEIGH = 5;
 export const NETCONFA_IFINDEX_ALL = -1;
 
 // linux/rtnetlink.h: struct rtmsg's rtm_type, rtm_scope, rtm_table, rtm_protocol, next-hop and message flags.

@@ -18,6 +18,7 @@ function withPoints(kernel: Kernel): Kernel {
   return {
     routes: kernel.routes,
     tunnels: kernel.tunnels,
+    podLinks: kernel.podLinks,
     tables: kernel.tables,
     selfTest: kernel.selfTest,
     echo: kernel.echo,
