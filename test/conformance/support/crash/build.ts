@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { existsSync } from "node:fs";
 import { join, relative } from "node:path";
 import { build, type Plugin } from "esbuild";
 
@@ -6,7 +7,7 @@ const ROOT = join(import.meta.dirname, "../../../..");
 
 /** Modules whose effects get fault points, and what stands in for them. */
 const FAULTY: Readonly<Record<string, string>> = {
-  "src/cni/record-store.ts": "faulty-record-store.ts",
+  "src/cni/records/record-store.ts": "faulty-record-store.ts",
   "src/kube/client.ts": "faulty-kube-client.ts",
   "src/netlink/worker.ts": "faulty-kernel.ts",
   "src/netlink/kernel.ts": "faulty-kernel.ts",
@@ -29,6 +30,9 @@ const withFaultPoints: Plugin = {
 
 /** Bundles the real entry points with fault points in them into a folder: agent.mjs, standalone.mjs, api-server.mjs. */
 export async function buildFaulty(outdir: string): Promise<void> {
+  // One that was moved would lose its fault points without a word.
+  const missing = Object.keys(FAULTY).filter((path) => !existsSync(join(ROOT, path)));
+  if (missing.length > 0) throw new Error(`${missing.join(", ")}: no such file, so its effects have no fault points`);
   await build({
     absWorkingDir: ROOT,
     entryPoints: {
