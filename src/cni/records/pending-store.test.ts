@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -65,5 +66,23 @@ describe("list()", () => {
     utimesSync(old ?? "", hourAgo, hourAgo);
     expect(await store.list()).toEqual([]);
     expect(readdirSync(folder)).toEqual([".00000000000000000002-8"]);
+  });
+
+  it.each([
+    ["a pipe", (path: string) => execFileSync("mkfifo", [path])],
+    ["a link without end", (path: string) => symlinkSync("/dev/zero", path)],
+    ["a folder", (path: string) => mkdirSync(path)],
+    ["a file of unlikely size", (path: string) => writeFileSync(path, Buffer.alloc(5 * 1024 * 1024))],
+  ])("sets %s aside, without waiting for it", async (_what, put) => {
+    await store.add(DEL, 2n);
+    put(join(folder, "00000000000000000001-7.del"));
+    expect((await store.list()).map(({ stdin }) => stdin)).toEqual([DEL.stdin]);
+    expect(readdirSync(folder)).toContain("00000000000000000001-7.del.bad");
+  });
+
+  it("leaves a hidden folder alone, however old", async () => {
+    mkdirSync(join(folder, ".snapshot"), { recursive: true });
+    utimesSync(join(folder, ".snapshot"), 0, 0);
+    expect(await store.list()).toEqual([]);
   });
 });

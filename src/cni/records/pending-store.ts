@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-import { existsSync, readdirSync, statSync } from "node:fs";
-import { mkdir, open, readFile, rename, unlink } from "node:fs/promises";
+import { constants, existsSync, lstatSync, readdirSync } from "node:fs";
+import { lstat, mkdir, open, readFile, rename, unlink } from "node:fs/promises";
 import { join } from "node:path";
 import { describeError } from "../../lib/errors.ts";
+import { irregularityOf, O_REGULAR } from "../../lib/regular-file.ts";
 import type { Logger, PendingRelease, PendingStore } from "../ports.ts";
 import { decodeEnvelope, encodeEnvelope } from "../server/envelope.ts";
 
 /** `<Unix time in ns, 20 digits>-<pid>.del`, written by launcher/gingham.c: write, fsync, rename, fsync of the folder. */
 const SUFFIX = ".del";
+/** More than a launcher sends. */
+const MAX_BYTES = 2 * 1024 * 1024;
 /** Whoever writes a file takes milliseconds, and has answered nobody before the rename: one as old as this is a dead one's. */
 const HALF_WRITTEN_MS = 600_000;
 /** A call that its launcher has given up is read from the socket by then, even after the agent was stopped for long. */
@@ -25,13 +28,16 @@ export function filePendingStore(folder: string, log: Logger): PendingStore {
     await rename(join(folder, name), join(folder, `${name}.bad`));
   };
   const read = async (name: string): Promise<PendingRelease[]> => {
+    const path = join(folder, name);
     try {
-      return [{ name, ...decodeEnvelope(await readFile(join(folder, name))) }];
+      const irregularity = irregularityOf(await lstat(path), MAX_BYTES);
+      if (irregularity === undefined)
+        return [{ name, ...decodeEnvelope(await readFile(path, { flag: constants.O_RDONLY | O_REGULAR })) }];
+      await setAside(name, irregularity);
     } catch (error) {
-      if (isMissing(error)) return [];
-      await setAside(name, describeError(error));
-      return [];
+      if (!isMissing(error)) await setAside(name, describeError(error));
     }
+    return [];
   };
   const forgetAllBut = (there: ReadonlySet<string>): void => {
     for (const name of known.keys()) if (!there.has(name)) known.delete(name);
@@ -78,8 +84,8 @@ export function filePendingStore(folder: string, log: Logger): PendingStore {
 }
 
 async function removeIfOld(path: string): Promise<void> {
-  const stats = statSync(path, { throwIfNoEntry: false });
-  if (stats !== undefined && stats.mtimeMs < Date.now() - HALF_WRITTEN_MS) await removeFile(path);
+  const stats = lstatSync(path, { throwIfNoEntry: false });
+  if (stats?.isFile() && stats.mtimeMs < Date.now() - HALF_WRITTEN_MS) await removeFile(path);
 }
 
 async function removeFile(path: string): Promise<void> {

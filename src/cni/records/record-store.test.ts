@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-import { appendFileSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { appendFileSync, mkdirSync, mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -87,10 +88,31 @@ describe("fileRecordStore", () => {
       code: "IOFailure",
       message: matching(/^Record of attachment net\/c1.x:eth0 cannot be .*: EISDIR.*; /),
     };
-    await expect(store.read(id)).rejects.toMatchObject(error);
     await expect(store.create(id, at(1))).rejects.toMatchObject(error);
     await expect(store.append(id, at(1))).rejects.toMatchObject(error);
     await expect(store.remove(id)).rejects.toMatchObject({ code: "IOFailure" });
+  });
+
+  it.each([
+    ["a pipe", () => execFileSync("mkfifo", [file()])],
+    ["a symbolic link", () => symlinkSync("/dev/zero", file())],
+    ["a folder", () => mkdirSync(file())],
+    ["larger than 1048576 bytes", () => writeFileSync(file(), Buffer.alloc(1_048_577))],
+  ])("reports what is %s as broken, without waiting for it", async (what, put) => {
+    await store.create(id, at(1));
+    await store.remove(id);
+    put();
+    expect(await store.read(id)).toEqual({ kind: "broken", reason: matching(new RegExp(`is ${what}$`)) });
+  });
+
+  it("create() does not wait for the other end of a pipe, nor write through a link", async () => {
+    await store.create(id, at(1));
+    await store.remove(id);
+    execFileSync("mkfifo", [file()]);
+    await expect(store.create(id, at(1))).rejects.toMatchObject({ code: "IOFailure", message: matching(/ENXIO/) });
+    await store.remove(id);
+    symlinkSync(join(root, "elsewhere"), file());
+    await expect(store.create(id, at(1))).rejects.toMatchObject({ code: "IOFailure", message: matching(/ELOOP/) });
   });
 
   it("list() leaves out what is no record", async () => {

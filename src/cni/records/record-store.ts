@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 import {
   closeSync,
+  constants,
   existsSync,
   fdatasync,
   fstatSync,
   ftruncateSync,
+  lstatSync,
   openSync,
   readFileSync,
   readSync,
@@ -14,6 +16,7 @@ import { mkdir, open, readdir, unlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { describeError } from "../../lib/errors.ts";
+import { irregularityOf, O_REGULAR } from "../../lib/regular-file.ts";
 import { CNIError } from "../errors.ts";
 import type { AttachmentStore, StoredRecord } from "../ports.ts";
 import type { AttachmentID, AttachmentRecord } from "../types.ts";
@@ -22,7 +25,10 @@ import { decodeRecord, encodeRecord, keyOf } from "./attachment.ts";
 const SUFFIX = ".json";
 /** More than a record has. */
 const REHEARSAL = Buffer.alloc(4096);
+const MAX_RECORD_BYTES = 1024 * 1024;
 const NEWLINE = 0x0a;
+const { O_APPEND, O_CREAT, O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY } = constants;
+const ANEW = O_WRONLY | O_CREAT | O_TRUNC | O_REGULAR;
 const sync = promisify(fdatasync);
 
 /**
@@ -58,7 +64,7 @@ export function fileRecordStore(root: string): AttachmentStore {
       }),
     append: (id, record) =>
       named(id, "written", (path) => {
-        const fd = openSync(path, "a+", 0o600);
+        const fd = openSync(path, O_RDWR | O_CREAT | O_APPEND | O_REGULAR, 0o600);
         addLine(fd, record, () => cutTornLine(fd, path));
         closeSync(fd);
       }),
@@ -78,7 +84,12 @@ export function fileRecordStore(root: string): AttachmentStore {
       try {
         await mkdir(dirname(path), { recursive: true });
         try {
-          writeFileSync(path, REHEARSAL, { mode: 0o600 });
+          const fd = openSync(path, ANEW, 0o600);
+          try {
+            writeFileSync(fd, REHEARSAL);
+          } finally {
+            closeSync(fd);
+          }
         } finally {
           // The error that matters is the write's.
           await unlink(path).catch(() => {});
@@ -95,7 +106,9 @@ function readRecord(id: AttachmentID, path: string): StoredRecord {
   // The common case of an ADD; an exception for it would cost more than the look.
   if (!existsSync(path)) return { kind: "absent" };
   try {
-    return decode(keyOf(id), readFileSync(path, "utf8"));
+    const reason = irregularityOf(lstatSync(path), MAX_RECORD_BYTES);
+    if (reason !== undefined) return { kind: "broken", reason };
+    return decode(keyOf(id), readFileSync(path, { encoding: "utf8", flag: O_RDONLY | O_REGULAR }));
   } catch (error) {
     if (isMissing(error)) return { kind: "absent" };
     throw error;
@@ -132,11 +145,11 @@ function cutTornLine(fd: number, path: string): void {
 
 async function openNew(path: string): Promise<number> {
   try {
-    return openSync(path, "w", 0o600);
+    return openSync(path, ANEW, 0o600);
   } catch (error) {
     if (!isMissing(error)) throw error;
     await makeDurableFolder(dirname(path));
-    return openSync(path, "w", 0o600);
+    return openSync(path, ANEW, 0o600);
   }
 }
 
