@@ -5,9 +5,11 @@ import { CNIError } from "./errors.ts";
 import { FakeMachine, type FakeProcess, K8S_ARGS } from "./fake-cni.ts";
 import { POOL_ANNOTATIONS } from "./input/pod-pools.ts";
 import type { AddressManager, WiringPlan } from "./ports.ts";
+import { sweep } from "./reconcile.ts";
 
 // Typed, since Vitest's matchers are any.
 const containing = (words: string): unknown => expect.stringContaining(words);
+const containingFields = (fields: object): unknown => expect.objectContaining(fields);
 const matching = (pattern: RegExp): unknown => expect.stringMatching(pattern);
 
 let machine: FakeMachine;
@@ -395,6 +397,42 @@ describe("DEL", () => {
     expect(await deleting).toEqual({ stdout: "", exitCode: 0, errorCode: 0 });
     const id = { network: "k8s-pod-network", containerID: "c1", ifName: "eth0" };
     expect(await agent.cni.records.read(id)).toMatchObject({ record: { state: "releasing" } });
+  });
+
+  it("succeeds although its record cannot be removed, which does the address's next pod no harm", async () => {
+    await agent.call("ADD");
+    const id = { network: "k8s-pod-network", containerID: "c1", ifName: "eth0" };
+    const refuse = () => Promise.reject(new CNIError("IOFailure", "Record of c1 cannot be removed: EROFS"));
+    Object.assign(agent.cni.records, { append: refuse, remove: refuse });
+    expect(await agent.call("DEL")).toEqual({ stdout: "", exitCode: 0, errorCode: 0 });
+    expect(machine.kernel.links).toEqual([]);
+    expect(machine.addresses.held).toEqual([]);
+    expect(agent.logged).toContainEqual(
+      containingFields({ level: "warn", message: matching(/record could not be rem/) }),
+    );
+
+    machine.kernel.removeNetns("/run/netns/c1");
+    machine.kernel.addNetns("/run/netns/c2");
+    const next = machine.start();
+    expect(await next.cni.records.read(id)).toMatchObject({ record: { state: "whole" } });
+    await next.call("ADD", { containerID: "c2", netns: "/run/netns/c2" });
+    const { held } = machine.addresses;
+    expect(await sweep(next.cni)).toMatchObject({ live: 1, released: 1 });
+    expect(machine.addresses.held).toEqual(held);
+    expect(machine.kernel.links).toHaveLength(1);
+    expect([...next.endpoints.keys()]).toEqual(["k8s-pod-network/c2:eth0"]);
+    expect(await next.cni.records.read(id)).toEqual({ kind: "absent" });
+  });
+
+  it("succeeds although what its launcher wrote down cannot be removed", async () => {
+    await agent.call("ADD");
+    Object.assign(agent.cni.pending, {
+      has: async () => true,
+      remove: () => Promise.reject(new Error("EROFS")),
+    });
+    const env = { GINGHAM_CALL: "01787395200123456789-7" };
+    expect(await agent.call("DEL", { env })).toEqual({ stdout: "", exitCode: 0, errorCode: 0 });
+    await nothingLeft();
   });
 
   it("keeps the address while the kernel keeps the link", async () => {

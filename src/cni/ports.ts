@@ -194,7 +194,10 @@ export interface AttachmentStore {
   create(id: AttachmentID, record: AttachmentRecord): Promise<CreatedRecord>;
   /** Adds a line: the record's new state. */
   append(id: AttachmentID, record: AttachmentRecord): Promise<void>;
-  /** Idempotent: a missing record is no error. */
+  /**
+   * Idempotent: a missing record is no error. From then on `read` says that it is absent, also when this fails; `list` names
+   * it until it is gone.
+   */
   remove(id: AttachmentID): Promise<void>;
   /** Every attachment that has a record, in no order. */
   list(): Promise<readonly AttachmentID[]>;

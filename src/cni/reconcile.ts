@@ -4,7 +4,7 @@ import { bounded, type CNI } from "./commands/cni.ts";
 import { workOffPending } from "./commands/pending.ts";
 import { CancelledError, isNetnsGone, isTransient } from "./errors.ts";
 import { canSee, isSameFile, keyOf } from "./records/attachment.ts";
-import { isUnderWayElsewhere, releaseRecorded } from "./release.ts";
+import { isUnderWayElsewhere, releaseRecorded, removeRecord } from "./release.ts";
 import type { AttachmentID, AttachmentRecord, WholeRecord } from "./types.ts";
 
 /** What a sweep found and did. */
@@ -145,9 +145,8 @@ async function reconcile(cni: CNI, id: AttachmentID, trouble: { datastoreAway: b
     using turn = await cni.locks.acquire(key, { yields: true });
     const stored = await cni.records.read(id);
     if (stored.kind === "absent") {
-      // Removed meanwhile, or a torn first line, whose writer died before the first outside effect.
-      await cni.records.remove(id);
-      return "busy";
+      // Removed meanwhile, or could not be; or a torn first line, whose writer died before the first outside effect.
+      return (await removeRecord(cni, id)) ? "busy" : "postponed";
     }
     if (stored.kind === "broken") {
       cni.log.error(

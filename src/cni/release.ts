@@ -124,7 +124,24 @@ export async function releaseRecorded(
   await removeFromKernel(cni, id, record);
   const note = { why, id, ...(record.pod && { pod: record.pod }) };
   await giveBack(cni, heldBy(record), note, signal);
-  await cni.records.remove(id);
+  await removeRecord(cni, id);
+}
+
+/**
+ * Removes the record of an attachment that has nothing any more. A disk that refuses holds up nobody: this process takes the
+ * record for removed, sweeps try it again, and whoever reads it after a restart releases what is free already, which the
+ * interface's index and the handle's sequence number keep from being another pod's.
+ *
+ * @returns whether it is removed
+ */
+export async function removeRecord(cni: CNI, id: AttachmentID): Promise<boolean> {
+  try {
+    await cni.records.remove(id);
+    return true;
+  } catch (err) {
+    cni.log.warn({ ...id, err }, "Attachment is released, but its record could not be removed; it is tried again");
+    return false;
+  }
 }
 
 /** An intent tells of no address yet, so only the handle finds what was taken. */

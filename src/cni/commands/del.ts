@@ -9,7 +9,15 @@ import type { ReleaseReason } from "../journal/types.ts";
 import type { Turn } from "../locks.ts";
 import type { StoredRecord } from "../ports.ts";
 import { keyOf } from "../records/attachment.ts";
-import { giveBack, type Held, heldBy, refuseForeign, removeFromKernel, unwireFromNetns } from "../release.ts";
+import {
+  giveBack,
+  type Held,
+  heldBy,
+  refuseForeign,
+  removeFromKernel,
+  removeRecord,
+  unwireFromNetns,
+} from "../release.ts";
 import type { Envelope } from "../server/envelope.ts";
 import type { AssignedRecord, AttachmentID, PodRef, WholeRecord } from "../types.ts";
 import { bounded, type CNI } from "./cni.ts";
@@ -95,7 +103,12 @@ async function delOnce(cni: CNI, request: DelRequest, timing: Timing): Promise<D
   if (settled !== undefined) return settled;
   const outcome = await delLocked(cni, request, timing);
   const { pendingName } = request;
-  if (pendingName !== undefined && (await cni.pending.has(pendingName))) await cni.pending.remove(pendingName);
+  if (pendingName !== undefined && (await cni.pending.has(pendingName))) {
+    await cni.pending.remove(pendingName).catch((err: unknown) => {
+      // Done once more by a sweep, or by the next ADD before it makes anything.
+      cni.log.warn({ op: "DEL", ...request.id, file: pendingName, err }, "What was written down could not be removed");
+    });
+  }
   return outcome;
 }
 
@@ -146,7 +159,7 @@ export async function delLocked(
     }
     cni.log.warn({ op: "DEL", ...id, err: error }, "IPAM plugin refuses, and no record says that it gave anything");
   }
-  await cni.records.remove(id);
+  await removeRecord(cni, id);
   watch.lap("release");
   return { kind: "released", ...told, stepsMs: watch.stepsMs() };
 }

@@ -115,6 +115,19 @@ describe("fileRecordStore", () => {
     await expect(store.create(id, at(1))).rejects.toMatchObject({ code: "IOFailure", message: matching(/ELOOP/) });
   });
 
+  it("takes a record that could not be removed for none, until it is removed or made anew", async () => {
+    mkdirSync(file(), { recursive: true });
+    await expect(store.remove(id)).rejects.toMatchObject({ code: "IOFailure" });
+    rmSync(file(), { recursive: true });
+    await fileRecordStore(join(root, "state/attachments")).create(id, at(1));
+    expect(await store.read(id)).toEqual({ kind: "absent" });
+    expect(await store.list()).toEqual([id]);
+    await store.create(id, at(2));
+    expect(await store.read(id)).toEqual({ kind: "record", record: at(2) });
+    await store.remove(id);
+    expect(await store.list()).toEqual([]);
+  });
+
   it("list() leaves out what is no record", async () => {
     await store.create(id, at(1));
     writeFileSync(join(root, "state/attachments/stray"), "");

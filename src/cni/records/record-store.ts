@@ -42,6 +42,8 @@ const sync = promisify(fdatasync);
  * writing and closing a small file.
  */
 export function fileRecordStore(root: string): AttachmentStore {
+  /** Keys of records whose file would not go: it says no longer what is so. */
+  const condemned = new Set<string>();
   const pathOf = (id: AttachmentID) => join(root, id.network, `${id.containerID}:${id.ifName}${SUFFIX}`);
   const named = async <T>(id: AttachmentID, verb: string, work: (path: string) => Promise<T> | T): Promise<T> => {
     try {
@@ -52,11 +54,12 @@ export function fileRecordStore(root: string): AttachmentStore {
     }
   };
   return {
-    read: (id) => named(id, "read", (path) => readRecord(id, path)),
+    read: (id) => named(id, "read", (path) => (condemned.has(keyOf(id)) ? { kind: "absent" } : readRecord(id, path))),
     create: (id, record) =>
       named(id, "written", async (path) => {
         const fd = await openNew(path);
         addLine(fd, record);
+        condemned.delete(keyOf(id));
         const durable = named(id, "synced", () => sync(fd).finally(() => closeSync(fd)));
         // Whoever does not wait for it does not care.
         durable.catch(() => {});
@@ -68,7 +71,12 @@ export function fileRecordStore(root: string): AttachmentStore {
         addLine(fd, record, () => cutTornLine(fd, path));
         closeSync(fd);
       }),
-    remove: (id) => named(id, "removed", (path) => unlink(path).catch(ignoreMissing)),
+    remove: (id) =>
+      named(id, "removed", async (path) => {
+        condemned.add(keyOf(id));
+        await unlink(path).catch(ignoreMissing);
+        condemned.delete(keyOf(id));
+      }),
     async list() {
       const networks = await readdirOrNothing(root);
       const lists = await Promise.all(
