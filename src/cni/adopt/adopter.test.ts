@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+import { rmSync } from "node:fs";
+import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { blockOf, type Holder, podAttributes } from "../../ipam/gc/fake-cluster.ts";
 import { parseCIDR } from "../../net/cidr.ts";
@@ -236,6 +238,27 @@ describe("PodAdopter", () => {
       }
     }
     expect(reads.filter((which) => which === "all").length).toBeLessThan(12);
+  });
+
+  test("writes the record of a pod of ours anew that somebody deleted under the running agent", async () => {
+    wireByCalico();
+    await look();
+    rmSync(join(machine.stateDir, "attachments"), { recursive: true });
+    expect(await look()).toBe(1);
+    expect(await agent.cni.records.read(ID)).toMatchObject({ kind: "record", record: { state: "whole" } });
+    expect(agent.told).toEqual([`up k8s-pod-network/${SANDBOX}:eth0 ${IFACE} made`]);
+    expect(agent.logged.at(-1)).toMatchObject({ message: "Record of a running pod was lost, and is written anew" });
+    expect(await look()).toBe(0);
+  });
+
+  test.each([1, 0])("names the attachment that has a link without a record, with %i candidates", async (candidates) => {
+    held = held.slice(0, candidates);
+    wireByCalico();
+    await agent.cni.endpoints.up({ key: "net/other:eth0", hostIface: IFACE, hostIfIndex: 10, ips: [] });
+    await look();
+    await machine.clock.advance(20_000);
+    expect(await look()).toBe(0);
+    expect(adopter.findings()[0]?.message).toContain("attachment net/other:eth0 has this link");
   });
 
   test("leaves what an ADD of ours is making", async () => {

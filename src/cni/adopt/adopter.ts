@@ -29,8 +29,8 @@ interface Stranger {
 }
 
 /**
- * Takes over the running pods that Calico's plugin made on this node before Gingham came: writes their attachment records, so
- * that their routes are kept, their end is noticed and CHECK, GC and DEL find them.
+ * Takes over the running pods that Calico's plugin made on this node before Gingham came, or whose records somebody deleted:
+ * writes their attachment records, so that their routes are kept, their end is noticed and CHECK, GC and DEL find them.
  *
  * A pod is recognised by three things that must agree: an address of this node in a block, with the pod's name; a link
  * with the name that follows from it; and the link's other end, with that address, in a namespace. Nothing of the pod is
@@ -48,7 +48,7 @@ export class PodAdopter {
   findings(): readonly Finding[] {
     return [...this.#strangers.values()].flatMap(({ link: { name }, looks, reason }) => {
       if (looks < 2) return [];
-      const message = `Link ${name} is a pod's that Gingham did not make and has not adopted: ${reason}; it works as long as its route is there: make the pod anew`;
+      const message = `Link ${name} is a pod's of which Gingham has no record, and has not adopted it: ${reason}; it works as long as its route is there: make the pod anew`;
       return [{ code: "PodNotAdopted", subject: name, message } as const];
     });
   }
@@ -83,7 +83,7 @@ export class PodAdopter {
     let adopted = 0;
     for (const link of due) {
       const mine = candidates.filter((candidate) => candidate.link.ifIndex === link.ifIndex);
-      const reason = await adoptOne(cni, mine, sandboxes, signal).catch((error: unknown) => {
+      const reason = await adoptOne(cni, link, mine, sandboxes, signal).catch((error: unknown) => {
         if (signal.aborted) throw error;
         // The others must not wait for it.
         return describeError(error);
@@ -153,12 +153,16 @@ async function findCandidates(
 /** @returns why none of a link's candidates is it; undefined: one was adopted */
 async function adoptOne(
   cni: CNI,
+  link: HostLink,
   candidates: readonly Candidate[],
   sandboxes: readonly Sandbox[],
   signal: AbortSignal,
 ): Promise<string | undefined> {
+  const endpoint = cni.endpoints.on(link.name);
   let reason =
-    "no address of this node in a block is of a pod whose link has this name (another IPAM, or a virtual machine)";
+    endpoint === undefined
+      ? "no address of this node in a block is of a pod whose link has this name (another IPAM, or a virtual machine)"
+      : `attachment ${endpoint.key} has this link, its record was deleted, and no block has an address of a pod for it`;
   for (const candidate of candidates) {
     const { pod, addresses } = candidate;
     const sandbox = sandboxOf(candidate, sandboxes);
@@ -184,8 +188,10 @@ async function adopt(
   const pod = await cni.pods?.get(candidate.pod, signal);
   using turn = await cni.locks.acquire(keyOf(id), { yields: true, signal });
   using _ifaceTurn = await cni.locks.acquire(`host interface ${link.name}`, { yields: true, signal: turn.signal });
-  if ((await cni.records.read(id)).kind !== "absent" || cni.endpoints.on(link.name) !== undefined)
-    return "a CNI call is working on it";
+  if ((await cni.records.read(id)).kind !== "absent") return "a CNI call is working on it";
+  const endpoint = cni.endpoints.on(link.name);
+  // Nobody works on it, since we have the locks: so one of its own is left from a record that somebody deleted.
+  if (endpoint !== undefined && endpoint.key !== keyOf(id)) return `attachment ${endpoint.key} has this link`;
   try {
     const netns = await lookAtNetns(cni, path);
     const ips = addresses.map(({ ip }) => ip);
@@ -216,7 +222,9 @@ async function adopt(
     const { allowedSourcePrefixes } = record;
     const sources = allowedSourcePrefixes && { allowedSourcePrefixes };
     await cni.endpoints.up({ key: keyOf(id), hostIface: link.name, hostIfIndex: link.ifIndex, ips, ...sources });
-    note(cni, candidate, record);
+    if (endpoint === undefined) noteAdopted(cni, candidate, record);
+    else
+      cni.log.warn({ op: "adopt", ...id, ...candidate.pod }, "Record of a running pod was lost, and is written anew");
     return undefined;
   } catch (error) {
     if (isNetnsGone(error)) return "its namespace has gone";
@@ -224,7 +232,7 @@ async function adopt(
   }
 }
 
-function note(cni: CNI, { id, pod }: Candidate, { handleID, allocations, hostIface, atMs }: WholeRecord): void {
+function noteAdopted(cni: CNI, { id, pod }: Candidate, { handleID, allocations, hostIface, atMs }: WholeRecord): void {
   const ips = allocations.map(({ ip }) => formatIP(ip));
   cni.log.info({ op: "adopt", ...id, ...pod, hostIface, ips }, "Pod that another plugin made is adopted");
   for (const place of allocations)
