@@ -281,6 +281,16 @@ describe("audit()", () => {
     expect(found({ blocks, pods: podsOf(...SOUND.pods.values(), host, done) })).toEqual([]);
   });
 
+  it("lets a disabled pool lie around others, and minds enabled ones that overlap across it", () => {
+    const outer = poolOf("outer", "10.0.0.0/8", { disabled: true });
+    const pool = poolOf("pool", "10.0.0.0/16");
+    expect(found({ pools: [pool, outer] })).toEqual([]);
+    const between = poolOf("between", "10.0.0.0/12", { disabled: true });
+    expect(found({ pools: [pool, between, poolOf("outer", "10.0.0.0/8")] })).toEqual([
+      "error overlappingPools: IPPool pool",
+    ]);
+  });
+
   it("takes an address without a block in a disabled pool for another plugin's", () => {
     const pods = podsOf(...SOUND.pods.values(), auditPodOf("node-a", "b", "10.0.9.9"));
     const pools = [poolOf("pool", "10.0.0.0/16", { disabled: true })];

@@ -27,7 +27,8 @@ function overlaps(snapshot: Snapshot): readonly Finding[] {
         identity: outer.name,
       }),
     ),
-    ...overlapping(snapshot.pools).map(
+    // Only enabled ones give blocks; a disabled one around others says where natOutgoing does not masquerade.
+    ...overlapping(snapshot.pools.filter(({ enabled }) => enabled)).map(
       ([outer, inner]): Finding => ({
         code: "overlappingPools",
         severity: "error",
