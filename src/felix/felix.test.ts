@@ -515,6 +515,24 @@ describe("Felix", () => {
     expect(felix.status().repairs).toMatchObject({ total: 2, recent: what });
     expect(log.said("warn")[0]).toBe("1 of the settings of pods' links changed by another program; restored");
     expect(podLinks.looks).toBe(3);
+    await clock.advance(1000);
+    podLinks.set("ipv4/conf/cali1/proxy_arp", 0);
+    kernel.overrun();
+    await clock.advance(10);
+    expect(podLinks.read("ipv4/conf/cali1/proxy_arp")).toBe(1);
+    await felix.stop();
+  });
+
+  test("settings of a link that the wiring is still at are left alone", async () => {
+    const podLinks = new FakePodLinks();
+    podLinks.addLink("cali1");
+    podLinks.set("ipv4/conf/cali1/proxy_arp", 0);
+    const { clock, kernel, felix } = await setUpRunning({ podLinks });
+    felix.endpointUp(fakeEndpoint("1", 0, "10.0.0.5"));
+    kernel.tellOfLinkSetting();
+    await clock.advance(100);
+    expect(podLinks.looks).toBe(2);
+    expect(podLinks.read("ipv4/conf/cali1/proxy_arp")).toBe(0);
     await felix.stop();
   });
 

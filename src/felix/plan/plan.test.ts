@@ -133,7 +133,7 @@ describe("planOnly()", () => {
   test("says all changes, each once, in the order in which they would be made, and makes none", async () => {
     const world = setUp();
     const before = await world.shown(world.real);
-    const { changes } = await plan(world);
+    const { changes, ports } = await plan(world);
     const lines = changes.filter(({ area }) => area !== "nft").map(({ area, text }) => `${area}: ${text}`);
     expect(lines).toMatchInlineSnapshot(`
       [
@@ -161,6 +161,8 @@ describe("planOnly()", () => {
     expect(await world.shown(world.real)).toEqual(before);
     const { routes, tunnels, nft, podLinks, world: state } = world;
     expect(podLinks.written).toEqual([]);
+    // But shown as if it were, so that nothing looks like another's change.
+    expect(await ports.podLinks.listChanged([{ hostIface: "cali1", ips: [] }])).toEqual([]);
     expect([routes.writes, routes.deletes, tunnels.changes, tunnels.written, tunnels.deleted, nft.scripts]).toEqual([
       [],
       [],
