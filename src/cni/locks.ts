@@ -68,6 +68,11 @@ export class KeyedLocks {
     return this.#queues.has(key);
   }
 
+  /** How many keys somebody has or waits for. */
+  get size(): number {
+    return this.#queues.size;
+  }
+
   /** Keys that somebody has or waits for. */
   keys(): IterableIterator<string> {
     return this.#queues.keys();

@@ -19,6 +19,9 @@ import { workOffPendingOf } from "./pending.ts";
 import { type Stopwatch, startStopwatch } from "./stopwatch.ts";
 import { type Undo, undoOf } from "./undo.ts";
 
+/** An ADD holds its attachment and the host's end of its link. */
+const LOCKS_OF_ONE = 2;
+
 /** A checked ADD. */
 export interface AddRequest {
   readonly id: AttachmentID;
@@ -165,6 +168,9 @@ async function attach(cni: CNI, attaching: Attaching, watch: Stopwatch, signal: 
   const intent = { ...planIntent(cni, attaching), hostIface: plan.hostIface };
   await using undo = undoOf(cni, id, intent);
   const recorded = await cni.records.create(id, intent);
+  // Alone, it takes its address meanwhile. Among others it waits first: those that the disk lets go together share a block's
+  // write, of which a burst would need twice as many.
+  if (cni.locks.size > LOCKS_OF_ONE) await recorded.durable;
   watch.lap("intent");
   signal.throwIfAborted();
   const known = await owner;
