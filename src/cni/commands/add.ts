@@ -111,9 +111,9 @@ export interface Attaching {
 }
 
 /**
- * An address that is free by whoever gave it and in use on this node, by a pod or by the node: a block was deleted or changed by hand while its
- * pods ran, or another plugin lost its state, or has a range that overlaps. The pod that has it would be cut off without a
- * word. Given back, it is the last one to be given again.
+ * An address that is free by whoever gave it and in use on this node, by a pod or by the node: a block was deleted or
+ * changed by hand while its pods ran, or another plugin lost its state, or has a range that overlaps. The pod that has it
+ * would be cut off without a word. Given back, it is the last one to be given again.
  *
  * @throws CNIError `TryAgainLater`
  */
