@@ -91,13 +91,23 @@ test("a leader whose Lease another one took stops at once", async () => {
   });
 });
 
+/** The answer to the first renewal gets lost; the renewal itself is taken. */
+function loseFirstRenewal(client: MemoryClient): { readonly isLost: boolean } {
+  const renewal = { isLost: false };
+  client.onCall = ({ verb }) => {
+    if (verb !== "update" || renewal.isLost) return undefined;
+    renewal.isLost = true;
+    return { kind: "loseAnswer", error: DOWN };
+  };
+  return renewal;
+}
+
 test("a renewal whose answer is lost does not end the leadership", async () => {
   const client = new MemoryClient();
   const clock = new FakeClock();
   const a = contend(client, clock, "a");
   await clock.advance(0);
-  let lost = 0;
-  client.onCall = ({ verb }) => (verb === "update" && lost++ === 0 ? { kind: "loseAnswer", error: DOWN } : undefined);
+  loseFirstRenewal(client);
   await clock.advance(60_000);
   expect(a.events).toEqual(["leads"]);
   a.stop();
@@ -109,9 +119,8 @@ test("a leader that stops without the answer of its last renewal lets go all the
   const clock = new FakeClock();
   const a = contend(client, clock, "a");
   await clock.advance(0);
-  let lost = 0;
-  client.onCall = ({ verb }) => (verb === "update" && lost++ === 0 ? { kind: "loseAnswer", error: DOWN } : undefined);
-  while (lost === 0) await clock.advance(100);
+  const renewal = loseFirstRenewal(client);
+  while (!renewal.isLost) await clock.advance(100);
   a.stop();
   expect(await a.done).toBeUndefined();
   expect((await client.get(LEASES, "gingham", { namespace: "kube-system" })).spec?.holderIdentity).toBe("");
